@@ -135,7 +135,7 @@ impl Watch {
     /// closed stream, and changes nothing.
     pub fn step<K: Resource>(&mut self, input: Input<K>, now: Instant) -> Step<K> {
         let mut effects = Vec::new();
-        let is_read = !matches!(input, Input::Probed(_));
+        let is_read = !matches!(input, Input::Probed(..));
         (self.upkeep).step(self.is_open(), is_read, now, &mut effects);
         let next = match input {
             Input::Woken => self.woken(&mut effects),
@@ -148,7 +148,7 @@ impl Watch {
             Input::Opened(Err(error)) => self.open_failed(error, now, &mut effects),
             Input::Event(event) => self.event(event, now, &mut effects),
             Input::Idle => self.idle(now, &mut effects),
-            Input::Probed(newest) => self.probed(newest, now, &mut effects),
+            Input::Probed(newest, known) => self.probed(newest, &known, now, &mut effects),
             Input::Checked(checked) => self.checked(checked, now, &mut effects),
             Input::Doubted => {
                 self.upkeep.doubted(now);

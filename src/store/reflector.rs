@@ -259,7 +259,10 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                 let (token, is_beside) = (continue_token.as_deref(), self.watch.is_open());
                 Input::Listed(client.list(scope, token, *limit, is_beside))
             }
-            Next::Probe => Input::Probed(client.newest::<K>()),
+            Next::Probe => {
+                let known = self.reflector.writer.newest();
+                Input::Probed(client.newest::<K>(), known)
+            }
             Next::Check { again } => {
                 let writer = &self.reflector.writer;
                 Input::Checked(self.checks.check(*again, client, writer))
@@ -338,6 +341,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                         }
                         // The other reflectors look at their stores, too.
                         Note::Restart(Cause::WentBack, _) => {
+                            writer.went_back();
                             self.reflector.doubts.raise();
                             self.doubts = self.reflector.doubts.count();
                         }

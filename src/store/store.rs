@@ -21,6 +21,7 @@ use crate::kube::watch::StoreEvent;
 use index::Index;
 use layers::{Layers, List};
 use overlay::{is_ahead, is_until};
+pub use sink::{Sample, Samples, Sink};
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ mod check;
 mod index;
 mod layers;
 mod overlay;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -71,79 +73,6 @@ impl<K: Resource> Change<K> {
     fn order(&self) -> (bool, &str) {
         (self.new.is_some(), &self.object().metadata().name)
     }
-}
-
-/// The destination of the objects of a list or watch.
-pub trait Sink<K>: Send + 'static {
-    /// Applies an event of a list or watch; returns what has changed for readers.
-    #[must_use]
-    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
-
-    /// The API server has just sent something.
-    fn contact(&self, now: Instant);
-
-    /// Whether a watch is open.
-    fn watching(&self, open: bool);
-
-    /// The watch is being looked after: its thread has just done something.
-    fn alive(&self, now: Instant) {
-        let _ = now;
-    }
-
-    /// Since when the cache cannot be relied on although its watch is open, if so.
-    fn stale(&self, since: Option<Instant>) {
-        let _ = since;
-    }
-
-    /// What a check by name compares with Kubernetes: the object that was changed last, and the first
-    /// one after that name.
-    fn samples(&self, after: &str) -> Samples {
-        let _ = after;
-        Samples::default()
-    }
-
-    /// The state of the object of that name that readers see.
-    fn sample(&self, name: &str) -> Option<Sample> {
-        let _ = name;
-        None
-    }
-
-    /// Whether it has not taken a change and needs a new list for that.
-    fn needs_list(&self) -> bool {
-        false
-    }
-}
-
-/// One state of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its UID.
-    pub uid: Uid,
-    /// The version of that state.
-    pub version: ResourceVersion,
-}
-
-impl Sample {
-    /// The state of that object.
-    #[must_use]
-    pub fn of(metadata: &ObjectMeta) -> Self {
-        Self {
-            name: metadata.name.clone(),
-            uid: metadata.uid.clone(),
-            version: metadata.resource_version.clone(),
-        }
-    }
-}
-
-/// Objects to compare with Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Samples {
-    /// The one that was changed last. Of a restored etcd it is the first to be missing.
-    pub newest: Option<Sample>,
-    /// The next one by name, from the first again after the last.
-    pub next: Option<Sample>,
 }
 
 /// Called with each change for readers while the cache is locked: a reader that sees the change also
@@ -300,10 +229,14 @@ impl<K: Resource> Writer<K> {
         }
     }
 
-    /// The version up to which the watch has shown all changes.
+    /// The newest version that is known, from the watch or from own calls.
     #[must_use]
     pub fn version(&self) -> ResourceVersion {
-        self.shared.read().version.clone()
+        let state = self.shared.read();
+        let own = state.layers.newest_own();
+        own.filter(|own| is_ahead(own, &state.version))
+            .unwrap_or(&state.version)
+            .clone()
     }
 
     /// Goes through all objects of this cache.
@@ -398,6 +331,14 @@ impl<K: Resource> Sink<K> for Writer<K> {
         self.shared.freshness.stale(since);
     }
 
+    fn newest(&self) -> ResourceVersion {
+        self.version()
+    }
+
+    fn went_back(&self) {
+        self.shared.write().went_back = true;
+    }
+
     fn samples(&self, after: &str) -> Samples {
         let state = self.shared.read();
         let mut samples = Samples::default();
@@ -453,13 +394,17 @@ struct State<K: Resource> {
     version: ResourceVersion,
     /// A list that has begun and is not complete.
     pending: Option<List<K>>,
+    /// Versions went back, and no list has followed.
+    went_back: bool,
     synced: bool,
 }
 
 impl<K: Resource> State<K> {
     fn event(&mut self, event: StoreEvent<K>) -> Vec<Change<K>> {
         match event {
-            StoreEvent::Init => self.pending = Some(List::begin(&self.version)),
+            StoreEvent::Init => {
+                self.pending = Some(List::begin(&self.version, self.went_back));
+            }
             StoreEvent::InitApply(object) => {
                 if let Some(pending) = &mut self.pending {
                     let object = fit(object, pending.text_bytes());
@@ -539,6 +484,7 @@ impl<K: Resource> State<K> {
         if went_back || !version.is_before(&self.version) {
             self.version = version;
         }
+        self.went_back = false;
         self.synced = true;
 
         let after = &self.layers;

@@ -5,7 +5,7 @@
 //! change may give others their place, or take it from them, a new list follows.
 
 use super::store::{Change, Sample, Samples, Sink, Store, Writer};
-use crate::kube::types::{ConfigMap, Resource as _};
+use crate::kube::types::{ConfigMap, Resource as _, ResourceVersion};
 use crate::kube::watch::StoreEvent;
 use crate::threads::lock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -201,6 +201,14 @@ impl Sink<ConfigMap> for TemplateSink {
 
     fn stale(&self, since: Option<Instant>) {
         self.writer.stale(since);
+    }
+
+    fn newest(&self) -> ResourceVersion {
+        self.writer.newest()
+    }
+
+    fn went_back(&self) {
+        self.writer.went_back();
     }
 
     fn samples(&self, after: &str) -> Samples {

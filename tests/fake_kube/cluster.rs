@@ -53,7 +53,9 @@ pub(crate) struct Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Backup {
     revision: u64,
+    compacted: u64,
     objects: BTreeMap<Key, Arc<Value>>,
+    history: VecDeque<Change>,
 }
 
 /// The storage.
@@ -129,7 +131,9 @@ impl Cluster {
     pub(crate) fn back_up(&self) -> Backup {
         Backup {
             revision: self.revision,
+            compacted: self.compacted,
             objects: self.objects.clone(),
+            history: self.history.clone(),
         }
     }
 
@@ -137,10 +141,9 @@ impl Cluster {
     /// UIDs do not.
     pub(crate) fn restore(&mut self, backup: &Backup) {
         self.revision = backup.revision;
+        self.compacted = backup.compacted;
         self.objects.clone_from(&backup.objects);
-        self.history
-            .retain(|change| change.revision <= backup.revision);
-        self.compacted = self.compacted.min(backup.revision);
+        self.history.clone_from(&backup.history);
     }
 
     /// Increases the revision without a write, as writes of kinds that the fake

@@ -289,7 +289,11 @@ fn open(watch: &mut Watch, now: Instant) {
                 watch.step(Input::Listed(Ok(page)), now).next
             }
             Next::Open { .. } => watch.step::<Job>(Input::Opened(Ok(())), now).next,
-            Next::Probe => watch.step::<Job>(Input::Probed(Ok("1".into())), now).next,
+            Next::Probe => {
+                watch
+                    .step::<Job>(Input::Probed(Ok("1".into()), "1".into()), now)
+                    .next
+            }
             Next::Check { .. } | Next::Wait(_) | Next::BackOff { .. } => {
                 watch.step::<Job>(Input::Woken, now).next
             }

@@ -183,3 +183,19 @@ fn what_cannot_be_an_answer_changes_nothing() {
         assert!(calls.count() <= 20);
     }
 }
+
+/// After SIGSTOP responses came from before the pause, and did not say so.
+#[test]
+fn after_a_pause_of_the_process_responses_say_how_old_they_are() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    let age = || (find(&environment, 0, "/app/hello/ann").header("x-view-age")).to_owned();
+    assert_eq!(age(), "");
+    // To the service it is as if it had stood still.
+    environment.advance(Duration::from_secs(8));
+    let said: u64 = age().parse().expect("an age");
+    assert!((8..=10).contains(&said), "{said}");
+    eventually("the watches have caught up", || {
+        age().is_empty().then_some(())
+    });
+}

@@ -22,6 +22,7 @@
 //! | `world` | the state of a schedule, and when each promise is checked |
 //! | `callers` | requests, and whether each response was true |
 //! | `labels` | the labels that requests set, and whether one is lost |
+//! | `unreliable` | lost events, versions that go back, replicas that stand still |
 //! | `moves` | the random events, and the end of a schedule |
 
 mod broken;
@@ -33,6 +34,7 @@ mod promises;
 mod replica;
 mod server;
 mod truth;
+mod unreliable;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -118,7 +118,9 @@ impl Record {
             return;
         };
         let action = &calling.call.action;
-        if !matches!(action, Action::ReadJob) {
+        let is_shown = matches!(step.context.cache.lookup(step.key), Lookup::Instance(_));
+        // What the cache does not show, Kubernetes may say again and again.
+        if is_shown && !matches!(action, Action::ReadJob) {
             operation.disagreements = 0;
         }
         match (action, outcome) {
@@ -141,9 +143,9 @@ impl Record {
             // Job is older than the request. So this Job is stopped as well.
             (Action::ReadJob, CallOutcome::Found(uid)) => {
                 operation.forget_deletions_sent(Some(uid));
-                // The cache knows that this Job is gone: the API server that was asked lags behind.
-                let is_shown = matches!(step.context.cache.lookup(step.key), Lookup::Instance(_));
-                if !is_shown && operation.waiters.iter().any(|it| it.want.is_change()) {
+                // The cache knows that this Job is gone: the API server that was asked lags behind, or
+                // went back.
+                if !is_shown && !operation.waiters.is_empty() {
                     operation.read_again(calling, None, now);
                 }
             }

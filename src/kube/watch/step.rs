@@ -42,8 +42,9 @@ pub enum Input<K> {
     Event(Result<WatchEvent<K>, String>),
     /// Nothing was received for [`super::SLICE`].
     Idle,
-    /// The newest version of the collection.
-    Probed(Result<ResourceVersion, Error>),
+    /// The newest version of the collection, and the newest one that the store knew when it was
+    /// requested.
+    Probed(Result<ResourceVersion, Error>, ResourceVersion),
     /// How an object of the store compares with what Kubernetes stores.
     Checked(Checked),
     /// Something suggests that versions went back.

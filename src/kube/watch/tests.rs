@@ -114,7 +114,8 @@ impl Scenario {
     /// The probe shows the version of the watch.
     #[track_caller]
     fn probe(&mut self, version: &str) {
-        self.check(Input::Probed(Ok(version.into())), open(version));
+        let probed = Input::Probed(Ok(version.into()), version.into());
+        self.check(probed, open(version));
     }
 
     fn after(&mut self, secs: f64) -> &mut Self {
@@ -332,7 +333,7 @@ fn a_watch_that_cannot_be_opened_is_retried_at_the_same_version() {
     for _ in 0..3 {
         scenario.check(Input::Opened(Err(away(Verb::Watch))), BACK_OFF);
         scenario.check(Input::Woken, Next::Probe);
-        scenario.check(Input::Probed(Err(away(Verb::List))), BACK_OFF);
+        scenario.check(Input::Probed(Err(away(Verb::List)), "10".into()), BACK_OFF);
         scenario.check(Input::Woken, Next::Probe);
         scenario.probe("10");
     }

@@ -2,7 +2,7 @@
 //! it: probes of the newest version, comparisons with a list and with single objects, and pauses of
 //! this process.
 //!
-//! - A *probe* shows whether versions went back: its version is before the one that the watch reached.
+//! - A *probe* shows whether versions went back: its version is before one that was known.
 //! - A *list* every interval shows what the watch has lost. It is requested slowly, while the watch goes
 //!   on: events change the list, too, so at its end whatever differs from the store was lost.
 //! - A *check* reads one object by name. Only that reads etcd; lists come from the API server's own
@@ -213,14 +213,13 @@ impl Watch {
         let limit = self.page_limit.get();
         match &upkeep.relist {
             Relist::Due(Some(at)) if *at <= now => {
-                effects.list_begins();
                 upkeep.relist = Relist::Page(None, now);
-                return Next::List {
-                    continue_token: None,
-                    limit,
-                };
+                return Next::Probe;
             }
             Relist::Page(token, at) if *at <= now => {
+                if token.is_none() {
+                    effects.list_begins();
+                }
                 return Next::List {
                     continue_token: token.clone(),
                     limit,
@@ -286,16 +285,14 @@ impl Watch {
     pub(super) fn probed(
         &mut self,
         newest: Result<ResourceVersion, Error>,
+        known: &ResourceVersion,
         now: Instant,
         effects: &mut dyn Effects,
     ) -> Next {
         let is_open = matches!(self.state, State::Watching { .. });
         match newest {
-            Ok(version) if version.is_before(&self.version) => {
-                let why = format!(
-                    "its newest version is {version}, and was {} before",
-                    self.version
-                );
+            Ok(version) if version.is_before(&self.version) || version.is_before(known) => {
+                let why = format!("its newest version is {version}, and was {known} before");
                 return self.relist(Cause::WentBack, why, effects);
             }
             Ok(version) => {

@@ -226,6 +226,14 @@ impl<K: Resource> Layers<K> {
         Some(after)
     }
 
+    /// The newest version that an own call has shown and the watch has not.
+    pub(super) fn newest_own(&self) -> Option<&ResourceVersion> {
+        let written = self.overlay.written.iter();
+        let written = written.map(|(_, own)| &own.metadata().resource_version);
+        let absent = self.overlay.absent.iter().map(|(_, version)| version);
+        written.chain(absent).max_by_key(|version| version.number())
+    }
+
     /// Whether one of the layers contains that very object.
     pub(super) fn holds(&self, name: &str, uid: &Uid) -> bool {
         let written = self.overlay.written.get(name);
@@ -339,6 +347,8 @@ pub(super) struct List<K: Resource> {
     text_bytes: usize,
     /// The version of the base when it began.
     begun_at: ResourceVersion,
+    /// Whether versions went back before it began.
+    after_going_back: bool,
     /// The results of our own calls since it began.
     since: Overlay<K>,
     /// By name what a watch that is open has reported since it began: its version, and the object unless
@@ -348,11 +358,12 @@ pub(super) struct List<K: Resource> {
 
 impl<K: Resource> List<K> {
     /// It begins while the base has this version.
-    pub(super) fn begin(version: &ResourceVersion) -> Self {
+    pub(super) fn begin(version: &ResourceVersion, after_going_back: bool) -> Self {
         Self {
             listed: HashSet::new(),
             text_bytes: 0,
             begun_at: version.clone(),
+            after_going_back,
             since: Overlay::default(),
             reported: HashMap::new(),
         }
@@ -360,7 +371,7 @@ impl<K: Resource> List<K> {
 
     /// Whether a list of this version is older than the cache was when it began.
     pub(super) fn went_back(&self, version: &ResourceVersion) -> bool {
-        version.is_before(&self.begun_at)
+        self.after_going_back || version.is_before(&self.begun_at)
     }
 
     /// The list has this object.

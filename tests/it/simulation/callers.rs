@@ -14,6 +14,7 @@ use config_controller::model::labels::MetaChange;
 use super::promises::{self, Breach, Floors, Promise, check};
 use super::replica::WAITS;
 use super::truth::Pair;
+use super::unreliable::Unreliable;
 use super::world::{World, key_of};
 
 /// The kinds of requests.
@@ -82,7 +83,9 @@ impl World {
         kind: RequestKind,
         wait: Option<Duration>,
     ) -> Result<bool, Breach> {
-        let Some(replica) = &self.replicas[number] else {
+        let floors = self.floors_of(number);
+        let is_paused = self.is_paused(number);
+        let Some(replica) = self.replicas[number].as_ref().filter(|_| !is_paused) else {
             return Ok(false);
         };
         let wait = match kind {
@@ -112,7 +115,6 @@ impl World {
             wait,
             held,
         };
-        let floors = replica.floors();
         let change =
             (kind == RequestKind::Label).then(|| self.labels.send(serial, self.profile.is_crowded));
         let immediate = match replica.hold(serial as usize, kind.is_change()) {
@@ -222,7 +224,10 @@ impl World {
                 self.stop_is_answered(&waiting);
             }
             Response::Failed(error) => self.error_is_fair(error)?,
-            Response::Done if waiting.kind == RequestKind::Label => {
+            Response::Done
+                if waiting.kind == RequestKind::Label
+                    && self.profile.unreliable != Unreliable::Etcd =>
+            {
                 self.labels.are_set(serial, history, waiting.requested_at)?;
             }
             Response::Done

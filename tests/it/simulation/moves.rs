@@ -19,6 +19,7 @@ use super::promises::{Breach, Promise, check};
 use super::replica::InFlight;
 use super::server::{Cut, lock};
 use super::truth::Pair;
+use super::unreliable::Unreliable;
 use super::world::{Profile, World, key_of, what};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::{DeleteOptions, Part};
@@ -64,6 +65,7 @@ impl Profile {
             },
             // Not drawn, so that the events of all other schedules stay as they are.
             is_crowded: matches!(seed % 7, 3 | 4),
+            unreliable: Unreliable::of(seed, is_calm),
             broken,
         }
     }
@@ -151,7 +153,8 @@ impl World {
 
     fn deliver_random_result(&mut self) -> bool {
         let (number, roll) = (self.any_replica(), self.dice.roll(64));
-        let Some(replica) = &mut self.replicas[number] else {
+        let is_paused = self.is_paused(number);
+        let Some(replica) = self.replicas[number].as_mut().filter(|_| !is_paused) else {
             return false;
         };
         if replica.calls.is_empty() {
@@ -259,7 +262,9 @@ impl World {
         let number = self.any_replica();
         let secs = self.dice.pick(&[1, 3, 8]);
         let until = self.time.now() + Duration::from_secs(secs);
-        Ok(match self.dice.roll(10) {
+        Ok(match self.dice.roll(13) {
+            10 => self.pause(number),
+            11 | 12 => self.back_up_or_restore(),
             0 | 1 => self.make_stale(number),
             2 | 3 => self.stop_between_writes(number),
             4 | 5 => self.hide_events(number)?,
@@ -439,6 +444,7 @@ impl World {
     pub(super) fn end(&mut self) -> Result<(), Breach> {
         self.log(|| "from now on there are no faults".to_owned());
         self.end_faults();
+        self.end_pauses(true)?;
         let end = self.time.now() + CALM;
         while self.time.now() < end {
             self.settle()?;

@@ -58,6 +58,7 @@ pub(super) enum Promise {
     StoresAreSound,
     StartsAndStops,
     NothingIsLeft,
+    PausesAreSaid,
     NoPanic,
 }
 
@@ -127,6 +128,9 @@ impl Promise {
             Self::StoresAreSound => "the invariants of every store hold after every step",
             Self::StartsAndStops => "after the faults end, each name can be started and stopped",
             Self::NothingIsLeft => "after all instances are stopped, no Job and no pod is left",
+            Self::PausesAreSaid => {
+                "after a replica has stood still, its responses do not count as fresh"
+            }
             Self::NoPanic => "nothing panics",
         }
     }

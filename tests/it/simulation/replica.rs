@@ -495,7 +495,10 @@ struct Loop<K: Resource> {
 
 impl<K: Resource> Loop<K> {
     fn take(&mut self, input: watch::Input<K>) {
-        if let Some(seen) = version_of(&input).and_then(|version| version.parse().ok()) {
+        // A list beside an open watch is not applied before its end.
+        let is_beside = self.running.is_open() && matches!(input, watch::Input::Listed(_));
+        let seen = version_of(&input).filter(|_| !is_beside);
+        if let Some(seen) = seen.and_then(|version| version.parse().ok()) {
             self.seen = seen;
         }
         let wait = self.running.take(input);

@@ -19,10 +19,10 @@ use percent_encoding::percent_decode_str;
 use super::broken::Broken;
 use super::dice::{Dice, Time};
 use crate::fake_kube::api::{self, Model, Reply, Watch};
-use crate::fake_kube::cluster::meta;
 use crate::fake_kube::cluster::read::WatchEvent;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::selector::Selector;
+use crate::fake_kube::cluster::{Backup, meta};
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::NAMESPACE;
 
@@ -49,6 +49,8 @@ pub(super) struct Server {
     feeds: Vec<Feed>,
     /// Number of lists so far that showed an older state.
     pub(super) stale_lists: u64,
+    /// How many of a thousand lines of watches are lost.
+    pub(super) losses_per_thousand: usize,
     dice: Dice,
     time: Time,
 }
@@ -65,6 +67,7 @@ impl Server {
             posts: 0,
             feeds: Vec::new(),
             stale_lists: 0,
+            losses_per_thousand: 0,
             dice: Dice::new(seed),
             time,
         }
@@ -73,6 +76,7 @@ impl Server {
     /// Ends all faults.
     pub(super) fn end_faults(&mut self) {
         self.faults_per_thousand = 0;
+        self.losses_per_thousand = 0;
         self.away_until = None;
         self.forbidden_until = None;
     }
@@ -83,6 +87,16 @@ impl Server {
             feed.extend(&self.model, self.broken);
         }
         self.model.cluster.compact();
+    }
+
+    /// An older copy takes the place of what is stored.
+    pub(super) fn restore(&mut self, backup: &Backup) {
+        self.model.cluster.restore(backup);
+        let revision = self.model.cluster.revision();
+        for feed in &mut self.feeds {
+            feed.lines.retain(|(of, _)| *of <= revision);
+            feed.revision = feed.revision.min(revision);
+        }
     }
 
     /// The lines of the watches of that resource, up to now.
@@ -397,10 +411,20 @@ impl Pipe {
     }
 
     fn next_line(&mut self, server: &mut Server) -> Option<Arc<[u8]>> {
-        let feed = server.feed(&self.watch);
-        let (revision, line) = feed.after(self.watch.revision)?;
-        self.watch.revision = *revision;
-        Some(Arc::clone(line))
+        loop {
+            let feed = server.feed(&self.watch);
+            let (revision, line) = feed.after(self.watch.revision)?;
+            self.watch.revision = *revision;
+            let line = Arc::clone(line);
+            if server.losses_per_thousand == 0 || !server.dice.chance(server.losses_per_thousand) {
+                return Some(line);
+            }
+        }
+    }
+
+    /// The connection is lost.
+    pub(super) fn lose_connection(&mut self) {
+        self.cut = Some(Cut::Lost);
     }
 
     fn lose(&mut self) -> bool {
@@ -425,6 +449,9 @@ impl Pipe {
                 return true;
             }
             None if now.saturating_duration_since(self.last_sent) >= BOOKMARK_EVERY => {
+                if server.model.cluster.revision() < self.watch.revision {
+                    return false;
+                }
                 self.watch.revision = server.model.cluster.revision();
                 let bookmark = WatchEvent::bookmark(self.watch.resource, self.watch.revision);
                 bookmark.line().into_bytes().into()

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::{Change, Cluster, meta};
 use crate::fake_kube::dynamics::{controller_uid, has_condition};
-use crate::harness::PREFIX;
+use crate::harness::{NAMESPACE, PREFIX};
 
 /// An app type and a name.
 pub(super) type Pair = (String, String);
@@ -202,6 +202,36 @@ impl Truth {
             }),
         }
         Some(pair)
+    }
+
+    /// What is stored was replaced by an older copy: each object has another state now, or is gone.
+    pub(super) fn restore(&mut self, cluster: &Cluster) {
+        self.absorbed = cluster.revision();
+        let at_ms = cluster.clock().now_ms();
+        let stored = [Resource::Jobs, Resource::Pods];
+        let stored = stored
+            .into_iter()
+            .flat_map(|kind| cluster.objects(kind, NAMESPACE));
+        let stored: BTreeMap<&str, &Arc<Value>> = stored
+            .map(|(_, object)| (meta(object, "uid"), object))
+            .collect();
+        let histories = self.histories.values_mut();
+        let all = histories.flat_map(|it| it.jobs.iter_mut().chain(&mut it.pods));
+        for entry in all {
+            let object = stored.get(&*entry.uid).map(|object| Arc::clone(object));
+            if entry.now() != object.as_ref() {
+                let state = State {
+                    revision: self.absorbed,
+                    at_ms,
+                    object,
+                };
+                // Gone twice: it never was, so nobody has removed it.
+                if state.object.is_none() {
+                    entry.states.push(state.clone());
+                }
+                entry.states.push(state);
+            }
+        }
     }
 
     /// The history of one instance.

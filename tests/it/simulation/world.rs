@@ -22,7 +22,9 @@ use super::promises::{self, Breach, Promise, check};
 use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
 use super::truth::{Pair, Truth};
+use super::unreliable::{Pause, Unreliable};
 use crate::fake_kube::FakeKube;
+use crate::fake_kube::cluster::Backup;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{NAMESPACE, PREFIX};
@@ -56,6 +58,8 @@ pub(super) struct Profile {
     pub(super) limits: Limits,
     /// Requests for labels come together, and each replica has one worker.
     pub(super) is_crowded: bool,
+    /// What of the world is unreliable.
+    pub(super) unreliable: Unreliable,
     /// What is wrong with the API server on purpose.
     pub(super) broken: Broken,
 }
@@ -71,6 +75,10 @@ pub(super) struct World {
     pub(super) server: Arc<Mutex<Server>>,
     /// `None` where a replica is down.
     pub(super) replicas: Vec<Option<Replica>>,
+    /// Those that stand still.
+    pub(super) pauses: Vec<Option<Pause>>,
+    /// A copy of etcd.
+    pub(super) backup: Option<Backup>,
     pub(super) truth: Truth,
     pub(super) tally: Tally,
     /// The steps so far, if they are recorded.
@@ -106,7 +114,10 @@ impl World {
             .cluster
             .create(Resource::ConfigMaps, NAMESPACE, templates, false);
         made.expect("the ConfigMap of a schedule is valid");
-        let server = Server::new(model, dice.next(), time.clone(), profile.broken);
+        let mut server = Server::new(model, dice.next(), time.clone(), profile.broken);
+        if let Unreliable::Watches(per_thousand) = profile.unreliable {
+            server.losses_per_thousand = per_thousand;
+        }
         let count = profile.replicas;
         let mut world = Self {
             dice,
@@ -114,6 +125,8 @@ impl World {
             time,
             server: Arc::new(Mutex::new(server)),
             replicas: (0..count).map(|_| None).collect(),
+            pauses: vec![None; count],
+            backup: None,
             truth: Truth::default(),
             tally: Tally::new(),
             steps: steps.then(Vec::new),
@@ -163,6 +176,7 @@ impl World {
         let replica = Replica::new(&self.server, &self.time, bounds, seed);
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
+        self.pauses[number] = None;
         self.log(|| format!("replica {number} starts"));
     }
 
@@ -197,7 +211,9 @@ impl World {
                 continue;
             };
             promises::one_name_one_instance(history)?;
-            self.labels.are_kept(history, before)?;
+            if self.profile.unreliable != Unreliable::Etcd {
+                self.labels.are_kept(history, before)?;
+            }
             if self.profile.replicas == 1 {
                 labels::are_bounded(history)?;
             }
@@ -224,16 +240,18 @@ impl World {
     }
 
     fn lower_floors(&mut self) {
+        let floors: Vec<_> = (0..self.replicas.len())
+            .map(|it| self.floors_of(it))
+            .collect();
         for waiting in self.waiting.values_mut() {
-            if let Some(replica) = &self.replicas[waiting.replica] {
-                waiting.floors.lower(replica.floors());
-            }
+            waiting.floors.lower(floors[waiting.replica]);
         }
     }
 
     /// Runs the coordinator of a replica, and checks its output.
     pub(super) fn run_coordinator(&mut self, number: usize) -> Result<bool, Breach> {
-        let Some(replica) = &mut self.replicas[number] else {
+        let is_paused = self.is_paused(number);
+        let Some(replica) = self.replicas[number].as_mut().filter(|_| !is_paused) else {
             return Ok(false);
         };
         let out = replica.run_coordinator();
@@ -315,7 +333,8 @@ impl World {
     /// Delivers a replica's call at that index to the API server; returns false if it was delivered
     /// already.
     pub(super) fn deliver_call(&mut self, number: usize, at: usize) -> Result<bool, Breach> {
-        let Some(replica) = &mut self.replicas[number] else {
+        let is_paused = self.is_paused(number);
+        let Some(replica) = self.replicas[number].as_mut().filter(|_| !is_paused) else {
             return Ok(false);
         };
         let target = match &replica.calls[at] {
@@ -374,16 +393,15 @@ impl World {
         }
         let mut reflect_at = self.time.now() + REFLECTOR_INTERVAL;
         loop {
-            let wakes = self
-                .replicas
-                .iter()
-                .flatten()
-                .filter_map(Replica::next_wake);
+            let awake = self.replicas.iter().zip(&self.pauses);
+            let awake = awake.filter(|(_, pause)| pause.is_none());
+            let wakes = awake.filter_map(|(replica, _)| replica.as_ref()?.next_wake());
             let next = wakes
                 .min()
                 .map_or(end, |wake| wake.min(end))
                 .min(reflect_at);
             self.move_to(next);
+            self.end_pauses(false)?;
             if next == reflect_at {
                 reflect_at += REFLECTOR_INTERVAL;
                 self.run_reflectors()?;
@@ -417,7 +435,8 @@ impl World {
 
     /// Runs one step of a reflector, if it has something to do.
     pub(super) fn reflect(&mut self, number: usize, which: usize) -> Result<bool, Breach> {
-        let Some(replica) = &mut self.replicas[number] else {
+        let is_paused = self.is_paused(number);
+        let Some(replica) = self.replicas[number].as_mut().filter(|_| !is_paused) else {
             return Ok(false);
         };
         let reflector = &mut replica.reflectors[which];
