@@ -16,7 +16,7 @@
 //! The meaning of objects is not known here, and nothing here waits or calls Kubernetes.
 
 use super::freshness::Freshness;
-use crate::kube::types::{ObjectMeta, Resource, ResourceVersion, SHORT_BYTES_MAX, Uid};
+use crate::kube::types::{Resource, ResourceVersion, SHORT_BYTES_MAX, Uid};
 use crate::kube::watch::StoreEvent;
 use index::Index;
 use layers::{Layers, List};
