@@ -243,7 +243,7 @@ fn every_other_end_of_a_start_has_its_result() {
         .kube
         .fault(FaultRule::new("create", "jobs", quota).times(1));
     // It is retried, but the operator is to know.
-    begin(&environment, "denied");
+    environment.get_at_once("/app/hello/denied").expect(202);
     wait_counted(&environment, &starts("denied", "quota"), 1.0);
 }
 

@@ -231,10 +231,10 @@ fn a_failed_start_has_its_reason() {
     assert_eq!(message, Some("InvalidImageName"));
     assert!(start.events.iter().any(|event| event.name == "verdict"));
 
-    let quota = Fault::Refused("exceeded quota".to_owned());
+    let denial = Fault::Webhook("admission webhook \"w\" denied the request: no".to_owned());
     environment
         .kube
-        .fault(FaultRule::new("create", "jobs", quota).times(1));
+        .fault(FaultRule::new("create", "jobs", denial).times(1));
     environment
         .get("/app/hello/denied")
         .expect_error(403, "refused");
