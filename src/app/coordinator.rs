@@ -18,6 +18,7 @@
 
 mod calls;
 mod check;
+mod confirm;
 mod context;
 mod memory;
 mod operation;
@@ -28,6 +29,7 @@ mod resolve;
 mod tests;
 mod track;
 
+pub use confirm::READ_WAIT;
 pub use context::{Context, Effect};
 pub use memory::{GONE_KEPT, GONE_MAX, LOST_KEPT, LOST_MAX, Memory, OVERDUE_AFTER};
 pub use operation::Want;
@@ -41,6 +43,7 @@ use super::request_handle::RequestHandle;
 use crate::budget::{Bounds, Division, Full, Held, Sums};
 use crate::kube::types::{Job, Uid};
 use crate::model::names::InstanceKey;
+use confirm::Trust;
 use context::Step;
 use operation::{WaitState, Waiter};
 use record::{Record, Tally, Trigger};
@@ -115,6 +118,8 @@ pub struct NewWaiter {
     /// The latest time of its response; a label waits for a pod until then, and the change itself has
     /// [`WRITE_WAIT`].
     pub deadline: Instant,
+    /// Whether it is answered only after the Job was read from Kubernetes: its deadline from then on.
+    pub reads: Option<Instant>,
     /// What it wants.
     pub want: Want,
 }
@@ -276,6 +281,7 @@ impl Coordinator {
             by: Some(request.by),
             held: Some(request.held),
             deadline,
+            trust: request.reads.map_or(Trust::Cache, Trust::AfterRead),
             want: request.want,
             state,
             number: self.next_number,

@@ -309,6 +309,12 @@ impl Writers {
         removed(&self.jobs.own_write(job)?)
     }
 
+    /// Applies the Job that a read has found at this version; returns the UID of the Job that this
+    /// removed from the cache.
+    fn job_read(&self, job: Job, version: &ResourceVersion) -> Option<Uid> {
+        removed(&self.jobs.own_read(job, version)?)
+    }
+
     /// There was no Job of that name at this version.
     fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<Uid> {
         let gone = removed(&self.jobs.own_absence(name, version)?);
@@ -515,7 +521,8 @@ impl Executor {
         match found.object {
             Some(job) if key_of(&job).as_ref() == Some(&call.key) => {
                 let uid = job.metadata.uid.clone();
-                (CallOutcome::Found(uid), self.writers.job_written(job))
+                let gone = self.writers.job_read(job, &found.version);
+                (CallOutcome::Found(uid), gone)
             }
             // It may be another instance. The watch must report that one, so that its waiters are
             // resolved.

@@ -424,6 +424,7 @@ impl Fixture {
             by: origin(caller),
             held: held(caller),
             deadline,
+            reads: None,
             want,
         };
         self.step(Input::Requested(request))

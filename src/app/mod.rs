@@ -53,7 +53,7 @@ use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
 use cache::{Cache, Ready};
 use catalog::SharedCatalog;
-use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
+use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
 use list::List;
 use review::{Asked, Bearer, Reviews, Scope};
@@ -285,12 +285,19 @@ impl App {
             // That for a pod to label does not bound the change itself, either.
             _ => self.wait(request.wait),
         };
+        let now = self.clock.now();
         self.inbox.request(NewWaiter {
             handle: request.handle,
             key: request.key,
             by: request.by,
             held: request.held,
-            deadline: self.clock.now() + wait,
+            deadline: now
+                + if request.reads {
+                    wait.max(READ_WAIT)
+                } else {
+                    wait
+                },
+            reads: request.reads.then_some(now + wait),
             want,
         })
     }

@@ -47,6 +47,8 @@ pub struct InstanceRequest {
     pub by: Origin,
     /// How long it waits (`Prefer: wait`), if set.
     pub wait: Option<Duration>,
+    /// Whether the Job is read from Kubernetes first (`Cache-Control: no-cache`).
+    pub reads: bool,
     /// What it holds while it waits.
     pub held: Arc<Held>,
 }
@@ -79,6 +81,8 @@ pub enum Response {
         /// The durations of the phases of its start so far.
         timings: Option<Timings>,
     },
+    /// One of these two from the cache, since the Job could not be read as the request had asked.
+    Unread(Box<Self>),
     /// The instances of a type.
     List(Arc<List>),
     /// The request is carried out.

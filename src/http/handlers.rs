@@ -57,6 +57,9 @@ pub(super) struct Call<'a> {
 }
 
 /// The result of a handler: a response, a request that waits for the app, or an error.
+/// Says how old the cache is that a response was read from.
+const VIEW_AGE: &str = "x-view-age";
+
 pub(super) type Outcome = Result<Handled<Pending>, Error>;
 
 /// The state of a request that waits for the app, from which its response is made.
@@ -94,8 +97,16 @@ impl Api {
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
-        use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed};
+        use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed, Unread};
         match (pending, response) {
+            (pending, Unread(response)) => {
+                let response = self.resume(pending, *response, failed);
+                if response.headers.iter().any(|(name, _)| &**name == VIEW_AGE) {
+                    return response;
+                }
+                let age = self.app.cache_age().as_secs();
+                response.header(VIEW_AGE, age.to_string())
+            }
             (Pending::List(condition, hold), List(list)) => {
                 let account = hold.account().clone();
                 drop(hold);
@@ -112,7 +123,7 @@ impl Api {
             (Pending::Create(starts), response) => {
                 let timings = match &response {
                     Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
-                    List(_) | Done | Failed(_) | TokenReviewed(_) => None,
+                    List(_) | Done | Failed(_) | TokenReviewed(_) | Unread(_) => None,
                 };
                 let created = legacy::created(response, starts).unwrap_or_else(failed);
                 self.timed(timings.as_ref(), created)
@@ -159,7 +170,8 @@ impl Api {
     /// `GET /app/{type}/{name}`
     pub(super) fn ensure(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
         let variables = call.variables()?;
-        if let Some(ready) = self.app.ready(&key)? {
+        let ready = self.app.ready(&key)?;
+        if let Some(ready) = ready.filter(|_| !prefer::reads(&call.request.headers)) {
             return reply(self.aged(responses::ready(&ready)));
         }
         let (intent, starts) = if prefer::create(&call.request.headers) {
@@ -260,7 +272,7 @@ impl Api {
     fn aged(&self, response: Response) -> Response {
         let age = self.app.cache_age();
         if age > CACHE_AGE_REPORTED {
-            return response.header("x-view-age", age.as_secs().to_string());
+            return response.header(VIEW_AGE, age.as_secs().to_string());
         }
         response
     }
@@ -311,6 +323,7 @@ impl Call<'_> {
             key,
             by,
             wait: prefer::wait(&self.request.headers),
+            reads: prefer::reads(&self.request.headers),
             held,
         }
     }

@@ -1,4 +1,5 @@
-//! The `Prefer` header (RFC 7240): options of a request, since its query holds template variables.
+//! The `Prefer` header (RFC 7240) and `Cache-Control`: options of a request, since its query holds
+//! template variables.
 //!
 //! Pure. Unknown and malformed preferences are ignored (§2 of the RFC).
 
@@ -26,6 +27,17 @@ pub fn create(headers: &Headers) -> bool {
     preferences(headers, "create")
         .find_map(|value| value.to_ascii_lowercase().parse().ok())
         .unwrap_or(true)
+}
+
+/// Whether the request is not to be answered from the cache without asking Kubernetes
+/// (`Cache-Control: no-cache`, RFC 9111 §5.2.1.4).
+#[must_use]
+pub fn reads(headers: &Headers) -> bool {
+    headers
+        .get_all("cache-control")
+        .filter_map(|value| std::str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
 }
 
 /// The values of a preference, in their order.
@@ -71,6 +83,22 @@ mod tests {
         ] {
             assert_eq!(create(&prefer(values)), expected, "{values:?}");
         }
+    }
+
+    #[test]
+    fn only_no_cache_makes_a_request_read() {
+        for (value, expected) in [
+            ("no-cache", true),
+            ("max-age=0, No-Cache", true),
+            ("max-age=0", false),
+            ("no-cache=x", false),
+            ("", false),
+        ] {
+            let mut headers = Headers::default();
+            headers.push("Cache-Control", value.as_bytes());
+            assert_eq!(reads(&headers), expected, "{value}");
+        }
+        assert!(!reads(&Headers::default()));
     }
 
     #[test]

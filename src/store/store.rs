@@ -266,7 +266,17 @@ impl<K: Resource> Writer<K> {
         if !object.is_ours() {
             return None;
         }
-        self.change_one(|state| state.own_write(object))
+        self.change_one(|state| state.own_result(object, None))
+    }
+
+    /// Applies the object that an own read has found at this version; returns what has changed for
+    /// readers. A read that is not older than the watch shows also what the watch has lost.
+    #[must_use]
+    pub fn own_read(&self, object: K, at: &ResourceVersion) -> Option<Change<K>> {
+        if !object.is_ours() {
+            return None;
+        }
+        self.change_one(|state| state.own_result(object, Some(at)))
     }
 
     /// Applies that the object of that name and UID is gone, as one of our own calls
@@ -445,7 +455,9 @@ impl<K: Resource> State<K> {
         )
     }
 
-    fn own_write(&mut self, object: K) -> Option<Change<K>> {
+    /// An own call returned this object, as it was at that version, if that is known.
+    fn own_result(&mut self, object: K, at: Option<&ResourceVersion>) -> Option<Change<K>> {
+        let is_current = at.is_some_and(|at| !at.is_empty() && !at.is_before(&self.version));
         let object = &Arc::new(self.fit(object));
         if let Some(pending) = &mut self.pending {
             pending.write(object.clone());
@@ -457,7 +469,7 @@ impl<K: Resource> State<K> {
         }
         // The watch has passed this write. If the object is not in the base, it was deleted since.
         let is_passed = is_until(version, &self.version);
-        if is_passed && !self.layers.base_holds(name, &metadata.uid) {
+        if is_passed && !is_current && !self.layers.base_holds(name, &metadata.uid) {
             return None;
         }
         self.change(name, |layers| layers.put(object.clone()))

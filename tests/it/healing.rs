@@ -121,6 +121,50 @@ fn lost_events_are_made_up_for_by_a_list_every_interval() {
     environment.start_instance("/app/hello/ann");
 }
 
+/// Who has to know asks Kubernetes.
+#[test]
+fn a_get_with_no_cache_reads_the_job_first() {
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    let get = |path: &str| {
+        let headers = [("Cache-Control", "no-cache"), ("Prefer", "create=false")];
+        environment
+            .client()
+            .begin("GET", path, &headers, "")
+            .finish()
+    };
+    environment.kube.clear_requests();
+    let found = get("/app/hello/ann");
+    found.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
+    assert_eq!(found.header("x-view-age"), "");
+    let reads = environment.kube.requests();
+    assert!(
+        reads
+            .iter()
+            .any(|it| it.name == "hello-ann" && it.verb == "list")
+    );
+    // Without an answer the cache must do.
+    let fails = FaultRule::new("list", "jobs", Fault::Status(500));
+    environment.kube.fault(fails);
+    let cached = get("/app/hello/ann");
+    cached.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
+    assert_eq!(cached.header("x-view-age"), "0");
+    environment.kube.clear_faults();
+    // What the watch has lost is found.
+    environment
+        .kube
+        .lose_events(&["DELETED", "MODIFIED"], "hello-ann");
+    let deleted = (environment.kube).delete(Resource::Jobs, NAMESPACE, "hello-ann", "Background");
+    deleted.expect("it is deleted");
+    assert!(is_found(&environment, 0, "/app/hello/ann"));
+    eventually("Kubernetes has removed it", || {
+        let job = environment.kube.get(Resource::Jobs, NAMESPACE, "hello-ann");
+        job.is_none().then_some(())
+    });
+    get("/app/hello/ann").expect_error(404, "not_found");
+    assert!(!is_found(&environment, 0, "/app/hello/ann"));
+}
+
 /// A read of one object notices it between two lists.
 #[test]
 fn an_object_that_differs_is_noticed_by_a_read_of_its_name() {

@@ -4,7 +4,7 @@
 
 use super::context::{Context, Step};
 use super::memory::Memory;
-use super::operation::{CallKind, Operation};
+use super::operation::{CallKind, Operation, Waiter};
 use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, NewJob, StopCause};
 use crate::app::cache::Instance;
@@ -41,6 +41,9 @@ pub(super) fn due(
     is_overdue: bool,
 ) -> Option<CallKind> {
     if operation.must_read() && (is_overdue || !operation.waiters.is_empty()) {
+        return Some(CallKind::Read);
+    }
+    if operation.waiters.iter().any(Waiter::is_unread) {
         return Some(CallKind::Read);
     }
     let wants_change = operation.waiters.iter().any(|it| it.want.is_change());

@@ -107,7 +107,7 @@ fn check_waiter(waiter: &Waiter) -> Result<(), String> {
         WaitState::Pod(_) => matches!(waiter.want, Want::Label(_)),
         WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
         WaitState::Replacement(_) => waiter.want.variables().is_some(),
-        WaitState::New => !waiter.want.is_for_instance(),
+        WaitState::New => !waiter.want.is_for_instance() || waiter.is_unread(),
         WaitState::Next | WaitState::Ready(_) | WaitState::Held(..) => {
             waiter.want.is_for_instance()
         }

@@ -2,6 +2,7 @@
 //!
 //! Plain values; nothing is decided here.
 
+use super::confirm::Trust;
 use super::operation::Waiter;
 use crate::app::api_call::ApiCall;
 use crate::app::cache::Cache;
@@ -93,6 +94,12 @@ impl Step<'_> {
 
     pub(super) fn respond(&mut self, waiter: &Waiter, response: Response) {
         if let Some(handle) = waiter.handle {
+            let is_of_cache =
+                matches!(response, Response::Ready { .. } | Response::Progress { .. });
+            let response = match waiter.trust {
+                Trust::Unread if is_of_cache => Response::Unread(Box::new(response)),
+                _ => response,
+            };
             self.out.push(Effect::Respond(handle, response));
         }
     }

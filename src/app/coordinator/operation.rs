@@ -4,6 +4,7 @@
 //! wait state. [`super::resolve`] decides what each waiter gets, [`super::calls`] the next call,
 //! [`super::outcome`] what follows from its result.
 
+use super::confirm::Trust;
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::error::Error;
 use crate::app::lifecycle::OwnStart;
@@ -80,6 +81,8 @@ pub(super) struct Waiter {
     pub(super) held: Option<Arc<Held>>,
     /// The latest time of its response.
     pub(super) deadline: Instant,
+    /// What it takes from the cache.
+    pub(super) trust: Trust,
     /// What it wants.
     pub(super) want: Want,
     /// Its wait state.
@@ -169,6 +172,12 @@ impl Waiter {
             WaitState::New | WaitState::Next | WaitState::Replacement(_)
         );
         self.want.is_for_instance() && state
+    }
+
+    /// Whether the Job is to be read for it.
+    #[must_use]
+    pub(super) const fn is_unread(&self) -> bool {
+        matches!(self.trust, Trust::AfterRead(_))
     }
 
     /// Whether it needs a call of this kind.
@@ -306,6 +315,15 @@ impl Operation {
         match &self.call {
             CallState::Calling(calling) => Some(calling),
             CallState::Idle | CallState::Retrying(_) | CallState::MustRead => None,
+        }
+    }
+
+    /// Those of these waiters that the Job was to be read for take that much from the cache now.
+    pub(super) fn trust(&mut self, trust: Trust, these: impl Fn(&Waiter) -> bool) {
+        for waiter in self.waiters.iter_mut().filter(|waiter| these(waiter)) {
+            if let Trust::AfterRead(deadline) = waiter.trust {
+                (waiter.trust, waiter.deadline) = (trust, deadline);
+            }
         }
     }
 

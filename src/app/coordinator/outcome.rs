@@ -3,6 +3,7 @@
 //!
 //! Pure. A failure concerns the waiters that the call was made for, and no others.
 
+use super::confirm::Trust;
 use super::context::Step;
 use super::operation::{
     CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, Want, has,
@@ -46,6 +47,13 @@ impl Record {
             return;
         };
         self.report_outcome(&mut calling, &completed, step);
+        if let (CallKind::Read, Some(operation)) = (calling.kind(), &mut self.operation) {
+            let trust = match completed.outcome {
+                CallOutcome::Failed(_) => Trust::Unread,
+                _ => Trust::Cache,
+            };
+            operation.trust(trust, |waiter| waiter.number <= calling.step);
+        }
         match &completed.outcome {
             CallOutcome::Failed(error) => self.failed(&calling, error, step),
             CallOutcome::NotRendered(error) => {

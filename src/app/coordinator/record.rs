@@ -11,6 +11,7 @@
 //! ```
 
 use super::calls;
+use super::confirm::Trust;
 use super::context::{Context, Effect, Step};
 use super::memory::Memory;
 use super::operation::{
@@ -278,6 +279,7 @@ impl Record {
                 by: None,
                 held: None,
                 deadline: step.context.now + WRITE_WAIT,
+                trust: Trust::Cache,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
                 // Older than a request that comes with this step.
@@ -341,6 +343,11 @@ impl Record {
     /// Resolves all waiters that the observed state can resolve.
     fn resolve(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let now = step.context.now;
+        if let Some(operation) = &mut self.operation {
+            // A read while calls fail would undo the pauses between them.
+            let fails = matches!(operation.call, CallState::Retrying(_)) || step.is_draining;
+            operation.trust(Trust::Unread, |it| fails || it.deadline <= now);
+        }
         self.respond_each(observed, step, |_, waiter, facts| {
             let state = match resolve::resolve(waiter, observed, facts) {
                 Resolution::Wait(state) => state,

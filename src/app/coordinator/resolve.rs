@@ -291,6 +291,7 @@ impl Facts<'_> {
 #[must_use]
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     match &waiter.want {
+        _ if waiter.is_unread() => Resolution::Wait(waiter.state.clone()),
         Want::Instance(_) => resolve_instance(waiter, observed, facts),
         // Only the result of its call resolves it.
         Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),

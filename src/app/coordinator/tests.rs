@@ -11,6 +11,7 @@ mod lifecycle;
 mod orphans;
 mod overdue;
 mod random;
+mod reads;
 mod starts;
 mod stops;
 
@@ -113,6 +114,7 @@ fn each_further_caller_finds_a_place_for_the_same_name() {
                 by: origin(caller),
                 held: held(caller),
                 deadline: fixture.world.instant() + Duration::from_secs(10),
+                reads: None,
                 want: want.clone(),
             };
             let context = fixture.world.context();

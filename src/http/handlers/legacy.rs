@@ -60,7 +60,7 @@ impl Api {
 
 /// The response of `/create` (contract 3.7, A13).
 pub(super) fn created(response: app::Response, starts: Starts) -> Result<Response, Error> {
-    use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed};
+    use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed, Unread};
     Ok(match response {
         Ready { ready, .. } => {
             let body = json!({"hostname": ready.ip, "addr": ready.ip});
@@ -75,7 +75,7 @@ pub(super) fn created(response: app::Response, starts: Starts) -> Result<Respons
             Response::json(408, r#"{"status":"Could not provision app"}"#)
         }
         Failed(error) => return Err(error),
-        List(_) | TokenReviewed(_) => return Err(Error::Internal),
+        List(_) | TokenReviewed(_) | Unread(_) => return Err(Error::Internal),
     })
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config_controller::app::coordinator::WRITE_WAIT;
+use config_controller::app::coordinator::{READ_WAIT, WRITE_WAIT};
 use config_controller::app::{
     App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
 };
@@ -21,6 +21,8 @@ use super::world::{World, key_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Ensure,
+    /// The same, after the Job was read from Kubernetes.
+    Confirm,
     /// The instance if it exists; it is not started.
     Find,
     /// The instance, or its stop if it is not ready in time.
@@ -34,12 +36,12 @@ pub(super) enum RequestKind {
 impl RequestKind {
     /// Whether such a request may start the instance.
     fn starts(self) -> bool {
-        matches!(self, Self::Ensure | Self::EnsureOrStop)
+        matches!(self, Self::Ensure | Self::Confirm | Self::EnsureOrStop)
     }
 
     /// Whether such a request waits for its call in flight even beyond its deadline.
     pub(super) fn is_change(self) -> bool {
-        !matches!(self, Self::Ensure | Self::Find)
+        !matches!(self, Self::Ensure | Self::Confirm | Self::Find)
     }
 
     /// Whether such a request always stops the instance.
@@ -68,6 +70,8 @@ impl World {
         let wait = wait.unwrap_or(WAITS.start_wait).min(WAITS.start_wait_max);
         match kind {
             RequestKind::Ensure | RequestKind::Find => wait,
+            // It waits for the read for at least so long.
+            RequestKind::Confirm => wait.max(READ_WAIT),
             // Writes after the wait have a time limit of their own.
             RequestKind::EnsureOrStop | RequestKind::Label => wait + WRITE_WAIT,
             RequestKind::Stop => WRITE_WAIT,
@@ -98,11 +102,7 @@ impl World {
         };
         self.serial += 1;
         let serial = self.serial;
-        let handle = RequestHandle {
-            io: 0,
-            slot: 0,
-            serial,
-        };
+        let handle = handle_of(serial);
         let by = Origin {
             trace: None,
             caller: "sim".into(),
@@ -113,6 +113,7 @@ impl World {
             key: key_of(pair),
             by,
             wait,
+            reads: kind == RequestKind::Confirm,
             held,
         };
         let change =
@@ -171,11 +172,7 @@ impl World {
             return false;
         };
         if let Some(replica) = &self.replicas[waiting.replica] {
-            replica.app.abandon(RequestHandle {
-                io: 0,
-                slot: 0,
-                serial,
-            });
+            replica.app.abandon(handle_of(serial));
         }
         self.hung_up.insert(serial, waiting);
         self.log(|| format!("{serial}: hangs up"));
@@ -204,7 +201,12 @@ impl World {
         self.count(&format!("{:?} {outcome}", waiting.kind));
         let history = self.truth.history(&waiting.pair);
         let now_ms = self.server().model.cluster.clock().now_ms();
-        let floors = waiting.floors;
+        let mut floors = waiting.floors;
+        // After a read the Job is at least as new as the request, whatever the watch has lost.
+        let is_read = waiting.kind == RequestKind::Confirm;
+        if is_read && self.profile.unreliable != Unreliable::Etcd {
+            floors.jobs = floors.jobs.max(waiting.requested_at);
+        }
         match response {
             Response::Ready { ready, .. } => {
                 promises::ready_is_true(history, ready.ip, floors)?;
@@ -233,7 +235,8 @@ impl World {
             Response::Done
             | Response::Progress { .. }
             | Response::List(_)
-            | Response::TokenReviewed(_) => {}
+            | Response::TokenReviewed(_)
+            | Response::Unread(_) => {}
         }
         Ok(())
     }
@@ -312,6 +315,10 @@ fn submit(
     };
     match kind {
         RequestKind::Ensure => ensure(request, Intent::Start(Arc::default())),
+        RequestKind::Confirm => {
+            let submitted = app.ensure(request, Intent::Start(Arc::default()));
+            submitted.err().map(Response::Failed)
+        }
         RequestKind::Find => ensure(request, Intent::Find),
         RequestKind::EnsureOrStop => ensure(request, Intent::StartOrStop(Arc::default())),
         RequestKind::Stop | RequestKind::StopAndWait => {
@@ -321,6 +328,15 @@ fn submit(
             .label(request, change.unwrap_or_default())
             .err()
             .map(Response::Failed),
+    }
+}
+
+/// The handle of the request with this number.
+fn handle_of(serial: u64) -> RequestHandle {
+    RequestHandle {
+        io: 0,
+        slot: 0,
+        serial,
     }
 }
 
@@ -337,5 +353,6 @@ fn outcome_of(response: &Response) -> String {
         }
         Response::List(_) => "list".to_owned(),
         Response::TokenReviewed(_) => "reviewed".to_owned(),
+        Response::Unread(response) => format!("unread {}", outcome_of(response)),
     }
 }

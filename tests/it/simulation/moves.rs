@@ -126,9 +126,11 @@ impl World {
                 .dice
                 .pick(&[RequestKind::Stop, RequestKind::StopAndWait]),
             2 => RequestKind::Label,
-            3 => self
-                .dice
-                .pick(&[RequestKind::Find, RequestKind::EnsureOrStop]),
+            3 => self.dice.pick(&[
+                RequestKind::Find,
+                RequestKind::EnsureOrStop,
+                RequestKind::Confirm,
+            ]),
             _ => RequestKind::Ensure,
         };
         let sent = self.send_request(number, &pair, kind, wait)?;

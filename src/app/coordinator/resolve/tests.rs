@@ -89,6 +89,7 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
             by: Some(origin("ann")),
             held: None,
             deadline: now,
+            trust: Default::default(),
             want,
             state: state.clone(),
             number: 0,

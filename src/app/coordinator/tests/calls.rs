@@ -75,6 +75,7 @@ fn a_retried_call_is_marked_as_a_retry() {
         by: origin("bob"),
         held: held("bob"),
         deadline: fixture.world.instant() + Duration::from_secs(10),
+        reads: None,
         want: Want::Stop { until: None },
     });
     fixture
@@ -346,6 +347,7 @@ fn calls_take_turns_by_what_they_are_for_and_for_whom() {
             by: origin(caller),
             held: held(caller),
             deadline: fixture.world.instant() + Duration::from_secs(10),
+            reads: None,
             want,
         };
         let mut out = Vec::new();

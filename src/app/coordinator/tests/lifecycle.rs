@@ -522,6 +522,7 @@ fn a_start_is_linked_to_the_requests_that_join_it() {
                 ..origin("ann")
             },
             held: crate::app::fixture::held("ann"),
+            reads: None,
             deadline: fixture.world.instant() + Duration::from_secs(10),
             want: Want::Instance(Intent::Start(Arc::default())),
         };

@@ -152,6 +152,7 @@ impl RandomSchedule {
             by: origin("ann"),
             held: held("ann"),
             deadline,
+            reads: None,
             want,
         };
         self.step(Input::Requested(request));
