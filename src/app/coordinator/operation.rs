@@ -234,8 +234,9 @@ pub(super) struct Retry {
     pub(super) kind: CallKind,
     /// When to retry.
     pub(super) at: Instant,
-    /// What its waiters get when the grace or their deadline expires.
-    pub(super) error: Error,
+    /// What its waiters get when the grace or their deadline expires; `None` if Kubernetes has responded,
+    /// so that there is progress to report.
+    pub(super) error: Option<Error>,
     /// How often it was tried.
     pub(super) tries: u32,
     /// The failure that the grace bounds, and when it first occurred without another one since.
@@ -294,7 +295,7 @@ impl Retry {
         Self {
             kind: CallKind::ForceDelete,
             at: now + FORCE_PAUSE,
-            error: Error::UNAVAILABLE,
+            error: None,
             tries: 1,
             grace: None,
         }
@@ -303,8 +304,7 @@ impl Retry {
     /// What waiters for a start or a stop get at their deadline.
     #[must_use]
     pub(super) fn error_of_start(&self) -> Option<&Error> {
-        let concerns = !matches!(self.kind, CallKind::Label | CallKind::ForceDelete);
-        concerns.then_some(&self.error)
+        self.error.as_ref().filter(|_| self.kind != CallKind::Label)
     }
 }
 

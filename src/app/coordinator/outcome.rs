@@ -157,9 +157,7 @@ impl Record {
                     operation.read_again(calling, None, now);
                 }
             }
-            (Action::DeletePod { uid, .. }, CallOutcome::Done) => {
-                operation.orphans.deleted.push(uid.clone());
-            }
+            (Action::DeletePod { .. }, CallOutcome::Done) => operation.orphan_deleted(calling),
             // A finalizer may keep it for a moment.
             (Action::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
                 operation.call = CallState::Retrying(Retry::force_deletion(now));
@@ -276,28 +274,34 @@ impl Operation {
             }),
             // A quota that concurrent starts change; or the pod was replaced, and the cache will
             // show its successor.
-            (Class::Conflict, CallKind::Create)
-            | (Class::NotFound | Class::Conflict, CallKind::Label | CallKind::DeletePod) => {
-                self.retry_call(calling, kind, None, Error::UNAVAILABLE, wished, now)
+            (Class::Conflict, CallKind::Create | CallKind::DeletePod)
+            | (Class::NotFound | Class::Conflict, CallKind::Label) => {
+                self.retry_call(calling, kind, None, None, wished, now)
+            }
+            // The watch may show that late.
+            (Class::NotFound, CallKind::DeletePod) => {
+                self.orphan_deleted(calling);
+                None
             }
             (Class::Refused | Class::QuotaExceeded, _) => same(Error::Refused(message())),
             (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
             (Class::Invalid, CallKind::Label) => same(Error::ValueInvalid(message())),
             // A missing permission counts from when it was reported.
             (Class::Forbidden, _) => {
-                let grace = Some((Graced::Right, now));
-                self.retry_call(calling, kind, grace, Error::NotPermitted, wished, now)
+                let (grace, reported) = (Some((Graced::Right, now)), Some(Error::NotPermitted));
+                self.retry_call(calling, kind, grace, reported, wished, now)
             }
             // A failed connection counts from when it was tried, since that alone may take seconds.
             (Class::Unavailable | Class::Unauthorized, _) if error.connect_failed() => {
                 let grace = Some((Graced::Connection, calling.since));
-                self.retry_call(calling, kind, grace, Error::UNAVAILABLE, wished, now)
+                let reported = Some(Error::UNAVAILABLE);
+                self.retry_call(calling, kind, grace, reported, wished, now)
             }
             (Class::Invalid | Class::Unsendable, _) => same(Error::Internal),
             // Kubernetes is overloaded or failing, or its response means nothing here.
             _ => {
                 let retry_after = wished.unwrap_or(PAUSE_MAX);
-                let reported = Error::Unavailable { retry_after };
+                let reported = Some(Error::Unavailable { retry_after });
                 self.retry_call(calling, kind, None, reported, wished, now)
             }
         }
@@ -316,8 +320,15 @@ impl Operation {
             self.read_again(calling, wished, now);
             return None;
         }
-        let reported = Error::QuotaExceeded(message);
+        let reported = Some(Error::QuotaExceeded(message));
         self.retry_call(calling, CallKind::Create, None, reported, wished, now)
+    }
+
+    /// The pod that this call was to delete is gone, or will be.
+    fn orphan_deleted(&mut self, calling: &Calling) {
+        if let Action::DeletePod { uid, .. } = &calling.call.action {
+            self.orphans.deleted.push(uid.clone());
+        }
     }
 
     /// Kubernetes and the cache contradict each other: reads the Job, without delay only the first
@@ -329,18 +340,19 @@ impl Operation {
         } else {
             // Without a grace it is never given up.
             let kind = CallKind::Read;
-            self.retry_call(calling, kind, None, Error::UNAVAILABLE, wished, now);
+            self.retry_call(calling, kind, None, None, wished, now);
         }
     }
 
     /// Retries a call of this kind: until [`GRACE`] expires, if `grace` is given, with the time
-    /// from which it counts unless it is already running.
+    /// from which it counts unless it is already running. `reported` is what its waiters get then, and at
+    /// their deadline.
     fn retry_call(
         &mut self,
         calling: &Calling,
         kind: CallKind,
         grace: Option<(Graced, Instant)>,
-        reported: Error,
+        reported: Option<Error>,
         wished: Option<Duration>,
         now: Instant,
     ) -> Option<Rejected> {
@@ -350,11 +362,11 @@ impl Operation {
         let grace = before.map_or(grace, |retry| retry.grace);
         let tries = before.map_or(0, |retry| retry.tries);
         let mut at = now + pause(tries, wished);
-        if let Some((_, since)) = grace {
+        if let (Some((_, since)), Some(error)) = (grace, &reported) {
             let end = since + GRACE;
             if now >= end {
                 return Some(Rejected {
-                    error: reported,
+                    error: error.clone(),
                     is_for_all: true,
                 });
             }

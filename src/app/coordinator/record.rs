@@ -471,7 +471,7 @@ impl Record {
         self.respond_each(observed, step, |operation, waiter, facts| {
             let retry = operation.retry().filter(|_| with_error);
             let error = match waiter.want {
-                Want::Label(_) => retry.map(|retry| &retry.error),
+                Want::Label(_) => retry.and_then(|retry| retry.error.as_ref()),
                 _ => retry.and_then(Retry::error_of_start),
             };
             these(operation, waiter).then(|| resolve::at_deadline(waiter, observed, error, facts))

@@ -225,7 +225,7 @@ impl World {
                 promises::stop_is_done(history, waiting.requested_at, must_be_gone)?;
                 self.stop_is_answered(&waiting);
             }
-            Response::Failed(error) => self.error_is_fair(error)?,
+            Response::Failed(error) => self.error_is_fair(waiting.kind, error)?,
             Response::Done
                 if waiting.kind == RequestKind::Label
                     && self.profile.unreliable != Unreliable::Etcd =>
@@ -241,7 +241,15 @@ impl World {
         Ok(())
     }
 
-    fn error_is_fair(&self, error: &Error) -> Result<(), Breach> {
+    fn error_is_fair(&self, kind: RequestKind, error: &Error) -> Result<(), Breach> {
+        // However late the caches are, Kubernetes can be reached.
+        let is_outage = matches!(error, Error::Unavailable { .. }) && !kind.is_change();
+        let has_failed = self.server().failures > 0;
+        check(
+            Promise::NoErrorsWithoutFaults,
+            has_failed || !is_outage,
+            || error.to_string(),
+        )?;
         let defect = matches!(error, Error::Internal);
         check(Promise::NoInternalErrors, !defect, || error.to_string())?;
         let fair = matches!(

@@ -45,6 +45,8 @@ pub(super) struct Server {
     /// Requests so far: all, and those that create a Job.
     pub(super) requests: u64,
     pub(super) posts: u64,
+    /// Requests so far that met a fault.
+    pub(super) failures: u64,
     /// The lines that watches send, by resource, encoded once for all watches.
     feeds: Vec<Feed>,
     /// Number of lists so far that showed an older state.
@@ -65,6 +67,7 @@ impl Server {
             broken,
             requests: 0,
             posts: 0,
+            failures: 0,
             feeds: Vec::new(),
             stale_lists: 0,
             losses_per_thousand: 0,
@@ -181,6 +184,7 @@ impl Server {
     fn handle(&mut self, request: &Request) -> Result<api::Outcome, Failure> {
         self.requests += 1;
         if self.is_active(self.away_until) {
+            self.failures += 1;
             return Err(Failure::Connect("connection refused".into()));
         }
         // A read of one name is never stale, and has nothing to show twice.
@@ -190,6 +194,7 @@ impl Server {
         };
         self.posts += u64::from(verb == "create");
         let fault = self.draw(verb);
+        self.failures += u64::from(fault.is_some());
         if fault == Some(Fault::Drop) && self.dice.chance(500) {
             return Err(Failure::Connect("connection refused".into()));
         }

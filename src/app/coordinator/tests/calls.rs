@@ -222,6 +222,10 @@ fn a_conflict_on_create_is_retried() {
     fixture.get(1);
     assert_eq!(fixture.fails(conflict(Verb::Create)), NOTHING);
     assert_eq!(fixture.pass(0.1), ["call create for ann"]);
+    // It is a response, so Kubernetes is not unavailable.
+    assert_eq!(fixture.fails(conflict(Verb::Create)), NOTHING);
+    let progress = "2: node_not_ready Admitting";
+    assert_eq!(fixture.get_of(2, &n1(), "", 0), [progress]);
 }
 
 #[test]

@@ -49,9 +49,22 @@ fn a_pod_that_is_gone_at_last_is_no_obstacle() {
     let mut fixture = outlived(&json!({}));
     fixture.get(1);
     fixture.ends(CallOutcome::Absent);
-    assert_eq!(fixture.fails(not_found(Verb::Delete)), NOTHING);
     fixture.world.pod_gone("u0");
-    assert_eq!(fixture.changed(), ["call create for ann"]);
+    let called = fixture.fails(not_found(Verb::Delete));
+    assert_eq!(called, ["call create for ann"]);
+    // That is no failure of Kubernetes.
+    let answers = fixture.get_of(2, &n1(), "", 0);
+    assert_eq!(answers, ["2: node_not_ready Admitting"]);
+}
+
+#[test]
+fn a_pod_that_kubernetes_no_longer_has_is_deleted_once() {
+    let mut fixture = outlived(&json!({}));
+    fixture.get_of(1, &n1(), "", 3);
+    fixture.ends(CallOutcome::Absent);
+    assert_eq!(fixture.fails(not_found(Verb::Delete)), NOTHING);
+    assert_eq!(fixture.pass(2.9), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["1: node_not_ready Stopping"]);
 }
 
 #[test]

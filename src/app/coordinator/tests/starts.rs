@@ -96,7 +96,12 @@ fn a_cache_that_disagrees_with_the_api_server_causes_back_off() {
         assert_eq!(fixture.ends(CallOutcome::Absent), ["call create for ann"]);
     }
     assert_eq!(fixture.fails(exists()), NOTHING);
+    // Kubernetes can be reached.
+    let progress = "2: node_not_ready Admitting";
+    assert_eq!(fixture.get_of(2, &n1(), "", 0), [progress]);
     assert_eq!(fixture.pass(0.1), ["call read"]);
+    let progress = "3: node_not_ready Admitting";
+    assert_eq!(fixture.get_of(3, &n1(), "", 0), [progress]);
 }
 
 #[test]
