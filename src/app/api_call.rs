@@ -156,5 +156,14 @@ pub struct Completed {
     /// How it ended.
     pub outcome: CallOutcome,
     /// The Job that applying the outcome removed from the cache or replaced, if any.
-    pub gone: Option<Uid>,
+    pub gone: Option<GoneJob>,
+}
+
+/// A Job that the cache has no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneJob {
+    /// Its instance. A call for one may remove the Job of another: both can have the same Job name.
+    pub key: InstanceKey,
+    /// Which Job.
+    pub uid: Uid,
 }

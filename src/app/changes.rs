@@ -2,6 +2,7 @@
 //!
 //! Pure. [`crate::model::status`] interprets the contents of Events.
 
+use super::api_call::GoneJob;
 use super::cache::Cache;
 use super::coordinator::CacheChange;
 use super::keys::{key_of, key_of_pod};
@@ -10,12 +11,15 @@ use crate::model::names::InstanceKey;
 use crate::model::status;
 use crate::store::Change;
 
-/// The Job that a change of the cache removed or replaced.
+/// The Job of an instance that a change of the cache removed or replaced.
 #[must_use]
-pub fn removed(change: &Change<Job>) -> Option<Uid> {
-    let old = &change.old.as_ref()?.metadata.uid;
+pub fn removed(change: &Change<Job>) -> Option<GoneJob> {
+    let old = change.old.as_deref()?;
+    let uid = &old.metadata.uid;
     let new = change.new.as_ref().map(|job| &job.metadata.uid);
-    (new != Some(old)).then(|| old.clone())
+    let key = key_of(old).filter(|_| new != Some(uid))?;
+    let uid = uid.clone();
+    Some(GoneJob { key, uid })
 }
 
 /// The cache changes of these Job changes: the old object may have been another instance.
@@ -23,7 +27,7 @@ pub fn removed(change: &Change<Job>) -> Option<Uid> {
 pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
     let mut all = Vec::with_capacity(changes.len());
     for change in changes {
-        let gone = removed(change);
+        let gone = removed(change).map(|gone| gone.uid);
         let of_old = change.old.as_deref().and_then(key_of);
         let of_new = change.new.as_deref().and_then(key_of);
         let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));

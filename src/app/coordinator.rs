@@ -36,7 +36,7 @@ pub use operation::Want;
 pub use record::WRITE_WAIT;
 pub use resolve::REPORT_HOLD;
 
-use super::api_call::Completed;
+use super::api_call::{Completed, GoneJob};
 use super::error::{Bound, Error};
 use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
@@ -206,11 +206,7 @@ impl Coordinator {
                     });
                 }
             }
-            Input::Completed(key, completed) => {
-                self.advance(&key, context, out, |record, step| {
-                    record.completed(completed, step);
-                });
-            }
+            Input::Completed(key, completed) => self.completed(&key, completed, context, out),
             Input::Changed(changes) => {
                 self.changed(&changes, Trigger::CacheChanged, context, out);
             }
@@ -241,6 +237,24 @@ impl Coordinator {
                 let next = Some(context.now + MINIMUM_NAP);
                 self.change(&key, |record, _| record.wake = next);
             }
+        }
+    }
+
+    fn completed(
+        &mut self,
+        key: &InstanceKey,
+        mut completed: Completed,
+        context: &Context<'_>,
+        out: &mut Vec<Effect>,
+    ) {
+        let other = completed.gone.take_if(|gone| gone.key != *key);
+        self.advance(key, context, out, |record, step| {
+            record.completed(completed, step);
+        });
+        if let Some(GoneJob { key, uid }) = other {
+            self.advance(&key, context, out, |record, step| {
+                record.changed(Some(&uid), Trigger::CacheChanged, step);
+            });
         }
     }
 

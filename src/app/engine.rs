@@ -11,7 +11,7 @@
 //! nothing here; [`Executor::apply`] changes the stores and makes no call. Other events may happen in
 //! between. Waiting and retrying belong to the coordinator. No decision is made here.
 
-use super::api_call::{Action, ApiCall, CallOutcome, Completed};
+use super::api_call::{Action, ApiCall, CallOutcome, Completed, GoneJob};
 use super::cache::Cache;
 use super::catalog::SharedCatalog;
 use super::changes::removed;
@@ -303,26 +303,26 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Applies the Job that a call returned; returns the UID of the Job that this removed from the
-    /// cache.
-    fn job_written(&self, job: Job) -> Option<Uid> {
+    /// Applies the Job that a call returned; returns the Job that this removed from the cache.
+    fn job_written(&self, job: Job) -> Option<GoneJob> {
         removed(&self.jobs.own_write(job)?)
     }
 
     /// Applies the Job that a read has found at this version; returns the UID of the Job that this
     /// removed from the cache.
-    fn job_read(&self, job: Job, version: &ResourceVersion) -> Option<Uid> {
+    fn job_read(&self, job: Job, version: &ResourceVersion) -> Option<GoneJob> {
         removed(&self.jobs.own_read(job, version)?)
     }
 
     /// There was no Job of that name at this version.
-    fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<Uid> {
-        let gone = removed(&self.jobs.own_absence(name, version)?);
-        gone.inspect(|uid| self.events.forget(uid))
+    fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<GoneJob> {
+        let change = self.jobs.own_absence(name, version)?;
+        self.events.forget(&change.object().metadata.uid);
+        removed(&change)
     }
 
     /// Kubernetes has reported that this Job is gone.
-    fn job_gone(&self, name: &str, uid: &Uid) -> Option<Uid> {
+    fn job_gone(&self, name: &str, uid: &Uid) -> Option<GoneJob> {
         self.events.forget(uid);
         removed(&self.jobs.own_delete(name, uid)?)
     }
@@ -514,10 +514,13 @@ impl Executor {
             }
         };
         self.cache.refresh(&call.key);
+        if let Some(other) = gone.as_ref().filter(|gone| gone.key != call.key) {
+            self.cache.refresh(&other.key);
+        }
         Completed { outcome, gone }
     }
 
-    fn found(&self, call: &ApiCall, found: Found<Job>) -> (CallOutcome, Option<Uid>) {
+    fn found(&self, call: &ApiCall, found: Found<Job>) -> (CallOutcome, Option<GoneJob>) {
         match found.object {
             Some(job) if key_of(&job).as_ref() == Some(&call.key) => {
                 let uid = job.metadata.uid.clone();
@@ -549,7 +552,7 @@ impl Executor {
     }
 
     /// The Job that was to be deleted is gone, if one was.
-    fn forget(&self, call: &ApiCall) -> Option<Uid> {
+    fn forget(&self, call: &ApiCall) -> Option<GoneJob> {
         match &call.action {
             Action::DeleteJob { uid, .. } => self.writers.job_gone(&call.key.job_name(), uid),
             _ => None,

@@ -15,9 +15,10 @@ pub(crate) use pods::*;
 pub(crate) use requests::*;
 
 use super::Intent;
-use super::api_call::{Action, CallOutcome, Completed};
+use super::api_call::{Action, CallOutcome, Completed, GoneJob};
 use super::cache::{Cache, Census};
 use super::catalog::Catalog;
+use super::changes::removed;
 use super::coordinator::{
     CacheChange, Context, Coordinator, Effect, Input, Limits, NewWaiter, WRITE_WAIT, Want,
 };
@@ -90,7 +91,7 @@ pub(crate) struct World {
     pub(crate) census: Census,
     pub(crate) catalog: Catalog,
     /// Jobs that have left the cache and were not reported to the coordinator yet.
-    gone: Vec<Uid>,
+    gone: Vec<GoneJob>,
 }
 
 impl World {
@@ -210,18 +211,19 @@ impl World {
 
     fn take_job(&mut self, event: StoreEvent<Job>) {
         for change in self.jobs.apply(event) {
-            let uid = |job: &Arc<Job>| job.metadata.uid.clone();
-            let (old, new) = (change.old.as_ref().map(uid), change.new.as_ref().map(uid));
-            self.gone
-                .extend(old.filter(|old| new.as_ref() != Some(old)));
+            self.gone.extend(removed(&change));
         }
     }
 
     /// The watch shows that this Job of scim/n1 is gone, and its pod.
     pub(crate) fn job_gone(&mut self, uid: &str) {
+        self.job_gone_of(&n1(), uid);
+    }
+
+    pub(crate) fn job_gone_of(&mut self, key: &InstanceKey, uid: &str) {
         let version = self.next_version();
         self.take_job(StoreEvent::Delete {
-            name: "scim-n1".into(),
+            name: key.job_name().into(),
             uid: uid.into(),
             version: version.as_str().into(),
         });
@@ -528,15 +530,12 @@ impl Fixture {
 
     /// The cache of scim/n1 has changed.
     pub(crate) fn changed(&mut self) -> Vec<String> {
-        let mut changes: Vec<CacheChange> = self
-            .world
-            .gone
-            .drain(..)
-            .map(|uid| CacheChange {
-                gone: Some(uid),
-                ..CacheChange::of(n1())
-            })
-            .collect();
+        let gone = std::mem::take(&mut self.world.gone).into_iter();
+        let gone = gone.map(|gone| CacheChange {
+            gone: Some(gone.uid),
+            ..CacheChange::of(gone.key)
+        });
+        let mut changes: Vec<CacheChange> = gone.collect();
         if changes.is_empty() {
             changes.push(CacheChange::of(n1()));
         }
@@ -550,7 +549,7 @@ impl Fixture {
 
     /// Takes the removed Jobs; they are not reported to the coordinator.
     pub(crate) fn take_gone(&mut self) -> Vec<Uid> {
-        std::mem::take(&mut self.world.gone)
+        self.world.gone.drain(..).map(|gone| gone.uid).collect()
     }
 
     /// Reports to the coordinator that the cache no longer has this Job of scim/n1.

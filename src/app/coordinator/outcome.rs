@@ -43,7 +43,8 @@ impl Record {
         let calling = operation.filter(|it| it.calling().is_some());
         let call = calling.map(|it| std::mem::take(&mut it.call));
         let Some(CallState::Calling(mut calling)) = call else {
-            self.changed(completed.gone.as_ref(), Trigger::CacheChanged, step);
+            let gone = completed.gone.as_ref().map(|gone| &gone.uid);
+            self.changed(gone, Trigger::CacheChanged, step);
             return;
         };
         self.report_outcome(&mut calling, &completed, step);
@@ -88,8 +89,8 @@ impl Record {
             Track::deleted(&mut self.track, uid, cause.clone(), step);
         }
         if let Some(gone) = &completed.gone {
-            self.operation.iter_mut().for_each(|it| it.lose(gone));
-            Track::gone(&mut self.track, gone, None, step);
+            self.operation.iter_mut().for_each(|it| it.lose(&gone.uid));
+            Track::gone(&mut self.track, &gone.uid, None, step);
         }
         match (calling.start.take(), &completed.outcome) {
             (Some(start), CallOutcome::Created(uid)) => {

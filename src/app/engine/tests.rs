@@ -1,7 +1,7 @@
 //! The inbox, and calls of the executor with canned responses.
 
 use super::*;
-use crate::app::api_call::{NewJob, StopCause};
+use crate::app::api_call::{GoneJob, NewJob, StopCause};
 use crate::app::fixture::{conflict, handle, origin, unavailable};
 use crate::app::queue::Lane;
 use crate::clock::SystemClock;
@@ -49,6 +49,12 @@ fn job(name: &str, uid: &str, version: &str) -> Value {
         "labels": {"app": "hello"},
         "annotations": {INSTANCE_TYPE: "hello", INSTANCE_NAME: name},
     }})
+}
+
+/// The Job with this UID, which is gone.
+fn gone(uid: Option<&str>) -> Option<GoneJob> {
+    let (key, uid) = (key(), uid?.into());
+    Some(GoneJob { key, uid })
 }
 
 fn decoded(job: &Value) -> Job {
@@ -157,8 +163,19 @@ fn a_job_that_a_read_found_gone_stays_gone() {
     let (executor, writer) = executor(&[nothing_at("9")], &[job("ann", "u1", "4")]);
     let completed = made(&executor, Action::ReadJob);
     assert!(matches!(completed.outcome, CallOutcome::Absent));
-    assert_eq!(completed.gone, Some("u1".into()));
+    assert_eq!(completed.gone, gone(Some("u1")));
     check_nothing_comes_back(&writer);
+}
+
+/// Two instances can have one Job name.
+#[test]
+fn a_read_that_finds_no_job_may_remove_that_of_another_instance() {
+    let (executor, writer) = executor(&[nothing_at("9")], &[job("bob", "u1", "4")]);
+    let completed = made(&executor, Action::ReadJob);
+    let key = InstanceKey::new("hello", "bob").unwrap();
+    let uid = "u1".into();
+    assert_eq!(completed.gone, Some(GoneJob { key, uid }));
+    assert_eq!(writer.store().count(), 0);
 }
 
 #[test]
@@ -167,7 +184,7 @@ fn a_job_gone_before_its_deletion_is_not_restored_by_older_events() {
     let (executor, writer) = executor(&responses, &[job("ann", "u1", "4")]);
     let completed = made(&executor, delete_u1());
     assert!(matches!(completed.outcome, CallOutcome::Absent));
-    assert_eq!(completed.gone, Some("u1".into()));
+    assert_eq!(completed.gone, gone(Some("u1")));
     check_nothing_comes_back(&writer);
 }
 
@@ -195,11 +212,11 @@ fn a_job_found_by_a_read_is_shown_if_it_is_the_instance() {
 #[test]
 fn a_created_job_replaces_the_one_before_in_the_cache() {
     let before = [job("ann", "u1", "4")];
-    for (cached, gone) in [(&before[..], Some("u1")), (&[], None)] {
+    for (cached, was) in [(&before[..], Some("u1")), (&[], None)] {
         let (executor, writer) = executor(&[(201, job("ann", "u2", "8"))], cached);
         let completed = made(&executor, create(""));
         assert!(matches!(completed.outcome, CallOutcome::Created(uid) if uid == "u2".into()));
-        assert_eq!(completed.gone, gone.map(Uid::from));
+        assert_eq!(completed.gone, gone(was));
         let shown = writer.store().get(&key().job_name()).unwrap();
         assert_eq!(shown.metadata.uid, "u2".into());
     }
@@ -221,7 +238,7 @@ fn a_job_whose_manifest_cannot_be_rendered_is_not_created() {
 fn a_deletion_is_the_first_unless_the_job_was_being_deleted_before() {
     let own = || job("ann", "u1", "4");
     let another = || job("ann", "u0", "4");
-    for (cached, is_first, gone) in [
+    for (cached, is_first, was) in [
         (vec![], true, None),
         (vec![own()], true, None),
         (vec![deleting(own())], false, None),
@@ -235,7 +252,7 @@ fn a_deletion_is_the_first_unless_the_job_was_being_deleted_before() {
             panic!("{completed:?}");
         };
         assert_eq!(found, is_first, "{cached:?}");
-        assert_eq!(completed.gone, gone.map(Uid::from), "{cached:?}");
+        assert_eq!(completed.gone, gone(was), "{cached:?}");
         let shown = writer.store().get(&key().job_name()).unwrap();
         assert!(shown.metadata.is_deleting());
     }
@@ -250,7 +267,7 @@ fn a_job_gone_right_after_its_deletion_leaves_the_cache() {
         completed.outcome,
         CallOutcome::Deleted { is_first: true }
     ));
-    assert_eq!(completed.gone, Some("u1".into()));
+    assert_eq!(completed.gone, gone(Some("u1")));
     assert_eq!(writer.store().count(), 0);
 }
 

@@ -3,7 +3,8 @@
 //! step.
 
 use super::*;
-use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
+use crate::app::api_call::{Action, ApiCall, CallOutcome, GoneJob, StopCause};
+use crate::app::changes;
 use crate::app::fixture::{
     World, conflict, decode, exists, handle, line, lost, merge, no_connection, no_right, not_found,
     ready_pod, throttled, unavailable,
@@ -27,11 +28,8 @@ struct LiveJob {
 }
 
 /// The Job that these changes took out of the cache.
-fn removed(changes: &[crate::store::Change<Job>]) -> Option<Uid> {
-    let uid = |job: &Arc<Job>| job.metadata.uid.clone();
-    let change = changes.first()?;
-    let (old, new) = (change.old.as_ref().map(uid), change.new.as_ref().map(uid));
-    old.filter(|old| new.as_ref() != Some(old))
+fn removed(changes: &[crate::store::Change<Job>]) -> Option<GoneJob> {
+    changes.first().and_then(changes::removed)
 }
 
 /// An event that the watch will deliver.
@@ -55,7 +53,7 @@ struct RandomSchedule {
     created: u64,
     faults: bool,
     /// The Job that the last call took out of the cache.
-    gone: Option<Uid>,
+    gone: Option<GoneJob>,
     responses: HashMap<String, u64>,
 }
 
@@ -291,7 +289,7 @@ impl RandomSchedule {
                 key
             }
         };
-        let ended = None;
+        let (gone, ended) = (gone.map(|gone| gone.uid), None);
         self.step(Input::Changed(vec![CacheChange { key, gone, ended }]));
     }
 

@@ -79,6 +79,21 @@ fn a_job_of_another_pair_is_a_name_conflict() {
     fixture.check_idle();
 }
 
+/// The read for one instance shows that the Job of the other is gone.
+#[test]
+fn waiters_of_a_job_that_a_read_for_another_pair_has_removed_are_answered() {
+    let (one, other) = (key("scim", "n1-x"), key("scim-n1", "x"));
+    let mut fixture = Fixture::new();
+    fixture.get_of(1, &one, "", 10);
+    let called = fixture.ends_of(&one, CallOutcome::Failed(exists()));
+    assert_eq!(called, ["call read"]);
+    fixture.world.job_of(&other, "u1", json!({}));
+    assert_eq!(fixture.find_of(2, &other), NOTHING);
+    fixture.world.job_gone_of(&other, "u1");
+    let answers = fixture.ends_of(&one, CallOutcome::Absent);
+    assert_eq!(answers, ["call create for ann", "2: Stopped"]);
+}
+
 #[test]
 fn a_job_that_exists_and_is_gone_again_is_created() {
     let mut fixture = Fixture::new();
