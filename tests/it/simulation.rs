@@ -100,6 +100,14 @@ const REGRESSIONS: &[(u64, &str)] = &[
         42609,
         "a label that could be made only after its wait was not answered in time",
     ),
+    (
+        49,
+        "a start got 503 at its deadline although Kubernetes could be reached",
+    ),
+    (
+        100_131,
+        "a waiter missed the end of a Job that a read for another name had found gone",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 use super::{has_condition, pod_script::Exit, set_condition};
 
-/// The node that every pod runs on.
-pub(crate) const NODE: &str = "fake-node";
+/// The node of this pod: each Job name has its own, so that one can be lost without the others.
+fn node_of(pod: &Value) -> String {
+    let job = pod["metadata"]["labels"]["job-name"].as_str();
+    format!("node-of-{}", job.unwrap_or("others"))
+}
 
 const CONTAINERS_UNREADY: &str = "ContainersNotReady";
 
@@ -29,7 +32,7 @@ pub(crate) fn unschedulable(pod: &mut Value, message: &str, now: &str) {
 
 /// The scheduler chose the node.
 pub(crate) fn scheduled(pod: &mut Value, now: &str) {
-    pod["spec"]["nodeName"] = json!(NODE);
+    pod["spec"]["nodeName"] = json!(node_of(pod));
     set_condition(pod, "PodScheduled", true, "", "", now);
 }
 

@@ -171,11 +171,21 @@ pub(super) fn one_name_one_instance(history: &InstanceHistory) -> Result<(), Bre
     check(Promise::OneJob, jobs <= 1, || format!("{jobs} live Jobs"))?;
     let pods = history.live_pods().count();
     check(Promise::OnePod, pods <= 1, || format!("{pods} live pods"))?;
-    let mut removed = history.pods.iter().filter_map(ObjectHistory::removed);
-    let forced = removed.find(|pod| runs(pod) && !is_on_lost_node(pod));
+    let removed = history.pods.iter().filter_map(ObjectHistory::removed);
+    let mut forced = removed.filter(|pod| runs(pod) && !is_on_lost_node(pod));
+    let forced = forced.find(|pod| !is_on_node_of_a_lost_pod(pod, history));
     check(Promise::ForceHasEvidence, forced.is_none(), || {
         forced.map_or_else(String::new, ToString::to_string)
     })
+}
+
+/// Whether another pod on its node has ever borne the mark of the node controller. A pod that was not
+/// ready gets none.
+fn is_on_node_of_a_lost_pod(pod: &Value, history: &InstanceHistory) -> bool {
+    let node = &pod["spec"]["nodeName"];
+    let is_there = |other: &Value| other["spec"]["nodeName"] == *node && is_on_lost_node(other);
+    let mut others = history.pods.iter();
+    others.any(|other| other.first_ms(is_there).is_some())
 }
 
 /// [`Promise::NoneBesideAnOrphan`].
