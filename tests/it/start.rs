@@ -26,15 +26,19 @@ fn a_hundred_gets_of_one_new_name_make_one_job() {
     assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
-/// An environment with a Job of another client that the cache does not show, so our POST meets it.
-fn with_an_unseen_job() -> TestEnvironment {
+/// An environment with a Job of another client that the cache does not show, since the watches of these
+/// resources are silent.
+fn with_an_unseen_job(silent: &[&'static str]) -> TestEnvironment {
     let environment = TestEnvironment::new();
     environment.count_from_here();
-    let silent = FaultRule::new("watch", "jobs", Fault::SilentWatch);
-    environment.kube.fault(silent);
+    for resource in silent {
+        let rule = FaultRule::new("watch", resource, Fault::SilentWatch);
+        environment.kube.fault(rule);
+    }
     environment.kube.cut_connections();
-    eventually("the watch of Jobs is silent", || {
-        (environment.kube.count("watch", "jobs") > 0).then_some(())
+    eventually("the watches are silent", || {
+        let is_open = |resource: &&str| environment.kube.count("watch", resource) > 0;
+        silent.iter().all(is_open).then_some(())
     });
     let other = job("hello-ann", "hello", "ann");
     environment
@@ -44,17 +48,24 @@ fn with_an_unseen_job() -> TestEnvironment {
     environment
 }
 
+/// Our POST meets it. (If its pod were seen, the Job would be read first.)
 #[test]
 fn an_existing_job_is_joined() {
-    let environment = with_an_unseen_job();
-    environment.get("/app/hello/ann").expect(200);
-    assert_eq!(environment.jobs(), ["hello-ann"]);
-    let refused = environment.kube.requests();
-    let refused = refused
+    let environment = with_an_unseen_job(&["jobs", "pods"]);
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    eventually("the Job is read", || {
+        (environment.kube.count("list", "jobs") == 1).then_some(())
+    });
+    let requests = environment.kube.requests();
+    let refused = requests
         .iter()
         .find(|request| request.verb == "create" && request.resource == "jobs");
     assert_eq!(refused.map(|request| request.code), Some(409));
-    assert_eq!(environment.kube.count("list", "jobs"), 1);
+    environment.kube.clear_faults();
+    environment.kube.cut_connections();
+    waiting.finish().expect(200);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
 #[test]
@@ -121,7 +132,7 @@ fn create_false_starts_nothing() {
 fn create_false_waits_for_a_start_between_two_calls() {
     for (environment, verb) in [
         (TestEnvironment::new(), "create"),
-        (with_an_unseen_job(), "list"),
+        (with_an_unseen_job(&["jobs"]), "list"),
     ] {
         let failing = FaultRule::new(verb, "jobs", Fault::Status(503));
         environment.kube.fault(failing);

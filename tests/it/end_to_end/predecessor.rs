@@ -364,7 +364,7 @@ fn check_failure(environment: &TestEnvironment<'_>, programs: &[Program; 2]) {
 
 #[track_caller]
 fn check_edit(environment: &TestEnvironment<'_>, program: &Program) {
-    environment.offer("late", "late", STAND_IN);
+    environment.offer("late", "late", &real("late", 1, &[]));
     let edited = Instant::now();
     eventually("the new type is offered", || {
         let types = program.get("/app").expect(200);

@@ -44,6 +44,11 @@ impl RequestKind {
         !matches!(self, Self::Ensure | Self::Confirm | Self::Find)
     }
 
+    /// Whether such a request may write after it has waited.
+    pub(super) fn writes_after_its_wait(self) -> bool {
+        matches!(self, Self::EnsureOrStop | Self::Label)
+    }
+
     /// Whether such a request always stops the instance.
     fn stops(self) -> bool {
         matches!(self, Self::Stop | Self::StopAndWait)

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use config_controller::app::coordinator::WRITE_WAIT;
 use config_controller::clock::Clock;
 use config_controller::kube::watch::PAUSE;
 
@@ -127,6 +128,12 @@ impl World {
             };
             self.pauses[number] = None;
             self.log(|| format!("replica {number} goes on"));
+            // A change that follows a wait has its time limit from when it can be made.
+            for waiting in self.waiting.values_mut().filter(|it| it.replica == number) {
+                if waiting.kind.writes_after_its_wait() {
+                    waiting.deadline = waiting.deadline.max(now + WRITE_WAIT);
+                }
+            }
             let Some(replica) = &self.replicas[number] else {
                 continue;
             };
