@@ -150,10 +150,10 @@ fn a_get_with_no_cache_reads_the_job_first() {
     cached.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
     assert_eq!(cached.header("x-view-age"), "0");
     environment.kube.clear_faults();
-    // What the watch has lost is found.
-    environment
-        .kube
-        .lose_events(&["DELETED", "MODIFIED"], "hello-ann");
+    // What the watches have lost is found.
+    for name in ["hello-ann", &environment.wait_pod("hello-ann")] {
+        environment.kube.lose_events(&["DELETED", "MODIFIED"], name);
+    }
     let deleted = (environment.kube).delete(Resource::Jobs, NAMESPACE, "hello-ann", "Background");
     deleted.expect("it is deleted");
     assert!(is_found(&environment, 0, "/app/hello/ann"));
