@@ -279,7 +279,6 @@ impl Operation {
             | (Class::NotFound | Class::Conflict, CallKind::Label) => {
                 self.retry_call(calling, kind, None, None, wished, now)
             }
-            // The watch may show that late.
             (Class::NotFound, CallKind::DeletePod) => {
                 self.orphan_deleted(calling);
                 None
@@ -295,8 +294,7 @@ impl Operation {
             // A failed connection counts from when it was tried, since that alone may take seconds.
             (Class::Unavailable | Class::Unauthorized, _) if error.connect_failed() => {
                 let grace = Some((Graced::Connection, calling.since));
-                let reported = Some(Error::UNAVAILABLE);
-                self.retry_call(calling, kind, grace, reported, wished, now)
+                self.retry_call(calling, kind, grace, Some(Error::UNAVAILABLE), wished, now)
             }
             (Class::Invalid | Class::Unsendable, _) => same(Error::Internal),
             // Kubernetes is overloaded or failing, or its response means nothing here.
@@ -325,7 +323,7 @@ impl Operation {
         self.retry_call(calling, CallKind::Create, None, reported, wished, now)
     }
 
-    /// The pod that this call was to delete is gone, or will be.
+    /// The pod that this call was to delete is gone, or will be. The watch may show that late.
     fn orphan_deleted(&mut self, calling: &Calling) {
         if let Action::DeletePod { uid, .. } = &calling.call.action {
             self.orphans.deleted.push(uid.clone());
