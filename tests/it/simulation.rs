@@ -108,6 +108,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         100_131,
         "a waiter missed the end of a Job that a read for another name had found gone",
     ),
+    (
+        203_794,
+        "after etcd was restored, a Job that was no longer there was deleted again and again",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -127,9 +127,12 @@ impl Record {
             return;
         };
         let action = &calling.call.action;
-        let is_shown = matches!(step.context.cache.lookup(step.key), Lookup::Instance(_));
+        let shown = match step.context.cache.lookup(step.key) {
+            Lookup::Instance(instance) => Some(instance.uid().clone()),
+            Lookup::Absent | Lookup::NameConflict => None,
+        };
         // What the cache does not show, Kubernetes may say again and again.
-        if is_shown && !matches!(action, Action::ReadJob) {
+        if shown.is_some() && !matches!(action, Action::ReadJob) {
             operation.disagreements = 0;
         }
         match (action, outcome) {
@@ -154,7 +157,7 @@ impl Record {
                 operation.forget_deletions_sent(Some(uid));
                 // The cache knows that this Job is gone: the API server that was asked lags behind, or
                 // went back.
-                if !is_shown && !operation.waiters.is_empty() {
+                if shown.as_ref() != Some(uid) && !operation.waiters.is_empty() {
                     operation.read_again(calling, None, now);
                 }
             }

@@ -80,6 +80,25 @@ fn reads_that_the_cache_does_not_accept_are_paused() {
     }
 }
 
+/// A restored etcd has an older Job of that name than the cache, which still shows the later one.
+#[test]
+fn a_deletion_waits_until_the_cache_shows_the_job_that_is_read() {
+    let mut fixture = ready();
+    assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
+    assert_eq!(fixture.fails(conflict(Verb::Delete)), ["call read"]);
+    let found = || CallOutcome::Found(uid("u0"));
+    for _ in 0..2 {
+        assert_eq!(fixture.ends(found()), ["call read"]);
+    }
+    assert_eq!(fixture.ends(found()), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call read"]);
+    fixture.world.job("u0", json!({}));
+    assert_eq!(fixture.ends(found()), ["call delete u0 for bob"]);
+    fixture.world.deleting("u0");
+    assert_eq!(fixture.done(), ["1: done"]);
+    fixture.check_idle();
+}
+
 /// A failing change is retried for ten seconds, regardless of the wait of its request.
 #[test]
 fn a_change_has_its_own_deadline() {
