@@ -112,6 +112,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         203_794,
         "after etcd was restored, a Job that was no longer there was deleted again and again",
     ),
+    (
+        210_799,
+        "a pod that was ready for a moment had the budget of the time before",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -10,7 +10,7 @@ use crate::app::cache::Instance;
 use crate::kube::types::{ConditionType, Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, min_ready};
 use crate::model::labels::{self, MetaChange};
-use crate::model::status::{self, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
+use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -92,9 +92,12 @@ pub struct Failure {
     in_a_row: u32,
 }
 
-/// Whether both findings are about the same problem, so that they share a budget. Reasons alternate
-/// meanwhile: `ErrImagePull` and `ImagePullBackOff`; so do the phases of failures that are retried.
-fn is_same_problem(one: &Finding, other: &Finding) -> bool {
+/// Whether this finding is about the same problem as the one before it, so that they share a budget. Reasons
+/// alternate meanwhile: `ErrImagePull` and `ImagePullBackOff`; so do the phases of failures that are retried.
+///
+/// Of a failure that is retried, each attempt has a later time. Another state with a later time began anew:
+/// between two looks at the cache, the pod was in another one.
+fn is_same_problem(before: &Finding, now: &Finding) -> bool {
     let without_start = |finding: &Finding| {
         let mut prognosis = finding.prognosis;
         if let Prognosis::Retryable { from, .. } = &mut prognosis {
@@ -102,7 +105,17 @@ fn is_same_problem(one: &Finding, other: &Finding) -> bool {
         }
         prognosis
     };
-    without_start(one) == without_start(other)
+    let is_state = matches!(
+        now.prognosis,
+        Prognosis::Retryable {
+            budget: Some(
+                Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying
+            ),
+            ..
+        }
+    );
+    let began_anew = is_state && now.since.is_some_and(|since| Some(since) > before.since);
+    without_start(before) == without_start(now) && !began_anew
 }
 
 /// The last pod of a Job with a termination report. It is shared with the cache, so nothing is held

@@ -244,6 +244,35 @@ fn since_is_there_and_stays() {
     assert_eq!(found(&mut name).since, end);
 }
 
+/// A running pod that is not ready since that time, as Kubernetes says.
+fn unready_since(stamp: &str) -> Value {
+    json!({"status": {"phase": "Running",
+        "conditions": [
+            {"type": "PodScheduled", "status": "True"}, {"type": "Initialized", "status": "True"},
+            {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": stamp},
+        ],
+        "containerStatuses": [{"name": "app", "state": {"running": {}}}],
+    }})
+}
+
+/// A pod that becomes ready and unready again between two looks at the cache has its whole budget again.
+#[test]
+fn a_state_that_began_anew_is_another_one() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    for _ in 0..2 {
+        name.pass(290);
+        let begun = Timestamp::from_system_time(name.world.wall());
+        let stamp = name.world.stamp();
+        name.world.pod("u1", unready_since(&stamp));
+        let found = found(&mut name);
+        assert_eq!(found.since, begun);
+        let report_at = found.report_at(name.world.wall(), &name.settings.budgets);
+        let in_time = report_at.unwrap().duration_since(name.world.wall());
+        assert_eq!(in_time.unwrap(), Duration::from_secs(300));
+    }
+}
+
 /// The container of the failed pod has ended at that time.
 fn merge_end(name: &mut Remembered, stamp: &str) {
     let mut pod = failed_pod(3);
