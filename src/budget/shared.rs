@@ -241,6 +241,28 @@ mod tests {
     }
 
     #[test]
+    fn callers_leave_a_third_for_shared_bytes_whatever_they_hold() {
+        for purpose in [Purpose::Transfer, Purpose::Start, Purpose::Write] {
+            let ledger = Ledger::of_bytes(1600, Division::default());
+            let mut held = Vec::new();
+            for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+                for purpose in [purpose, Purpose::Transfer] {
+                    while let Ok(hold) = ledger.hold(account(name), purpose, 1) {
+                        held.push(hold);
+                    }
+                }
+            }
+            assert!(held.len() > 940, "they hold {} bytes", held.len());
+            let largest = bytes(&ledger, 400).unwrap();
+            let other = bytes(&ledger, 133).unwrap();
+            assert_eq!(bytes(&ledger, 1).unwrap_err(), Full::Budget);
+            // So they do for a caller that holds something else, too.
+            assert!(largest.lend(&account("a")).is_ok());
+            assert!(other.lend(&account("new")).is_ok());
+        }
+    }
+
+    #[test]
     fn a_draft_grows_as_far_as_there_is_room_and_holds_what_it_has() {
         let ledger = Ledger::of_bytes(1600, Division::default());
         let _other = bytes(&ledger, 400).unwrap();

@@ -78,6 +78,31 @@ pub(crate) fn of_old_lists(aim: &Aim) -> Result<String, String> {
     }
 }
 
+/// Bodies that do not end fill what may be held from three addresses. Somebody else gets the list
+/// after each change.
+pub(crate) fn beside_bodies(aim: &Aim) -> Result<String, String> {
+    const BODIES: usize = 2_400;
+    const ROUNDS: usize = 20;
+    let path = "/app/hello/i1";
+    let mut body = patch(path, "", &[b'y'; 60_000]);
+    body.truncate(20_000);
+    let from = |number: usize| attacker(number * 3 / BODIES);
+    let shot = |number| Shot::new(aim.address, from(number), body.clone());
+    let mut bodies: Vec<Shot> = (0..BODIES).map(shot).collect();
+    volley(&mut bodies, Duration::from_secs(2));
+    let mut others = Vec::new();
+    for version in 0..ROUNDS {
+        let body = format!("{{\"version\":\"v{version}x\"}}");
+        let change = one(aim, patch(path, "", body.as_bytes()));
+        judged("changed", &[change], &["200"])?;
+        others.push(one(aim, get(&aim.large, "")));
+        volley(&mut bodies, Duration::from_millis(50));
+    }
+    let bodies = judged("bodies", &bodies, &["open", "429 ", "503 "])?;
+    let lists = judged("lists", &others, &["200"]).map_err(|wrong| format!("{bodies}; {wrong}"))?;
+    Ok(format!("{bodies}; {lists}"))
+}
+
 pub(crate) fn slowly(aim: &Aim) -> Result<String, String> {
     read(aim, 60, 250_000)
 }

@@ -282,6 +282,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(MANY),
     Strike::new(
+        "bodies-lists",
+        "2,400 bodies without an end from three addresses, beside lists of 2 MB",
+        readers::beside_bodies,
+    )
+    .over(Setup::over(&["ready=4000", "pairs=6"])),
+    Strike::new(
         "nosuch",
         "10,000 instances; 4 that release one there is not, again and again",
         readers::nosuch,
