@@ -229,6 +229,11 @@ impl Index {
         self.state().lists.take_due(now)
     }
 
+    /// See [`Lists::wait_for_room`].
+    pub fn wait_for_room(&self, task: &mut Task, now: Instant) {
+        self.state().lists.wait_for_room(task, now);
+    }
+
     /// See [`Lists::finish`].
     pub fn finish(
         &self,

@@ -25,6 +25,7 @@ pub struct SharedBytes {
 pub struct Loan {
     shared: Arc<SharedBytes>,
     account: Account,
+    is_last: bool,
 }
 
 /// Shared bytes that are being written. What does not fit is refused before it is allocated.
@@ -111,6 +112,7 @@ impl SharedBytes {
         Ok(Loan {
             shared: Arc::clone(self),
             account: account.clone(),
+            is_last: self.ledger.is_last(self.bytes.len()),
         })
     }
 
@@ -123,6 +125,15 @@ impl SharedBytes {
                 self.ledger.give_back(account, self.bytes.len());
             }
         }
+    }
+}
+
+impl Loan {
+    /// Whether there was no room for further bytes of that length when these were lent. Then the next
+    /// list waits for these or others to be sent, so they must be sent soon.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.is_last
     }
 }
 
@@ -150,6 +161,7 @@ impl Clone for Loan {
         Self {
             shared: Arc::clone(&self.shared),
             account: self.account.clone(),
+            is_last: self.is_last,
         }
     }
 }

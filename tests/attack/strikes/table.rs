@@ -282,6 +282,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(MANY),
     Strike::new(
+        "old-lists8",
+        "8 addresses read old lists of 2 MB at 15 KB/s, each another version",
+        readers::of_old_lists_from_many,
+    )
+    .over(Setup::over(&["ready=4000", "pairs=6"])),
+    Strike::new(
         "bodies-lists",
         "2,400 bodies without an end from three addresses, beside lists of 2 MB",
         readers::beside_bodies,
