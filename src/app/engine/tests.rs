@@ -74,7 +74,7 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
     let transport = Arc::new(Canned(Mutex::new(responses.to_vec())));
     let client = Client::new(transport, "apps");
     let Writers { jobs, pods, events } = &writers;
-    let cache = Cache::over(&config_maps, jobs, pods, events).0;
+    let cache = Cache::over(&config_maps, jobs, pods, events, Arc::default()).0;
     let executor = Executor {
         client,
         writers,

@@ -1,6 +1,7 @@
-//! [`Admission`]: bounds on connections, in total and per peer. Nothing else is counted here.
+//! [`Admission`]: bounds on connections, in total and per peer. How many the memory has room for is
+//! known in [`Memory`]; nothing else is counted here.
 
-use crate::budget::{PeerKey, is_beyond};
+use crate::budget::{Memory, PeerKey, is_beyond};
 use crate::http::message::{Limits, Refusal};
 use crate::threads::lock;
 use std::collections::HashMap;
@@ -17,14 +18,16 @@ struct Counts {
 pub(super) struct Admission {
     connections_max: usize,
     per_peer_max: usize,
+    memory: Arc<Memory>,
     counts: Mutex<Counts>,
 }
 
 impl Admission {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, memory: Arc<Memory>) -> Self {
         Self {
             connections_max: limits.connections,
             per_peer_max: limits.connections_per_peer,
+            memory,
             counts: Mutex::default(),
         }
     }
@@ -38,13 +41,18 @@ impl Admission {
         let peer = PeerKey::of(address);
         let mut counts = lock(&self.counts);
         let of_peer = counts.by_peer.get(&peer).copied().unwrap_or(0);
-        let (of_peer, max) = (of_peer + 1, self.connections_max);
+        let of_peer = of_peer + 1;
+        let max = self.connections_max.min(self.memory.connections_max());
         let free = max.checked_sub(counts.all + 1);
         let free = free.ok_or(Refusal::TooManyConnections)?;
-        if of_peer > 1 && is_beyond(of_peer, self.per_peer_max, free, max) {
+        // As many in proportion, if there is less memory.
+        let per_peer = self.per_peer_max as u128 * max as u128 / self.connections_max as u128;
+        let per_peer = usize::try_from(per_peer).unwrap_or(usize::MAX);
+        if of_peer > 1 && is_beyond(of_peer, per_peer, free, max) {
             return Err(Refusal::TooManyFromPeer);
         }
         counts.all += 1;
+        self.memory.set_connections(counts.all);
         counts.by_peer.insert(peer, of_peer);
         Ok(Permit {
             admission: Arc::clone(self),
@@ -64,6 +72,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = lock(&self.admission.counts);
         counts.all -= 1;
+        self.admission.memory.set_connections(counts.all);
         if let Some(of_peer) = counts.by_peer.get_mut(&self.peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
@@ -78,11 +87,17 @@ mod tests {
     use super::*;
 
     fn admission(connections: usize, connections_per_peer: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(&Limits {
+        let limits = Limits {
             connections,
             connections_per_peer,
             ..Limits::default()
-        }))
+        };
+        Arc::new(Admission::new(&limits, Arc::new(memory(connections))))
+    }
+
+    /// With room for so many connections.
+    fn memory(connections: usize) -> Memory {
+        Memory::new(connections * 2048 + (64 << 20), 0, 1024)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -116,6 +131,29 @@ mod tests {
         };
         assert_eq!([1, 2, 3, 4].map(&mut taken), [8000, 2666, 889, 296]);
         assert!(admission.admit(address("10.0.0.9")).is_ok());
+    }
+
+    #[test]
+    fn instances_that_take_memory_leave_room_for_fewer_connections() {
+        // 58 MiB are shared.
+        let memory = Arc::new(Memory::default());
+        let admission = Arc::new(Admission::new(&Limits::default(), Arc::clone(&memory)));
+        let mut permits = Vec::new();
+        let mut fill = || {
+            for last in 1..=40 {
+                while let Ok(permit) = admission.admit(IpAddr::from([10, 0, 0, last])) {
+                    permits.push(permit);
+                }
+            }
+            permits.len()
+        };
+        memory.resize_cache(0, 40 << 20);
+        assert_eq!(fill(), 18 << 7, "18 MiB, 8 KiB each");
+        assert_eq!(memory.instance_bytes_max(), 40 << 20);
+        memory.resize_cache(35 << 20, 0);
+        assert_eq!(fill(), 6400, "as CONNECTIONS_MAX says");
+        permits.clear();
+        assert_eq!(memory.instance_bytes_max(), (58 << 20) / 8 * 7);
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Replica {
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
         // As with a Role without permission to read Events.
         let events = EventWriter::default();
-        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
+        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events, Arc::default());
         let scanner = config_maps.scanner();
         let executor = Executor {
             client: client.clone(),
