@@ -1,16 +1,19 @@
 //! [`Budget`]: a bound on bytes in memory, or on places, that several threads share, and
-//! [`Charge`], a part of it that is in use. [`Ledger`] divides one among callers.
+//! [`Charge`], a part of it that is in use. [`Ledger`] divides one among callers. [`Memory`] is what
+//! is left for connections and instances.
 //!
 //! A leaf: it knows neither what the bytes are nor who holds them. The used bytes can be read
 //! without a lock, because that is done for each request.
 
 mod division;
 mod ledger;
+mod memory;
 mod shared;
 mod waiting;
 
 pub use division::{Bounds, Division, Full, Purpose, Sums, is_beyond};
 pub use ledger::{Account, Hold, Ledger, PeerKey};
+pub use memory::{CONNECTION_BYTES, LIMIT_DEFAULT, Memory, TLS_CONNECTION_BYTES};
 pub use shared::{Draft, Loan, SharedBytes};
 pub use waiting::{Exceeded, Held, WaitingBounds};
 

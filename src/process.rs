@@ -93,7 +93,13 @@ pub fn memory_max() -> Option<u64> {
     let text = files
         .iter()
         .find_map(|file| fs::read_to_string(file).ok())?;
-    text.trim().parse().ok()
+    parse_limit(&text)
+}
+
+/// The first version of cgroups says that there is none with the largest number of pages.
+fn parse_limit(text: &str) -> Option<u64> {
+    let limit = text.trim().parse().ok();
+    limit.filter(|limit| *limit < 1 << 60)
 }
 
 #[cfg(test)]
@@ -117,6 +123,13 @@ mod tests {
             boot_time("cpu 1 2\nbtime 1700000000\nx 1\n"),
             Some(Duration::from_secs(1_700_000_000))
         );
+    }
+
+    #[test]
+    fn a_limit_may_be_none() {
+        assert_eq!(parse_limit("100663296\n"), Some(100_663_296));
+        assert_eq!(parse_limit("max\n"), None);
+        assert_eq!(parse_limit("9223372036854771712\n"), None);
     }
 
     #[test]

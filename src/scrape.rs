@@ -286,6 +286,10 @@ impl Collector {
         self.encode_templates(&mut registry);
         self.encode_spans(&mut registry);
         self.encode_instances(&self.sources.cache.counts(), &mut registry);
+        let memory = self.sources.cache.index().memory();
+        let (bytes, max) = (memory.instance_bytes(), memory.instance_bytes_max());
+        registry.count(&metrics::INSTANCE_BYTES, &[], bytes as u64);
+        registry.count(&metrics::INSTANCE_BYTES_MAX, &[], max as u64);
         let label_bytes = self.sources.cache.index().label_bytes();
         registry.count(&metrics::LABEL_BYTES, &[], label_bytes as u64);
         self.encode_expensive(now, &mut registry);
@@ -334,7 +338,7 @@ mod tests {
         let (jobs, pods) = (store::new(now).0, store::new(now).0);
         let config_maps = store::new::<ConfigMap>(now).0;
         let events = crate::store::EventWriter::default();
-        let cache = Cache::over(&config_maps, &jobs, &pods, &events).0;
+        let cache = Cache::over(&config_maps, &jobs, &pods, &events, Arc::default()).0;
         (cache, jobs, pods)
     }
 
@@ -455,6 +459,23 @@ mod tests {
         let later = now + Duration::from_secs(3600);
         let made = (0..2 * TEXTS_AT_ONCE).filter(|_| recent.may_make(later));
         assert_eq!(made.count(), TEXTS_AT_ONCE as usize);
+    }
+
+    #[test]
+    fn connections_lower_the_memory_for_instances() {
+        let now = Instant::now();
+        let cache = cache(now).0;
+        let collector = collector_of(cache.clone(), now);
+        let max = || {
+            let text = collector.text();
+            let mut lines = text.lines();
+            let line =
+                lines.find_map(|it| it.strip_prefix("config_controller_instance_bytes_max "));
+            line.expect("it is always shown").parse::<usize>().unwrap()
+        };
+        let before = max();
+        cache.index().memory().set_connections(5000);
+        assert!(max() < before);
     }
 
     #[test]

@@ -24,7 +24,9 @@ use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::{App, Response, ResponseSink};
-use crate::budget::{Ledger, WaitingBounds};
+use crate::budget::{
+    CONNECTION_BYTES, LIMIT_DEFAULT, Ledger, Memory, TLS_CONNECTION_BYTES, WaitingBounds,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::{HealthInputs, HealthSource};
@@ -42,6 +44,7 @@ use crate::kube::auth;
 use crate::kube::metered::Metered;
 use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
+use crate::process;
 use crate::scrape::{Collector, Sources};
 use crate::shutdown::{self, Stop};
 use crate::threads::{Heartbeats, OnDeath};
@@ -220,7 +223,7 @@ impl Service {
         let client = Client::new(Arc::new(metered), namespace);
         let now = clock.now();
         let stores = Stores::new(now);
-        let (cache, census) = stores.cache();
+        let (cache, census) = stores.cache(Arc::clone(&front.memory));
         let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
         let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
@@ -475,10 +478,18 @@ fn front_settings(
             .map(Arc::new)
             .map_err(|problem| Error::Settings(vec![problem]))
     });
+    let connection_bytes = match tls {
+        Some(_) => TLS_CONNECTION_BYTES,
+        None => CONNECTION_BYTES,
+    };
+    let limit = process::memory_max().and_then(|limit| usize::try_from(limit).ok());
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    let memory = Memory::new(limit, config.held_bytes_max, connection_bytes);
     Ok(FrontSettings {
         tls: tls.transpose()?,
         limits: config.front.clone(),
         ledger: Ledger::of_bytes(config.held_bytes_max, config.waiting.division),
+        memory: Arc::new(memory),
         id_seed,
         heartbeats: heartbeats.clone(),
         ..FrontSettings::default()

@@ -70,6 +70,9 @@ impl Assembler {
             return false;
         };
         let list = self.list(&mut task);
+        if is_full(&list) {
+            index.wait_for_room(&mut task, self.clock.now());
+        }
         let late = index.finish(&task.app_type, list.as_ref().ok(), self.clock.now());
         for reader in task.readers.iter().chain(&late) {
             let response = match &list {
@@ -85,7 +88,6 @@ impl Assembler {
     /// readers, the one before makes room, and then those of the other types.
     fn list(&self, task: &mut Task) -> Result<Arc<List>, Error> {
         let index = self.cache.index();
-        let is_full = |list: &Result<_, Error>| matches!(list, Err(Error::Overloaded));
         let mut list = self.next(task);
         if is_full(&list) && index.drop_last_list(&task.app_type) {
             task.before = None;
@@ -148,4 +150,9 @@ impl Assembler {
             .filter_map(|job| own_key_of(job).map(|key| key.name))
             .collect()
     }
+}
+
+/// Whether there is no memory for the list now.
+const fn is_full(list: &Result<Arc<List>, Error>) -> bool {
+    matches!(list, Err(Error::Overloaded))
 }

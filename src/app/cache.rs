@@ -7,6 +7,7 @@
 
 use super::index::{self, Counts, Index};
 use super::keys::{is_of, key_of_pod, own_key_of};
+use crate::budget::Memory;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
 use crate::model::job::min_ready;
 use crate::model::labels::{self, MetaLabels};
@@ -129,15 +130,16 @@ impl Entry {
 }
 
 impl Cache {
-    /// The readers of these stores, which are still empty.
+    /// The readers of these stores, which are still empty. What they hold counts in this memory.
     #[must_use]
     pub fn over(
         config_maps: &Writer<ConfigMap>,
         jobs: &Writer<Job>,
         pods: &Writer<Pod>,
         events: &EventWriter,
+        memory: Arc<Memory>,
     ) -> (Self, Census) {
-        let index = Arc::new(Index::default());
+        let index = Arc::new(Index::new(memory));
         let (of_jobs, of_pods) = (Arc::clone(&index), Arc::clone(&index));
         jobs.observe(move |change| of_jobs.job_changed(change));
         pods.observe(move |change| of_pods.pod_changed(change));
@@ -169,6 +171,12 @@ impl Cache {
             Some(job) if !is_of(&job, key) => Lookup::NameConflict,
             Some(job) => Lookup::Instance(Box::new(self.instance(job))),
         }
+    }
+
+    /// Whether there is an object with the Job name of this key.
+    #[must_use]
+    pub fn knows(&self, key: &InstanceKey) -> bool {
+        self.jobs.get(&key.job_name()).is_some()
     }
 
     /// The pods of this name that have not ended and whose Job is not the one with this UID: if Kubernetes

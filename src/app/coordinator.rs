@@ -74,6 +74,9 @@ pub struct Limits {
 /// that cannot be pulled is followed for long.
 pub const FOLLOWED_MAX: usize = 10_000;
 
+/// What a record takes while it follows a start, beside three times its name; about, in bytes.
+const RECORD_BYTES: usize = 700;
+
 /// Delay before a record is advanced again if its own wake-up requested another one.
 const MINIMUM_NAP: Duration = Duration::from_millis(10);
 
@@ -277,7 +280,7 @@ impl Coordinator {
 
     fn requested(&mut self, request: NewWaiter, context: &Context<'_>, out: &mut Vec<Effect>) {
         let (key, handle) = (request.key.clone(), request.handle);
-        if let Err(error) = self.admit(&request) {
+        if let Err(error) = self.admit(&request, context) {
             out.push(Effect::Respond(handle, Response::Failed(error)));
             return;
         }
@@ -303,7 +306,7 @@ impl Coordinator {
         self.advance(&key, context, out, |record, step| record.join(waiter, step));
     }
 
-    fn admit(&self, request: &NewWaiter) -> Result<(), Error> {
+    fn admit(&self, request: &NewWaiter, context: &Context<'_>) -> Result<(), Error> {
         if self.is_draining {
             return Err(Error::Draining);
         }
@@ -312,6 +315,12 @@ impl Coordinator {
             return Err(Error::TooManyRequests(Bound::Parked));
         }
         let operation = record.and_then(|record| record.operation.as_ref());
+        let memory = context.cache.index().memory();
+        let (bytes, max) = (memory.instance_bytes(), memory.instance_bytes_max());
+        let is_new = operation.is_none() && !context.cache.knows(&request.key);
+        if bytes > max && is_new && request.want.variables().is_some() {
+            return Err(Error::InstancesTakeMemory { bytes, max });
+        }
         let (purpose, account) = (request.want.purpose(), request.held.account());
         let mut all = Sums::default().plus(purpose, 1);
         let mut own = all;
@@ -375,16 +384,18 @@ impl Coordinator {
         }
         self.next_number += 2;
         self.shed();
+        let bytes = self.tally.records * RECORD_BYTES + self.tally.name_bytes * 3;
+        context.cache.index().memory().set_record_bytes(bytes);
     }
 
     /// Changes the record of a name, and keeps the record, its timer and the counts in step. `act`
     /// also gets the counts of the other records.
     fn change(&mut self, key: &InstanceKey, act: impl FnOnce(&mut Record, &Tally)) {
         let mut record = self.records.remove(key).unwrap_or_default();
-        self.tally.subtract(record.tally());
+        self.tally.subtract(record.tally(key));
         let before = record.wake;
         act(&mut record, &self.tally);
-        self.tally.add(record.tally());
+        self.tally.add(record.tally(key));
         let is_empty = record.is_empty();
         let next = record.wake.filter(|_| !is_empty);
         if before != next {
@@ -438,6 +449,8 @@ impl Tally {
         self.lost += of.lost;
         self.followed += of.followed;
         self.label_growth += of.label_growth;
+        self.records += of.records;
+        self.name_bytes += of.name_bytes;
     }
 
     fn subtract(&mut self, of: Self) {
@@ -446,5 +459,7 @@ impl Tally {
         self.lost -= of.lost;
         self.followed -= of.followed;
         self.label_growth -= of.label_growth;
+        self.records -= of.records;
+        self.name_bytes -= of.name_bytes;
     }
 }

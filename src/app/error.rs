@@ -61,6 +61,14 @@ pub enum Error {
     /// The limit of instances is reached, and the instance that this request waited for was stopped.
     /// A retry helps.
     LimitReached,
+    /// The cached instances take all memory that there is for them. A retry helps once some have been
+    /// stopped.
+    InstancesTakeMemory {
+        /// What they take, in bytes.
+        bytes: usize,
+        /// What they may take.
+        max: usize,
+    },
     /// There is no memory for the response. A retry helps.
     Overloaded,
     /// A list is larger than any may be; a retry does not help. The operator raises the bound.
@@ -222,6 +230,10 @@ impl fmt::Display for Error {
             Self::Refused(text) | Self::QuotaExceeded(text) => write!(f, "Kubernetes rejected the instance: {text}"),
             Self::LimitReached => f.write_str(
                 "the limit of instances is reached, and the instance that this request waited for was stopped; retry later",
+            ),
+            Self::InstancesTakeMemory { bytes, max } => write!(
+                f,
+                "the instances take {bytes} bytes of the memory of config-controller, which has {max} for them: stop some, or raise its memory limit"
             ),
             Self::TooManyRequests(Bound::CallerShare) => f.write_str(
                 "the requests of this caller use its share (CALLER_SHARE_MAX); retry when some have been answered",

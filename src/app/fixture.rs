@@ -111,7 +111,7 @@ impl World {
         let (jobs, _) = crate::store::store::new(started);
         let (pods, _) = crate::store::store::new(started);
         let events = EventWriter::default();
-        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
+        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events, Arc::default());
         Self {
             started,
             elapsed: Duration::ZERO,

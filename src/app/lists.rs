@@ -16,6 +16,13 @@ pub const PERIOD: Duration = Duration::from_millis(50);
 /// A list that nobody has read for so long is dropped.
 pub const UNREAD_KEPT: Duration = Duration::from_secs(300);
 
+/// Readers of a list for which there is no memory wait so long for it: longer than a response that
+/// leaves no room for a further list is sent ([`crate::budget::Loan::is_last`]).
+pub const ROOM_WAIT: Duration = Duration::from_secs(12);
+
+/// Meanwhile it is tried this often.
+pub const ROOM_PERIOD: Duration = Duration::from_millis(500);
+
 /// So many more names may have changed than the list has entries. Beyond that all entries are made
 /// again, which then costs no more than the changes have.
 pub const NAMES_MORE_MAX: usize = 64;
@@ -38,6 +45,8 @@ struct Kept {
     /// Whether the next list is being assembled.
     is_assembling: bool,
     assembled_at: Option<Instant>,
+    /// Since when there has been no memory for it, while somebody waits for it.
+    no_room_since: Option<Instant>,
     read_at: Instant,
 }
 
@@ -81,6 +90,7 @@ impl Kept {
             readers: Vec::new(),
             is_assembling: false,
             assembled_at: None,
+            no_room_since: None,
             read_at: now,
         }
     }
@@ -97,7 +107,8 @@ impl Kept {
             return None;
         }
         let assembled_at = self.assembled_at.filter(|_| self.clean().is_none());
-        Some(assembled_at.map_or(now, |at| at + PERIOD))
+        let period = self.no_room_since.map_or(PERIOD, |_| ROOM_PERIOD);
+        Some(assembled_at.map_or(now, |at| at + period))
     }
 
     const fn is_in_use(&self) -> bool {
@@ -118,6 +129,9 @@ impl Lists {
     pub fn wait(&mut self, app_type: &AppType, reader: RequestHandle, now: Instant) {
         let kept = self.kept.entry(app_type.clone());
         let kept = kept.or_insert_with(|| Kept::new(now));
+        if !kept.is_in_use() {
+            kept.no_room_since = None;
+        }
         kept.read_at = now;
         kept.readers.push(reader);
     }
@@ -174,6 +188,20 @@ impl Lists {
         })
     }
 
+    /// There is no memory for the list of this task, which [`Lists::finish`] is told next: its readers
+    /// go on waiting, unless that has been so for [`ROOM_WAIT`].
+    pub fn wait_for_room(&mut self, task: &mut Task, now: Instant) {
+        let Some(kept) = self.kept.get_mut(&task.app_type) else {
+            return;
+        };
+        let since = *kept.no_room_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < ROOM_WAIT {
+            kept.readers.splice(..0, task.readers.drain(..));
+        } else {
+            kept.no_room_since = None;
+        }
+    }
+
     /// The list of a task is assembled, or there is no memory for it: then the one before is dropped,
     /// and the next is made anew. Returns the requests that have come meanwhile, if nothing has
     /// changed meanwhile.
@@ -189,8 +217,9 @@ impl Lists {
         kept.is_assembling = false;
         kept.assembled_at = Some(now);
         kept.current = list.cloned();
-        if list.is_none() {
-            kept.changes = Changes::All;
+        match list {
+            Some(_) => kept.no_room_since = None,
+            None => kept.changes = Changes::All,
         }
         if kept.clean().is_none() {
             return Vec::new();

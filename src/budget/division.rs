@@ -3,7 +3,8 @@
 //! Until half of it is used, nobody is limited. Beyond that a caller may hold its share, and of what
 //! the others leave the same part: by default half of all, the next caller a quarter, the third an
 //! eighth. So each further caller finds room. The last part of the budget is for stops and labels:
-//! they free what starts hold. The same holds for each part of the budget ([`Bounds`]). Pure.
+//! they free what starts hold. The same holds for each part of the budget ([`Bounds`]). Whatever
+//! callers hold, a third is left for bytes that many responses share, such as lists. Pure.
 
 /// What bytes are held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +23,9 @@ impl Purpose {
     /// The parts of the budget that these bytes count in.
     const fn parts(self) -> &'static [Part] {
         match self {
-            Self::Transfer => &[Part::All],
-            Self::Start => &[Part::Starts, Part::Waiting, Part::All],
-            Self::Write => &[Part::Waiting, Part::All],
+            Self::Transfer => &[Part::Callers, Part::All],
+            Self::Start => &[Part::Starts, Part::Waiting, Part::Callers, Part::All],
+            Self::Write => &[Part::Waiting, Part::Callers, Part::All],
             Self::Shared => &[Part::Shared, Part::BesideShared],
         }
     }
@@ -34,11 +35,14 @@ impl Purpose {
 #[derive(Clone, Copy, Debug)]
 enum Part {
     All,
+    /// All but shared bytes.
+    Callers,
     /// Requests that wait.
     Waiting,
     Starts,
     Shared,
-    /// All, for shared bytes: they leave an eighth of it to callers.
+    /// All, for shared bytes beyond those that are left for them: they leave an eighth of it to
+    /// callers.
     BesideShared,
 }
 
@@ -89,6 +93,7 @@ impl Sums {
         let [transfer, start, write, shared] = self.0;
         match part {
             Part::All | Part::BesideShared => transfer + start + write + shared,
+            Part::Callers => transfer + start + write,
             Part::Waiting => start + write,
             Part::Starts => start,
             Part::Shared => shared,
@@ -100,7 +105,8 @@ impl Sums {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub(super) all: usize,
-    pub(super) waiting: usize,
+    callers: usize,
+    waiting: usize,
     starts: usize,
     pub(super) shared: usize,
     /// [`Division::caller`].
@@ -108,26 +114,33 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Of bytes: requests that wait take at most three quarters of them, so that others can be
-    /// received and answered, and bytes that responses share half, while an eighth is left. A sixteenth
-    /// is a reserve for what cannot be refused any more ([`super::Hold::force`]).
+    /// Of bytes: a third is left for those that responses share, which may be half while an eighth
+    /// is free. Requests that wait take at most half, so that others can be received and answered. A
+    /// sixteenth is a reserve for what cannot be refused any more ([`super::Hold::force`]).
     #[must_use]
     pub const fn of_bytes(max: usize, division: Division) -> Self {
-        Self::new(max, max - max / 16, max / 4 * 3, division)
+        let all = max - max / 16;
+        Self {
+            all,
+            callers: all - max / 3,
+            ..Self::new(max / 2, division)
+        }
     }
 
     /// Of places of requests that wait.
     #[must_use]
     pub const fn of_places(max: usize, division: Division) -> Self {
-        Self::new(max, max, max, division)
+        Self::new(max, division)
     }
 
-    const fn new(max: usize, all: usize, waiting: usize, division: Division) -> Self {
+    /// With so much for each part.
+    const fn new(max: usize, division: Division) -> Self {
         Self {
-            all,
-            waiting,
-            starts: waiting - percent(waiting, division.writes),
-            shared: max / 2,
+            all: max,
+            callers: max,
+            waiting: max,
+            starts: max - percent(max, division.writes),
+            shared: max,
             caller: division.caller,
         }
     }
@@ -135,11 +148,17 @@ impl Bounds {
     const fn of(&self, part: Part) -> usize {
         match part {
             Part::All => self.all,
+            Part::Callers => self.callers,
             Part::Waiting => self.waiting,
             Part::Starts => self.starts,
             Part::Shared => self.shared,
             Part::BesideShared => self.all - self.all / 8,
         }
+    }
+
+    /// Whether this part has no bound, because callers cannot hold what is left for shared bytes.
+    const fn is_left(&self, part: Part, all: &Sums) -> bool {
+        matches!(part, Part::BesideShared) && all.of(Part::Shared) <= self.all - self.callers
     }
 
     /// Whether all callers may hold this once so many bytes are held for this purpose.
@@ -148,7 +167,7 @@ impl Bounds {
     /// [`Full::Budget`].
     pub fn check(&self, purpose: Purpose, all: &Sums) -> Result<(), Full> {
         let mut parts = purpose.parts().iter();
-        let fits = parts.all(|part| all.of(*part) <= self.of(*part));
+        let fits = parts.all(|&part| self.is_left(part, all) || all.of(part) <= self.of(part));
         fits.then_some(()).ok_or(Full::Budget)
     }
 
@@ -171,7 +190,7 @@ impl Bounds {
                 Purpose::Write => own.0[Purpose::Write as usize],
                 _ => own_part,
             };
-            if used <= max / 2 || competing == more {
+            if used <= max / 2 || competing == more || self.is_left(part, all) {
                 continue;
             }
             let share = percent(max, self.caller);

@@ -141,6 +141,13 @@ impl Ledger {
         self.bounds.shared / 2
     }
 
+    /// Whether no further bytes of this length could be shared now.
+    pub(super) fn is_last(&self, bytes: usize) -> bool {
+        let purpose = Purpose::Shared;
+        let all = self.books().all.plus(purpose, bytes);
+        self.bounds.check(purpose, &all).is_err()
+    }
+
     /// Charges an account for bytes that are in the budget already ([`super::SharedBytes`]).
     ///
     /// # Errors

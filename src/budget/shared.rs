@@ -25,6 +25,7 @@ pub struct SharedBytes {
 pub struct Loan {
     shared: Arc<SharedBytes>,
     account: Account,
+    is_last: bool,
 }
 
 /// Shared bytes that are being written. What does not fit is refused before it is allocated.
@@ -111,6 +112,7 @@ impl SharedBytes {
         Ok(Loan {
             shared: Arc::clone(self),
             account: account.clone(),
+            is_last: self.ledger.is_last(self.bytes.len()),
         })
     }
 
@@ -123,6 +125,15 @@ impl SharedBytes {
                 self.ledger.give_back(account, self.bytes.len());
             }
         }
+    }
+}
+
+impl Loan {
+    /// Whether there was no room for further bytes of that length when these were lent. Then the next
+    /// list waits for these or others to be sent, so they must be sent soon.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.is_last
     }
 }
 
@@ -150,6 +161,7 @@ impl Clone for Loan {
         Self {
             shared: Arc::clone(&self.shared),
             account: self.account.clone(),
+            is_last: self.is_last,
         }
     }
 }
@@ -237,6 +249,28 @@ mod tests {
         for purpose in [Purpose::Transfer, Purpose::Start, Purpose::Write] {
             let mut other = ledger.hold(account("other"), purpose, 1).unwrap();
             assert_eq!(other.resize(90), Ok(()), "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn callers_leave_a_third_for_shared_bytes_whatever_they_hold() {
+        for purpose in [Purpose::Transfer, Purpose::Start, Purpose::Write] {
+            let ledger = Ledger::of_bytes(1600, Division::default());
+            let mut held = Vec::new();
+            for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+                for purpose in [purpose, Purpose::Transfer] {
+                    while let Ok(hold) = ledger.hold(account(name), purpose, 1) {
+                        held.push(hold);
+                    }
+                }
+            }
+            assert!(held.len() > 940, "they hold {} bytes", held.len());
+            let largest = bytes(&ledger, 400).unwrap();
+            let other = bytes(&ledger, 133).unwrap();
+            assert_eq!(bytes(&ledger, 1).unwrap_err(), Full::Budget);
+            // So they do for a caller that holds something else, too.
+            assert!(largest.lend(&account("a")).is_ok());
+            assert!(other.lend(&account("new")).is_ok());
         }
     }
 

@@ -35,10 +35,10 @@ pub fn object(
         Ok(Value::Null) => Err(missing(&json!(["body"]))),
         Ok(other) => Err(not_an_object(&other)),
         Err(_) => {
-            let (at, message) = fault_of(body);
+            let (location, message) = fault_of(body);
             Err(json!([{
                 "type": "json_invalid",
-                "loc": ["body", at],
+                "loc": location,
                 "msg": "JSON decode error",
                 "input": {},
                 "ctx": {"error": message},
@@ -133,8 +133,8 @@ impl<'de> Visitor<'de> for ShallowVisitor {
     }
 }
 
-/// The position and the kind of the syntax error in a body that is not JSON.
-fn fault_of(body: &[u8]) -> (usize, &'static str) {
+/// The location and the kind of the syntax error in a body that is not JSON.
+fn fault_of(body: &[u8]) -> (Value, &'static str) {
     let found = match std::str::from_utf8(body) {
         Ok(text) => fault::of(text),
         Err(error) => {
@@ -142,8 +142,11 @@ fn fault_of(body: &[u8]) -> (usize, &'static str) {
             Some((before.chars().count(), "Expecting value"))
         }
     };
-    // If there is none, a number was too large for its type.
-    found.unwrap_or((0, "Expecting value"))
+    match found {
+        Some((at, message)) => (json!(["body", at]), message),
+        // The other parser rounds numbers in another way: one is as large as can be.
+        None => (json!(["body"]), fault::TOO_LARGE),
+    }
 }
 
 /// The value of `detail` if a value is missing at this location.
@@ -247,7 +250,12 @@ mod tests {
             (b"{} {}", 3, "Extra data"),
             (b"{\"a\":\"\\q\"}", 6, "Invalid \\escape"),
             (b"{\n\"a\": \xff}", 7, "Expecting value"),
-            (b"{\"a\":1e999}", 0, "Expecting value"),
+            (b"{\"a\":1e999}", 5, "Number too large; send it as a string"),
+            (
+                br#"{"a": "\u00e9\ud800"}"#,
+                13,
+                "Unpaired surrogate escape; send the character itself",
+            ),
         ] {
             let error = object(JSON, body, 9).unwrap_err();
             let expected = json!([{

@@ -18,7 +18,7 @@ mod head;
 mod output;
 mod scan;
 
-use crate::http::message::{Body, Limits, Method, Refusal, Request, Response};
+use crate::http::message::{Body, Limits, Method, Refusal, Request, Response, Version};
 use crate::http::wire::{self, BadHeader, Heads, Persistence};
 use body::{Decoder, Progress};
 use head::{BLANK_LINES_MAX, Head};
@@ -45,7 +45,11 @@ struct Responding {
     /// The request was HEAD: no body (RFC 9110 §9.3.2).
     without_body: bool,
     persistence: Persistence,
+    version: Version,
 }
+
+/// The interim response that any client of HTTP/1.1 may discard (RFC 9110 §15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 #[derive(Debug)]
 enum Stage {
@@ -115,6 +119,8 @@ pub struct Connection {
     blank_lines: u8,
     /// The peer will send nothing more.
     peer_closed: bool,
+    /// [`Connection::probe`] has been called.
+    is_probed: bool,
     /// Of the present stage.
     deadline: Option<Instant>,
     /// The refusal for a deadline that has passed.
@@ -135,6 +141,7 @@ impl Connection {
             stage: Stage::Head(Scan::default()),
             blank_lines: 0,
             peer_closed: false,
+            is_probed: false,
             deadline,
             expired: None,
         }
@@ -148,6 +155,7 @@ impl Connection {
         connection.stage = Stage::Responding(Responding {
             without_body: false,
             persistence: Persistence::Close,
+            version: Version::Http11,
         });
         connection.deadline = None;
         connection
@@ -191,9 +199,22 @@ impl Connection {
         }
     }
 
-    /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8). A request
-    /// that waits for its response is dropped, too: a peer that hung up looks like one that closed
-    /// only its sending side. Responses that are already being sent are completed. The caller first
+    /// The peer has closed the connection, or only its sending side: both look alike until something
+    /// is sent. Returns whether the request that waits may go on waiting. Then the peer gets an interim
+    /// response once, on which one that has gone resets the connection. In HTTP/1.0 there are none.
+    pub fn probe(&mut self, now: Instant) -> bool {
+        let may_wait =
+            matches!(&self.stage, Stage::Responding(it) if it.version >= Version::Http11);
+        if may_wait && !self.is_probed && !self.output.is_full(&self.limits) {
+            self.is_probed = true;
+            self.output.push(CONTINUE);
+            self.output.start_clock(now, &self.limits);
+        }
+        may_wait
+    }
+
+    /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8), and so is one
+    /// that waits for its response. Responses that are already being sent are completed. The caller first
     /// abandons the request if [`Connection::awaits_response`].
     pub fn peer_closed(&mut self) {
         self.peer_closed = true;
@@ -279,10 +300,11 @@ impl Connection {
         let responding = Responding {
             without_body: request.method == Method::Head,
             persistence: head.persistence,
+            version: request.version,
         };
         let decoder = Decoder::new(head.framing, &self.limits)?;
         if head.expects_continue {
-            self.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.output.push(CONTINUE);
             self.output.start_clock(now, &self.limits);
         }
         request.peer = self.peer;
@@ -334,6 +356,7 @@ impl Connection {
         self.stage = Stage::Responding(Responding {
             without_body,
             persistence: Persistence::Close,
+            version: Version::Http11,
         });
         Step::Refused(refusal)
     }
@@ -418,7 +441,10 @@ impl Connection {
     /// `count` bytes of the output have been sent.
     pub fn written(&mut self, count: usize, now: Instant) {
         self.output.advance(count, now, &self.limits);
-        self.end_if_peer_closed();
+        // Else there may be a further request: `next` finds out.
+        if self.input.len() == 0 {
+            self.end_if_peer_closed();
+        }
         if matches!(self.stage, Stage::Flushing) && self.output.is_empty() && self.peer_closed {
             self.close();
         }

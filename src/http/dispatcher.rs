@@ -30,6 +30,9 @@ use std::time::Duration;
 /// response has no room in `HELD_BYTES_MAX`.
 const HELD_BYTES: &str = "held_bytes_max";
 
+/// As [`HELD_BYTES`], where the instances take all memory that there is for them.
+const INSTANCE_BYTES: &str = "instance_bytes_max";
+
 /// The handler that the front calls.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -348,6 +351,9 @@ impl Dispatcher {
     fn failed(&self, exchange: &Exchange, mut error: Error) -> Response {
         match &mut error {
             Error::TooManyRequests(bound) => self.instrumentation.metrics.rejected(bound.cause()),
+            Error::InstancesTakeMemory { .. } => {
+                self.instrumentation.metrics.rejected(INSTANCE_BYTES);
+            }
             Error::Overloaded | Error::ListTooLarge { .. } => {
                 self.instrumentation.metrics.rejected(HELD_BYTES);
             }

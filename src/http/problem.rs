@@ -49,6 +49,7 @@ impl From<&Error> for Problem {
             Error::Refused(_) => (403, "refused", None),
             Error::QuotaExceeded(_) => (403, "refused", Some(1)),
             Error::LimitReached => (429, "limit_reached", Some(1)),
+            Error::InstancesTakeMemory { .. } => (429, "limit_reached", Some(10)),
             Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
             Error::Overloaded => (503, "overloaded", Some(1)),

@@ -20,7 +20,7 @@ pub use files::connections_possible;
 pub use stats::{Counter, FrontStats, ThreadStats};
 
 use crate::app::RequestHandle;
-use crate::budget::{Division, Ledger};
+use crate::budget::{Division, Ledger, Memory};
 use crate::clock::Clock;
 use crate::http::mailbox::{Mailboxes, Waker};
 use crate::http::message::{Limits, Refusal, Request, Response};
@@ -80,6 +80,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Counts the bytes of requests, until their response, and of responses being sent.
     pub ledger: Arc<Ledger>,
+    /// What connections share with the instances.
+    pub memory: Arc<Memory>,
     /// While the server drains, idle connections are closed after this time, and not earlier: a
     /// client may be about to send on one.
     pub drain_idle: Duration,
@@ -96,6 +98,7 @@ impl Default for Settings {
         Self {
             limits: Limits::default(),
             ledger: Ledger::of_bytes(HELD_BYTES_MAX, Division::default()),
+            memory: Arc::default(),
             drain_idle: Duration::from_secs(5),
             tls: None,
             id_seed: 0,
@@ -220,7 +223,7 @@ impl Server {
             handler,
             mailboxes,
             handovers: (0..threads).map(|_| Mutex::default()).collect(),
-            admission: Arc::new(Admission::new(&limits)),
+            admission: Arc::new(Admission::new(&limits, settings.memory)),
             limits: Arc::new(limits),
             ledger: settings.ledger,
             drain_idle: settings.drain_idle,

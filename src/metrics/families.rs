@@ -59,6 +59,10 @@ families! {
         "Deletions by this replica, by cause: `asked` (a caller requested the stop of a Job), `replaced` (the Job had ended), `forced` (force deletion of a pod on a lost node)";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace; all replicas report the same instances, so aggregate with max";
+    INSTANCE_BYTES = "config_controller_instance_bytes", GAUGE, [],
+        "Memory that the cached instances take, estimated; beyond the bound, starts get 429 `limit_reached`";
+    INSTANCE_BYTES_MAX = "config_controller_instance_bytes_max", GAUGE, [],
+        "The bound on it, which open connections lower";
     LABEL_BYTES = "config_controller_label_bytes", GAUGE, [],
         "Bytes of the meta labels of all instances, keys and values in JSON and 64 more for each; a PATCH may lengthen labels up to 4 MiB of them; all replicas report the same, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],

@@ -8,6 +8,7 @@ use crate::app::catalog::SharedCatalog;
 use crate::app::changes;
 use crate::app::engine::{Inbox, Writers};
 use crate::app::feed::Feed;
+use crate::budget::Memory;
 use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
@@ -41,11 +42,11 @@ impl Stores {
         }
     }
 
-    pub(super) fn cache(&self) -> (Cache, Census) {
+    pub(super) fn cache(&self, memory: Arc<Memory>) -> (Cache, Census) {
         let Writers {
             jobs, pods, events, ..
         } = &self.instances;
-        Cache::over(&self.config_maps, jobs, pods, events)
+        Cache::over(&self.config_maps, jobs, pods, events, memory)
     }
 }
 

@@ -143,18 +143,18 @@ fn a_caller_that_hangs_up_frees_its_place() {
 
 #[test]
 fn requests_that_wait_are_bounded_in_bytes() {
-    check_bytes("100", 150, 503, "overloaded");
+    check_bytes("100", 100, 503, "overloaded");
 }
 
 #[test]
 fn one_caller_holds_at_most_half_of_the_bytes() {
-    check_bytes("50", 75, 429, "share_exhausted");
+    check_bytes("50", 50, 429, "share_exhausted");
 }
 
 /// Sends requests that would wait and hold more than there is, all from one address, which may
 /// hold this share; at least so many do.
 fn check_bytes(share: &str, least: usize, status: u16, code: &str) {
-    // Of 24 MiB three quarters are for requests that wait, most of them for starts. Each of these is
+    // Of 24 MiB half is for requests that wait, most of it for starts. Each of these is
     // charged 96 KB.
     const REQUESTS: usize = 300;
     const AT_MOST: usize = 200;

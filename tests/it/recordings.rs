@@ -6,6 +6,7 @@
 //! in `end_to_end/recordings.rs`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config_controller::app::cache::{Cache, Lookup};
@@ -37,7 +38,7 @@ impl Watcher {
         let (now, events) = (Instant::now(), EventWriter::default());
         let (jobs, pods) = (store::store::new(now).0, store::store::new(now).0);
         let config_maps = store::store::new::<ConfigMap>(now).0;
-        let cache = Cache::over(&config_maps, &jobs, &pods, &events).0;
+        let cache = Cache::over(&config_maps, &jobs, &pods, &events, Arc::default()).0;
         Self {
             jobs,
             pods,

@@ -4,7 +4,7 @@
 //! calls it, since it reads everything.
 
 use super::{Cache, Census};
-use crate::app::index::{Counts, place_of};
+use crate::app::index::{Counts, bytes_of_job, bytes_of_pod, place_of};
 use crate::app::keys::{key_of_pod, own_key_of};
 use crate::model::labels;
 use crate::model::names::AppType;
@@ -18,7 +18,8 @@ impl Cache {
     pub fn check(&self, census: &Census) -> Result<(), String> {
         self.check_counts(census)?;
         self.check_sessions(census)?;
-        self.check_label_bytes(census)
+        self.check_label_bytes(census)?;
+        self.check_memory(census)
     }
 
     fn check_counts(&self, census: &Census) -> Result<(), String> {
@@ -52,6 +53,21 @@ impl Cache {
         if counted != bytes {
             return Err(format!(
                 "the meta labels are counted as {counted} bytes, not {bytes}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self, census: &Census) -> Result<(), String> {
+        let jobs = census.jobs.all();
+        let pods = census.pods.all();
+        let jobs: usize = jobs.iter().map(|job| bytes_of_job(job)).sum();
+        let pods: usize = pods.iter().map(|pod| bytes_of_pod(pod)).sum();
+        let bytes = jobs + pods;
+        let counted = self.index.memory().cached_bytes();
+        if counted != bytes {
+            return Err(format!(
+                "the cache is counted as {counted} bytes, not {bytes}"
             ));
         }
         Ok(())

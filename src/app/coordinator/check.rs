@@ -18,7 +18,7 @@ impl Coordinator {
         let mut numbers = HashSet::new();
         let mut tally = Tally::default();
         for (key, record) in &self.records {
-            tally.add(record.tally());
+            tally.add(record.tally(key));
             let broken = self
                 .check_waiters(key, record, &mut handles, &mut numbers)
                 .and_then(|()| check_record(record));

@@ -27,6 +27,7 @@ use crate::app::request::{Intent, Origin, Response};
 use crate::app::request_handle::RequestHandle;
 use crate::app::timings::Timings;
 use crate::kube::types::{Job, Uid};
+use crate::model::names::InstanceKey;
 use crate::model::status::{self, InstanceStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,14 +74,25 @@ pub(super) struct Tally {
     pub(super) followed: usize,
     /// Bytes by which calls in flight lengthen meta labels.
     pub(super) label_growth: usize,
+    /// Records that hold anything.
+    pub(super) records: usize,
+    /// Bytes of their names.
+    pub(super) name_bytes: usize,
 }
 
 impl Record {
     /// Its counts.
     #[must_use]
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self, key: &InstanceKey) -> Tally {
         let is_followed = self.track.as_ref().is_some_and(|track| track.is_own());
+        let holds_anything = !self.is_empty();
         Tally {
+            records: holds_anything.into(),
+            name_bytes: if holds_anything {
+                key.name.as_str().len()
+            } else {
+                0
+            },
             in_work: self.operation.is_some().into(),
             gone: self.memory.gone_at().is_some().into(),
             lost: self.memory.lost_at().is_some().into(),

@@ -329,10 +329,9 @@ fn remember(
             memory: make(world),
             ..Record::default()
         };
-        coordinator.tally.add(record.tally());
-        coordinator
-            .records
-            .insert(key("scim", &n.to_string()), record);
+        let key = key("scim", &n.to_string());
+        coordinator.tally.add(record.tally(&key));
+        coordinator.records.insert(key, record);
         coordinator.shed();
     }
     coordinator.check().unwrap();

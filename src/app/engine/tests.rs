@@ -83,7 +83,7 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
     let Writers {
         jobs, pods, events, ..
     } = &writers;
-    let cache = Cache::over(&config_maps, jobs, pods, events).0;
+    let cache = Cache::over(&config_maps, jobs, pods, events, Arc::default()).0;
     let executor = Executor {
         client,
         writers,

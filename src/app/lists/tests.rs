@@ -209,6 +209,45 @@ fn without_memory_for_a_list_the_next_is_made_anew_after_the_period() {
 }
 
 #[test]
+fn readers_wait_for_room_as_long_as_any_of_them() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    lists.change(&app_type(), &name("b"));
+    let try_at = |lists: &mut Lists, at: Instant| {
+        let mut task = lists.take_due(at).unwrap();
+        lists.wait_for_room(&mut task, at);
+        assert_eq!(lists.finish(&app_type(), None, at), []);
+        task.readers
+    };
+    let begin = now + PERIOD;
+    lists.wait(&app_type(), reader(2), begin);
+    assert_eq!(try_at(&mut lists, begin), []);
+    lists.wait(&app_type(), reader(3), begin);
+    assert_eq!(lists.next_due(begin), Some(begin + ROOM_PERIOD));
+    assert_eq!(try_at(&mut lists, begin + ROOM_PERIOD), []);
+    lists.abandon(reader(2));
+    lists.wait(&app_type(), reader(4), begin + ROOM_PERIOD);
+    let end = begin + ROOM_WAIT;
+    assert_eq!(try_at(&mut lists, end), [reader(3), reader(4)]);
+    // Whoever comes later waits as long.
+    for serial in [5, 6] {
+        let begin = end + ROOM_WAIT * serial;
+        lists.wait(&app_type(), reader(serial.into()), begin);
+        assert_eq!(try_at(&mut lists, begin), []);
+        lists.abandon(reader(serial.into()));
+        assert_eq!(lists.next_due(begin), None);
+    }
+    let begin = end + ROOM_WAIT * 9;
+    lists.wait(&app_type(), reader(9), begin);
+    let task = lists.take_due(begin).unwrap();
+    lists.finish(&app_type(), Some(&list(&["a"])), begin);
+    assert_eq!(task.readers, [reader(9)]);
+    lists.change(&app_type(), &name("b"));
+    lists.wait(&app_type(), reader(10), begin);
+    assert_eq!(lists.next_due(begin), Some(begin + PERIOD));
+}
+
+#[test]
 fn lists_are_dropped_to_make_room_and_made_anew() {
     let now = Instant::now();
     let mut lists = read(now);

@@ -24,8 +24,8 @@ pub(super) const IN_REVIEW_MAX: usize = 256;
 
 /// Tokens from addresses with too many wrong ones that may be in review at the same time, all of
 /// these addresses together. It bounds how many reviews they cause, while a good token from there
-/// soon finds room.
-pub(super) const FEW_IN_REVIEW_MAX: usize = 2;
+/// soon finds room, also beside one of the others that has as many as it may.
+pub(super) const FEW_IN_REVIEW_MAX: usize = 8;
 
 /// The part of both bounds that is reserved for tokens that were good before. However many wrong
 /// tokens come, callers that are known are still reviewed.
@@ -93,18 +93,21 @@ impl Memory {
         let was_good = known.is_some_and(|(status, _)| is_good(status));
         let scope = if was_good { Scope::All } else { scope };
         let is_first = !self.in_review.contains_key(digest);
-        if scope == Scope::Few && is_first && self.few_in_review() >= FEW_IN_REVIEW_MAX {
+        let peer = waiter.peer;
+        let few = self.in_review.values().filter(|it| it.scope == Scope::Few);
+        let few = few.map(|it| it.peer == peer);
+        if scope == Scope::Few && is_first && !has_room(few, FEW_IN_REVIEW_MAX) {
             return Look::OutOfScope;
         }
-        let peer = waiter.peer;
         let is_own = |of: &Digest, other: PeerKey| match was_good {
             true => of == digest,
             false => other == peer,
         };
         let waiting = self.waiting.iter().map(|(it, of)| is_own(of, it.peer));
         let in_review = self.in_review.iter().map(|(of, it)| is_own(of, it.peer));
-        if !has_room(waiting, WAITING_MAX, was_good)
-            || (is_first && !has_room(in_review, IN_REVIEW_MAX, was_good))
+        let without_reserve = |max| if was_good { max } else { max - max / RESERVE };
+        if !has_room(waiting, without_reserve(WAITING_MAX))
+            || (is_first && !has_room(in_review, without_reserve(IN_REVIEW_MAX)))
         {
             return Look::Full;
         }
@@ -138,11 +141,6 @@ impl Memory {
         waited.map(|(waiter, _)| waiter.handle).collect()
     }
 
-    fn few_in_review(&self) -> usize {
-        let reviews = self.in_review.values();
-        reviews.filter(|review| review.scope == Scope::Few).count()
-    }
-
     /// The request no longer waits.
     pub(super) fn leave(&mut self, handle: RequestHandle) {
         self.waiting.retain(|(waiter, _)| waiter.handle != handle);
@@ -174,9 +172,8 @@ impl Memory {
 
 /// Whether a bound leaves room for a request; `used` tells of those there are whether they are of
 /// the same caller. Each caller gets at most half of what the others leave.
-fn has_room(used: impl ExactSizeIterator<Item = bool>, max: usize, was_good: bool) -> bool {
-    let max = if was_good { max } else { max - max / RESERVE };
-    let Some(free) = max.checked_sub(used.len() + 1) else {
+fn has_room(used: impl Iterator<Item = bool> + Clone, max: usize) -> bool {
+    let Some(free) = max.checked_sub(used.clone().count() + 1) else {
         return false;
     };
     let own = used.filter(|is_own| *is_own).count();
@@ -412,6 +409,23 @@ mod tests {
         let _ = memory.end(&digest(1), Some(user()), now);
         let look = memory.look(&digest(next + 1), token(next + 1), Few, now);
         assert_eq!(look, Look::WaitsFirst, "there is room again");
+    }
+
+    #[test]
+    fn one_of_the_addresses_with_too_many_wrong_tokens_leaves_room_for_the_others() {
+        let (mut memory, now) = known_good();
+        let mut number = 0;
+        let mut taken = |peer| {
+            let begin = number;
+            loop {
+                number += 1;
+                let look = memory.look(&digest(number), from(peer, number), Few, now);
+                if look == Look::OutOfScope {
+                    return number - begin - 1;
+                }
+            }
+        };
+        assert_eq!([1, 2, 3, 4, 5].map(&mut taken), [4, 2, 1, 1, 0]);
     }
 
     #[test]

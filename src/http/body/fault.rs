@@ -16,11 +16,16 @@ const CONTROL: &str = "Invalid control character at";
 const ESCAPE: &str = "Invalid \\escape";
 const UNICODE: &str = "Invalid \\uXXXX escape";
 
+// What Python takes, and we cannot.
+pub(super) const TOO_LARGE: &str = "Number too large; send it as a string";
+const SURROGATE: &str = "Unpaired surrogate escape; send the character itself";
+
 /// The position of the error, in characters from 0, and its message; `None` if there is none.
 pub(super) fn of(text: &str) -> Option<(usize, &'static str)> {
     let mut reader = Reader {
         bytes: text.as_bytes(),
         at: 0,
+        ours: None,
     };
     let Fault(at, message) = reader.document().err()?;
     Some((text.get(..at)?.chars().count(), message))
@@ -34,6 +39,8 @@ type Read = Result<(), Fault>;
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The first of those that Python does not find.
+    ours: Option<Fault>,
 }
 
 impl Reader<'_> {
@@ -42,9 +49,13 @@ impl Reader<'_> {
         self.value(0)?;
         self.blanks();
         match self.peek() {
-            None => Ok(()),
+            None => self.ours.take().map_or(Ok(()), Err),
             Some(_) => Err(Fault(self.at, EXTRA)),
         }
+    }
+
+    fn is_ours(&mut self, at: usize, message: &'static str) {
+        self.ours.get_or_insert(Fault(at, message));
     }
 
     fn peek(&self) -> Option<u8> {
@@ -138,35 +149,55 @@ impl Reader<'_> {
     fn string(&mut self) -> Read {
         let begin = self.at;
         self.at += 1;
+        let mut half = None;
         loop {
             let at = self.at;
             self.at += 1;
-            match self.bytes.get(at) {
+            let byte = self.bytes.get(at);
+            let unit = match byte {
                 None => return Err(Fault(begin, UNTERMINATED)),
-                Some(b'"') => return Ok(()),
                 Some(b'\\') => self.escape(begin)?,
                 Some(..=0x1f) => return Err(Fault(at, CONTROL)),
-                Some(_) => {}
+                Some(_) => None,
+            };
+            half = self.pair(half, at, unit);
+            if byte == Some(&b'"') {
+                return Ok(());
             }
         }
     }
 
-    /// What follows a backslash.
-    fn escape(&mut self, string: usize) -> Read {
+    /// Checks the halves of a surrogate pair. `half` is where the first one is, if it was the last
+    /// character, and `unit` the next one at `at`, if it is an escaped unit of UTF-16. Returns where
+    /// that is if it is a first half.
+    fn pair(&mut self, half: Option<usize>, at: usize, unit: Option<u16>) -> Option<usize> {
+        let is_second = matches!(unit, Some(0xdc00..=0xdfff));
+        match half {
+            Some(_) if is_second => return None,
+            Some(half) => self.is_ours(half, SURROGATE),
+            None if is_second => self.is_ours(at, SURROGATE),
+            None => {}
+        }
+        matches!(unit, Some(0xd800..=0xdbff)).then_some(at)
+    }
+
+    /// What follows a backslash; the unit of UTF-16, if it is one.
+    fn escape(&mut self, string: usize) -> Result<Option<u16>, Fault> {
         let at = self.at;
         self.at += 1;
         match self.bytes.get(at) {
             None => Err(Fault(string, UNTERMINATED)),
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(()),
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(None),
             Some(b'u') => {
                 self.at += 4;
                 let digits = self.bytes.get(at + 1..self.at);
+                let digits = digits.filter(|four| four.iter().all(u8::is_ascii_hexdigit));
+                let digits = digits.and_then(|four| std::str::from_utf8(four).ok());
                 // A string cannot end right behind them without a quote.
-                let good = digits.is_some_and(|four| four.iter().all(u8::is_ascii_hexdigit));
-                if good && self.at < self.bytes.len() {
-                    Ok(())
-                } else {
-                    Err(Fault(at, UNICODE))
+                let digits = digits.filter(|_| self.at < self.bytes.len());
+                match digits.and_then(|four| u16::from_str_radix(four, 16).ok()) {
+                    Some(unit) => Ok(Some(unit)),
+                    None => Err(Fault(at, UNICODE)),
                 }
             }
             Some(_) => Err(Fault(at - 1, ESCAPE)),
@@ -191,6 +222,10 @@ impl Reader<'_> {
                 self.at = mantissa;
             }
         }
+        let text = std::str::from_utf8(&self.bytes[begin..self.at]).unwrap_or_default();
+        if text.parse().is_ok_and(f64::is_infinite) {
+            self.is_ours(begin, TOO_LARGE);
+        }
         Ok(())
     }
 
@@ -207,6 +242,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// Each text with what Python 3.11's `json.loads` reports.
     const EXPECTED: &[(&str, usize, &str)] = &[
@@ -282,6 +318,44 @@ mod tests {
         for (text, at, message) in EXPECTED {
             assert_eq!(of(text), Some((*at, *message)), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_python_takes_and_we_cannot_is_a_fault_behind_its_own() {
+        for (text, at, message) in [
+            ("{\"a\":1e999}", 5, TOO_LARGE),
+            ("{\"a\": -1E+999, \"b\": 2}", 6, TOO_LARGE),
+            ("[0, 1e308, 2e308]", 11, TOO_LARGE),
+            ("\"\\ud800\"", 1, SURROGATE),
+            ("{\"é\":\"\\udc00\\ud800\"}", 6, SURROGATE),
+            ("{\"\\uD83D\\u0041\":1}", 2, SURROGATE),
+            ("{\"a\":\"\\ud83d\\ud83d\\ude00\"}", 6, SURROGATE),
+            ("{\"a\":\"\\ud83d\\n\",\"b\":1e999}", 6, SURROGATE),
+            ("{\"a\":1e999,}", 11, KEY),
+            ("{\"a\":\"\\ud800\\q\"}", 12, ESCAPE),
+        ] {
+            assert_eq!(of(text), Some((at, message)), "{text:?}");
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_err());
+        }
+    }
+
+    /// The texts are pieces of JSON in a random order.
+    #[test]
+    fn the_other_parser_refuses_what_has_a_fault_and_nothing_else() {
+        const PIECES: [&str; 24] = [
+            "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"\\", "u00", "1", "-", ".5", "e9",
+            "e999", "0", "true", "null", " ", "\\ud83d", "\\ude00", "é", "\n", "\"b\":",
+        ];
+        let mut random = Random::new(5);
+        let mut faults = 0;
+        for _ in 0..200_000 {
+            let pieces = 1 + random.below(9);
+            let text: String = (0..pieces).map(|_| random.pick(&PIECES)).collect();
+            let is_refused = serde_json::from_str::<serde_json::Value>(&text).is_err();
+            assert_eq!(of(&text).is_some(), is_refused, "{text:?}");
+            faults += usize::from(is_refused);
+        }
+        assert!(faults < 199_000, "hardly any text is JSON");
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub(super) struct Output {
     tail: Option<Body>,
     tail_written: usize,
     deadline: Option<Instant>,
-    /// Bytes to be sent before the deadline is extended.
+    /// So many bytes must be sent before each deadline.
+    step: usize,
+    /// Those that are left before the deadline is extended.
     step_left: usize,
 }
 
@@ -78,9 +80,15 @@ impl Output {
 
     /// Starts the write deadline, if it is not running.
     pub(super) fn start_clock(&mut self, now: Instant, limits: &Limits) {
+        let all: usize = self.pieces().map(<[u8]>::len).iter().sum();
+        let steps = match &self.tail {
+            Some(body) if body.is_urgent() => 1,
+            _ => Limits::WRITE_STEPS_MAX,
+        };
+        self.step = all.div_ceil(steps).max(limits.write_step_bytes);
         if self.deadline.is_none() {
             self.deadline = Some(now + limits.write_timeout);
-            self.step_left = limits.write_step_bytes;
+            self.step_left = self.step;
         }
     }
 
@@ -105,7 +113,7 @@ impl Output {
             self.deadline = None;
         } else if self.step_left == 0 {
             self.deadline = Some(now + limits.write_timeout);
-            self.step_left = limits.write_step_bytes;
+            self.step_left = self.step;
         }
     }
 

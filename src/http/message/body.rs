@@ -18,6 +18,12 @@ pub enum Body {
 }
 
 impl Body {
+    /// Whether it must be sent soon ([`Loan::is_last`]).
+    #[must_use]
+    pub const fn is_urgent(&self) -> bool {
+        matches!(self, Self::Shared(loan) if loan.is_last())
+    }
+
     /// How many bytes of memory this response alone keeps allocated.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

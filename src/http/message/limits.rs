@@ -26,8 +26,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Bytes of a body without transfer coding; then 413.
     pub body_bytes: usize,
-    /// Within this time a peer must read [`Limits::write_step_bytes`] of a response, or its rest;
-    /// otherwise the connection is closed.
+    /// Within this time a peer must read [`Limits::write_step_bytes`] of a response, or its rest, and
+    /// of a long one its [`Limits::WRITE_STEPS_MAX`]th part, or all of it if it is urgent
+    /// ([`Body::is_urgent`](super::Body::is_urgent)); otherwise the connection is closed.
     pub write_timeout: Duration,
     /// See [`Limits::write_timeout`].
     pub write_step_bytes: usize,
@@ -44,6 +45,10 @@ impl Limits {
     /// The largest effective [`Limits::header_count`].
     pub const HEADER_COUNT_MAX: usize = 256;
 
+    /// Times [`Limits::write_timeout`] is the longest that a response is sent: an old list stays in
+    /// memory as long, and there must be room for a current one.
+    pub const WRITE_STEPS_MAX: usize = 6;
+
     /// Lowers the bound on connections to `room`, and the bound per peer in proportion: otherwise
     /// one peer could use all connections.
     pub fn fit(&mut self, room: usize) {
@@ -58,8 +63,8 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
-            connections_per_peer: 6_500,
+            connections: 6_400,
+            connections_per_peer: 4_200,
             idle_timeout: Duration::from_secs(75),
             head_timeout: Duration::from_secs(5),
             head_bytes: 16 * 1024,
@@ -85,7 +90,7 @@ mod tests {
         limits.fit(192);
         assert_eq!(
             (limits.connections, limits.connections_per_peer),
-            (192, 124)
+            (192, 126)
         );
         let before = Limits::default();
         let mut limits = before.clone();

@@ -1,11 +1,16 @@
-//! [`Admission`]: bounds on connections, in total and per peer. Nothing else is counted here.
+//! [`Admission`]: bounds on connections, in total and per peer. How many the memory has room for is
+//! known in [`Memory`]; nothing else is counted here.
 
-use crate::budget::{PeerKey, is_beyond};
+use crate::budget::{Memory, PeerKey, is_beyond};
 use crate::http::message::{Limits, Refusal};
 use crate::threads::lock;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+
+/// A peer may have so many connections even while instances take the memory for them: probes and
+/// callers with few are never locked out by what others start.
+const FEW: usize = 16;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -17,14 +22,16 @@ struct Counts {
 pub(super) struct Admission {
     connections_max: usize,
     per_peer_max: usize,
+    memory: Arc<Memory>,
     counts: Mutex<Counts>,
 }
 
 impl Admission {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, memory: Arc<Memory>) -> Self {
         Self {
             connections_max: limits.connections,
             per_peer_max: limits.connections_per_peer,
+            memory,
             counts: Mutex::default(),
         }
     }
@@ -38,13 +45,22 @@ impl Admission {
         let peer = PeerKey::of(address);
         let mut counts = lock(&self.counts);
         let of_peer = counts.by_peer.get(&peer).copied().unwrap_or(0);
-        let (of_peer, max) = (of_peer + 1, self.connections_max);
+        let of_peer = of_peer + 1;
+        let room = match of_peer {
+            ..=FEW => usize::MAX,
+            _ => self.memory.connections_max(),
+        };
+        let max = self.connections_max.min(room);
         let free = max.checked_sub(counts.all + 1);
         let free = free.ok_or(Refusal::TooManyConnections)?;
-        if of_peer > 1 && is_beyond(of_peer, self.per_peer_max, free, max) {
+        // As many in proportion, if there is less memory.
+        let per_peer = self.per_peer_max as u128 * max as u128 / self.connections_max as u128;
+        let per_peer = usize::try_from(per_peer).unwrap_or(usize::MAX);
+        if of_peer > 1 && is_beyond(of_peer, per_peer, free, max) {
             return Err(Refusal::TooManyFromPeer);
         }
         counts.all += 1;
+        self.memory.set_connections(counts.all);
         counts.by_peer.insert(peer, of_peer);
         Ok(Permit {
             admission: Arc::clone(self),
@@ -64,6 +80,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = lock(&self.admission.counts);
         counts.all -= 1;
+        self.admission.memory.set_connections(counts.all);
         if let Some(of_peer) = counts.by_peer.get_mut(&self.peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
@@ -78,11 +95,17 @@ mod tests {
     use super::*;
 
     fn admission(connections: usize, connections_per_peer: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(&Limits {
+        let limits = Limits {
             connections,
             connections_per_peer,
             ..Limits::default()
-        }))
+        };
+        Arc::new(Admission::new(&limits, Arc::new(memory(connections))))
+    }
+
+    /// With room for so many connections.
+    fn memory(connections: usize) -> Memory {
+        Memory::new(connections * 2048 + (64 << 20), 0, 1024)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -116,6 +139,42 @@ mod tests {
         };
         assert_eq!([1, 2, 3, 4].map(&mut taken), [8000, 2666, 889, 296]);
         assert!(admission.admit(address("10.0.0.9")).is_ok());
+    }
+
+    #[test]
+    fn instances_that_take_memory_leave_room_for_fewer_connections() {
+        // 58 MiB are shared.
+        let memory = Arc::new(Memory::default());
+        let admission = Arc::new(Admission::new(&Limits::default(), Arc::clone(&memory)));
+        let mut permits = Vec::new();
+        let mut fill = || {
+            for last in 1..=40 {
+                while let Ok(permit) = admission.admit(IpAddr::from([10, 0, 0, last])) {
+                    permits.push(permit);
+                }
+            }
+            permits.len()
+        };
+        let few = 40 * FEW;
+        memory.resize_cache(0, 40 << 20);
+        let most = 18 << 7;
+        let taken = fill();
+        assert!(
+            (most..=most + few).contains(&taken),
+            "18 MiB, 8 KiB each: {taken}"
+        );
+        assert!(memory.instance_bytes_max() <= 40 << 20);
+        memory.resize_cache(35 << 20, 0);
+        assert!(fill() > 6380, "as CONNECTIONS_MAX says");
+        permits.truncate(6000);
+        memory.resize_cache(0, 50 << 20);
+        for last in 1..=9 {
+            let peer = IpAddr::from([10, 0, 1, last]);
+            let few: Vec<Permit> = (0..20).map_while(|_| admission.admit(peer).ok()).collect();
+            assert_eq!(few.len(), FEW);
+        }
+        permits.clear();
+        assert_eq!(memory.instance_bytes_max(), (58 << 20) / 8 * 7);
     }
 
     #[test]

@@ -46,6 +46,16 @@ impl Socket {
         Ok(Received { count, emptied })
     }
 
+    /// Whether its bytes come through TLS.
+    pub(super) const fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether the peer has reset the connection, also while nothing can be read.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.stream.take_error(), Ok(None))
+    }
+
     /// Continues a TLS handshake while nothing else is to be read.
     pub(super) fn continue_handshake(&mut self) -> io::Result<()> {
         match &mut self.tls {

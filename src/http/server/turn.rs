@@ -200,6 +200,7 @@ impl<H: Handler> Core<H> {
         match slot.socket.read(&mut self.scratch[..room]) {
             Ok(Received { count: 0, .. }) => {
                 slot.readable = false;
+                slot.read_closed = true;
                 self.hang_up(slot);
                 true
             }
@@ -301,6 +302,8 @@ impl<H: Handler> Core<H> {
             return false;
         };
         let pending = parked.pending;
+        // After the response there may be an end to read.
+        slot.readable |= slot.read_closed;
         self.stats().parked.subtract(1);
         let handler = &self.shared.handler;
         let handled = catch_unwind(AssertUnwindSafe(|| handler.resume(pending, response)));
@@ -444,8 +447,12 @@ impl<H: Handler> Core<H> {
         false
     }
 
-    /// The peer has closed its side, or the connection.
+    /// The peer has closed its side, or the connection. (With TLS, its side is the connection.)
     fn hang_up(&mut self, slot: &mut Slot<H::Pending>) {
+        let may_wait = !slot.socket.is_secure() && !slot.socket.has_failed();
+        if may_wait && slot.parked.is_some() && slot.connection.probe(self.now) {
+            return;
+        }
         self.drop_parked(slot);
         slot.connection.peer_closed();
     }

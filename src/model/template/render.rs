@@ -7,28 +7,33 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Parsed, RenderError, Selection, Template, Variables, fill, mako, select};
+use super::{
+    Parsed, RenderError, Selection, Template, TemplateVariable, Variables, fill, mako, select,
+};
 use crate::yaml;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Maximum size of a rendered template, in bytes of keys and values in JSON. Kubernetes stores
 /// about this much per object; its API server accepts 3 MiB per request.
 pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
-/// Templates up to this size are checked before they are rendered.
-const CHECKED_BYTES_MAX: usize = 64 * 1024;
-
 impl Template {
-    /// Checks what costs little: that the variables of a template of usual size without control lines are
-    /// there and usable.
+    /// Checks what costs little: that the variables that every rendering needs are there. The text is
+    /// not parsed again.
     ///
     /// # Errors
-    /// As [`Template::render`], which finds the others.
+    /// [`RenderError::VariableMissing`]; [`Template::render`] finds the others.
     pub fn check(&self, variables: &Variables) -> Result<(), RenderError> {
-        if !self.is_fixed || self.text.len() > CHECKED_BYTES_MAX {
-            return Ok(());
+        let given: HashSet<&str> = variables.iter().map(|(name, _)| name).collect();
+        let mut needed = self.variables.iter().filter(|variable| variable.required);
+        match needed.find(|variable| !given.contains(variable.name.as_str())) {
+            None => Ok(()),
+            Some(TemplateVariable { name, .. }) => {
+                let name = name.clone();
+                Err(RenderError::VariableMissing { name })
+            }
         }
-        check_values(&self.select(variables)?.values, variables)
     }
 
     /// The lines and values of one rendering.

@@ -7,6 +7,7 @@ use super::held::{patch, shots};
 use super::kubernetes::one;
 use super::volley::{Shot, judged, paced, volley};
 use crate::client::get;
+use crate::environment::OURSELVES;
 use std::time::{Duration, Instant};
 
 /// So many read the list of all instances, each this slowly.
@@ -76,6 +77,69 @@ pub(crate) fn of_old_lists(aim: &Aim) -> Result<String, String> {
         0 if longest <= LONGEST => Ok(seen),
         old => Err(format!("{seen}, {old} of them out of date")),
     }
+}
+
+/// From each of so many addresses one reads a version of its own of the list, slowly: together as many
+/// versions as fit. Somebody else gets the current list each time, perhaps later.
+pub(crate) fn of_old_lists_from_many(aim: &Aim) -> Result<String, String> {
+    const READERS: usize = 8;
+    const PACE: usize = 15_000;
+    const LISTS: usize = 4;
+    const LONGEST: Duration = Duration::from_secs(13);
+    let path = "/app/hello/i1";
+    let list = get(&aim.large, "");
+    let (mut slow, mut others) = (Vec::new(), Vec::new());
+    for version in 0..READERS + LISTS {
+        let body = format!("{{\"version\":\"v{version}x\"}}");
+        let change = one(aim, patch(path, "", body.as_bytes()));
+        judged("changed", &[change], &["200"])?;
+        if version < READERS {
+            slow.push(Shot::narrow(aim.address, attacker(version), list.clone()));
+            paced(&mut slow, Duration::from_millis(200), PACE);
+            continue;
+        }
+        let mut other = [Shot::new(aim.address, OURSELVES, list.clone())];
+        let deadline = Instant::now() + LONGEST;
+        while other[0].took.is_none() && Instant::now() < deadline {
+            paced(&mut slow, Duration::from_millis(20), PACE);
+            volley(&mut other, Duration::ZERO);
+        }
+        others.extend(other);
+    }
+    let slow = judged(
+        "slow",
+        &slow,
+        &["slow after 200", "cut after 200", "429 ", "open", "503 "],
+    )?;
+    let longest = others.iter().filter_map(|other| other.took).max();
+    let others = judged("others", &others, &["200"]).map_err(|wrong| format!("{slow}; {wrong}"))?;
+    let longest = longest.unwrap_or_default().as_secs_f64();
+    Ok(format!("{slow}; {others} in {longest:.1} s at most"))
+}
+
+/// Bodies that do not end fill what may be held from three addresses. Somebody else gets the list
+/// after each change.
+pub(crate) fn beside_bodies(aim: &Aim) -> Result<String, String> {
+    const BODIES: usize = 2_400;
+    const ROUNDS: usize = 20;
+    let path = "/app/hello/i1";
+    let mut body = patch(path, "", &[b'y'; 60_000]);
+    body.truncate(20_000);
+    let from = |number: usize| attacker(number * 3 / BODIES);
+    let shot = |number| Shot::new(aim.address, from(number), body.clone());
+    let mut bodies: Vec<Shot> = (0..BODIES).map(shot).collect();
+    volley(&mut bodies, Duration::from_secs(2));
+    let mut others = Vec::new();
+    for version in 0..ROUNDS {
+        let body = format!("{{\"version\":\"v{version}x\"}}");
+        let change = one(aim, patch(path, "", body.as_bytes()));
+        judged("changed", &[change], &["200"])?;
+        others.push(one(aim, get(&aim.large, "")));
+        volley(&mut bodies, Duration::from_millis(50));
+    }
+    let bodies = judged("bodies", &bodies, &["open", "429 ", "503 "])?;
+    let lists = judged("lists", &others, &["200"]).map_err(|wrong| format!("{bodies}; {wrong}"))?;
+    Ok(format!("{bodies}; {lists}"))
 }
 
 pub(crate) fn slowly(aim: &Aim) -> Result<String, String> {

@@ -16,6 +16,9 @@ const KEYS: usize = 50;
 /// What anybody else's start, PATCH and DELETE may take together.
 const OTHERS_MAX: Duration = Duration::from_secs(5);
 
+/// How long starts may go on until they are refused.
+const STARTS_MAX: Duration = Duration::from_secs(60);
+
 /// So many callers, each from one address, wait for so many instances each: together for as many
 /// as there are places. Another one is served.
 fn take_all(
@@ -61,6 +64,48 @@ pub(crate) fn by_token(aim: &Aim) -> Result<String, String> {
 /// By address, where nobody has a token.
 pub(crate) fn by_address(aim: &Aim) -> Result<String, String> {
     take_all(aim, (1, 6_000), "", "")
+}
+
+/// Instances until they take all memory for them; one that is there is still returned, and stopped.
+pub(crate) fn endless_starts(aim: &Aim) -> Result<String, String> {
+    const AT_ONCE: usize = 100;
+    let connect = |number| {
+        let from = attacker(1 + number / 1_900);
+        client::connect(aim.address, from, Duration::from_millis(500)).ok()
+    };
+    let held: Vec<_> = (0..3_900_usize).filter_map(connect).collect();
+    let name = "n".repeat(232);
+    let (mut started, mut refused) = (0, 0);
+    let begun = Instant::now();
+    while refused == 0 && begun.elapsed() < STARTS_MAX {
+        let request = |number| {
+            let path = format!("/app/never/{name}{}", started + number);
+            get(&path, "Prefer: wait=0\r\nConnection: close\r\n")
+        };
+        let shot = |number| Shot::new(aim.address, attacker(0), request(number));
+        let mut all: Vec<Shot> = (0..AT_ONCE).map(shot).collect();
+        volley(&mut all, Duration::from_secs(5));
+        judged("starts", &all, &["202", "429 ", "503 overloaded"])?;
+        started += all.iter().filter(|shot| shot.is_of("202")).count();
+        refused = all
+            .iter()
+            .filter(|shot| shot.is_of("429 limit_reached"))
+            .count();
+    }
+    let path = "/app/hello/i7";
+    let stop = format!("DELETE {path} HTTP/1.1\r\nHost: attack\r\n\r\n").into_bytes();
+    let served = [one(aim, get(path, "")), one(aim, stop)];
+    let served = judged("GET, DELETE of an instance", &served, &["200"])?;
+    match refused {
+        0 => Err(format!(
+            "{started} started, none refused beside {} connections",
+            held.len()
+        )),
+        _ => Ok(format!(
+            "{started} started beside {} connections, then 429 limit_reached; {served}",
+            held.len()
+        )),
+    }
 }
 
 /// By address; each of the two is below half of all places until they meet.

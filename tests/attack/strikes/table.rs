@@ -21,7 +21,11 @@ const REVIEWED: Setup = Setup::over(&["ready=100", "tokens=31"]).auth(Auth::Kube
 
 /// All attacks.
 pub(crate) const ALL: &[Strike] = &[
-    Strike::new("idle", "10,000 idle connections", connections::idle),
+    Strike::new(
+        "idle",
+        "10,000 idle connections (bound: 6,400)",
+        connections::idle,
+    ),
     Strike::new(
         "slow",
         "5,000 slow ones: a byte of a head a second",
@@ -155,6 +159,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(FEW),
     Strike::new(
+        "endless-starts",
+        "20,000 instances and 3,900 connections; starts with names of 240 bytes, without an end",
+        shares::endless_starts,
+    )
+    .over(Setup::over(&["ready=20000"])),
+    Strike::new(
         "by-address",
         "one address waits for 6,000 instances",
         shares::by_address,
@@ -168,7 +178,7 @@ pub(crate) const ALL: &[Strike] = &[
     .over(FEW),
     Strike::new(
         "all-connections",
-        "13,000 connections of two addresses (bound: 10,000)",
+        "13,000 connections of two addresses (bound: 6,400)",
         shares::connections,
     )
     .over(FEW),
@@ -281,6 +291,18 @@ pub(crate) const ALL: &[Strike] = &[
         readers::of_old_lists,
     )
     .over(MANY),
+    Strike::new(
+        "old-lists8",
+        "8 addresses read old lists of 2 MB at 15 KB/s, each another version",
+        readers::of_old_lists_from_many,
+    )
+    .over(Setup::over(&["ready=4000", "pairs=6"])),
+    Strike::new(
+        "bodies-lists",
+        "2,400 bodies without an end from three addresses, beside lists of 2 MB",
+        readers::beside_bodies,
+    )
+    .over(Setup::over(&["ready=4000", "pairs=6"])),
     Strike::new(
         "nosuch",
         "10,000 instances; 4 that release one there is not, again and again",

@@ -44,6 +44,14 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::TIME_TO_VERDICT, MovesByFailure(fail)),
     (&metrics::STOPS, Moves(stop)),
     (&metrics::INSTANCES, Moves(start)),
+    (&metrics::INSTANCE_BYTES, Moves(start)),
+    (
+        &metrics::INSTANCE_BYTES_MAX,
+        Within(
+            "src/scrape.rs",
+            "connections_lower_the_memory_for_instances",
+        ),
+    ),
     (&metrics::LABEL_BYTES, Moves(label)),
     (&metrics::WAITING_REQUESTS, MovesByFailure(wait)),
     (&metrics::ABANDONED, MovesByFailure(hang_up)),

@@ -177,7 +177,7 @@ impl Replica {
         // As with a Role without permission to read Events.
         let events = EventWriter::default();
         let doubts = Doubts::default();
-        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
+        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events, Arc::default());
         let scanner = config_maps.scanner();
         let executor = Executor {
             client: client.clone(),

@@ -244,3 +244,29 @@ fn with_min_ready_callers_wait_until_the_app_has_been_ready_for_so_long() {
     fixture.world.pass(Duration::from_secs(60));
     assert_eq!(fixture.get(1), ["1: ready 10.0.0.1"]);
 }
+
+#[test]
+fn while_instances_take_all_memory_no_other_is_started() {
+    let mut fixture = Fixture::new();
+    let ask = |fixture: &mut Fixture, n, name| fixture.get_of(n, &key("scim", name), "", 10);
+    assert_eq!(ask(&mut fixture, 1, "n1"), ["call create for ann"]);
+    let fill = |fixture: &Fixture, is_full: bool| {
+        let memory = fixture.world.cache.index().memory();
+        let bytes = if is_full {
+            memory.instance_bytes_max()
+        } else {
+            0
+        };
+        memory.resize_cache(memory.cached_bytes(), bytes);
+    };
+    fill(&fixture, true);
+    assert_eq!(ask(&mut fixture, 2, "n2"), ["2: InstancesTakeMemory"]);
+    // What is being started, or is there, is not started again.
+    assert_eq!(ask(&mut fixture, 3, "n1"), NOTHING);
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    assert_eq!(fixture.get(4), NOTHING);
+    assert_eq!(fixture.stop(5), ["call delete u1 for bob"]);
+    fill(&fixture, false);
+    assert_eq!(ask(&mut fixture, 6, "n2"), ["call create for ann"]);
+}

@@ -209,7 +209,7 @@ fn a_request_that_waits_has_no_deadline() {
 fn a_response_must_be_read_within_the_write_timeout() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
-    let large = Response::json(200, vec![b'x'; 1_000_000]);
+    let large = Response::json(200, vec![b'x'; 300_000]);
     connection.respond(large, false, &mut heads(), now).unwrap();
     assert_eq!(connection.write_deadline(), Some(after(now, 10_000)));
     let later = after(now, 9_000);
@@ -226,6 +226,54 @@ fn a_response_must_be_read_within_the_write_timeout() {
         Some(Expired::Write)
     );
     assert!(connection.is_closed());
+}
+
+#[test]
+fn a_long_response_must_be_read_within_a_minute() {
+    let now = Instant::now();
+    for bytes in [1_000_000, 6_000_000] {
+        let (mut connection, _) = fed(now, &get(""));
+        let large = Response::json(200, vec![b'x'; bytes]);
+        connection.respond(large, false, &mut heads(), now).unwrap();
+        // Just before each deadline as little as it takes.
+        let mut last = after(now, 0);
+        while let Some(deadline) = connection.write_deadline() {
+            last = deadline;
+            assert!(last <= after(now, 60_000), "of {bytes} bytes");
+            let just = deadline.checked_sub(Duration::from_millis(1)).unwrap();
+            while connection.write_deadline() == Some(deadline) {
+                connection.written(1, just);
+            }
+        }
+        assert!(last > after(now, 50_000), "of {bytes} bytes");
+    }
+}
+
+#[test]
+fn shared_bytes_that_leave_no_room_must_be_read_within_the_write_timeout() {
+    let now = Instant::now();
+    for (max, steps) in [(4_000_000, 1), (6_000_000, Limits::WRITE_STEPS_MAX)] {
+        let ledger = Ledger::of_bytes(max, Division::default());
+        let bytes = |count: usize| {
+            let mut draft = Draft::new(&ledger, count).unwrap();
+            draft.append(&vec![b'x'; count]).unwrap();
+            draft.finish()
+        };
+        let (_old, current) = (bytes(1_000_000), bytes(900_000));
+        let body = Body::Shared(current.lend(&Account::Service).unwrap());
+        let (mut connection, _) = fed(now, &get(""));
+        let response = Response::with_type(200, "application/json", body);
+        connection
+            .respond(response, false, &mut heads(), now)
+            .unwrap();
+        let all: usize = connection.output().map(<[u8]>::len).iter().sum();
+        let later = after(now, 9_000);
+        connection.written(all.div_ceil(steps) - 1, later);
+        assert_eq!(connection.write_deadline(), Some(after(now, 10_000)));
+        connection.written(1, later);
+        let extended = (steps > 1).then(|| after(later, 10_000));
+        assert_eq!(connection.write_deadline(), extended);
+    }
 }
 
 /// RFC 9112 §8: an incomplete request is not handled.

@@ -7,6 +7,7 @@ use crate::budget::{Division, Ledger};
 use crate::http::handlers::Pending;
 use crate::metrics::Registry;
 use serde_json::json;
+use std::time::Duration;
 
 fn request(method: Method, conditions: &[&str]) -> Request {
     let mut request = Request::new(method, "/app/scim");
@@ -188,21 +189,39 @@ fn a_reader_of_old_lists_gets_429_and_others_the_current_one() {
 }
 
 #[test]
-fn a_list_without_memory_is_refused_and_counted() {
+fn a_list_waits_for_memory_and_is_then_refused_and_counted() {
     let bench = with_ledger(length() * 4 + 3, &["scim"]);
     let held = [1, 2].map(|peer| {
         let response = bench.list(of_type("scim", peer));
         change(&bench, &["scim"]);
         response
     });
-    let response = bench.list(of_type("scim", 3));
+    let waits = |peer| match bench.send(of_type("scim", peer)) {
+        Handled::Parked(waiting) => waiting,
+        other => panic!("{other:?}"),
+    };
+    let pass = |time| *bench.clock.passed.lock().unwrap() += time;
+    let answer = |waiting, response| reply(bench.dispatcher.resume(waiting, response));
+    let waiting = waits(3);
+    let mut passed = Duration::ZERO;
+    while passed < app::lists::ROOM_WAIT {
+        assert!(bench.assemble().is_empty(), "it waits for room");
+        pass(app::lists::ROOM_PERIOD);
+        passed += app::lists::ROOM_PERIOD;
+    }
+    let response = answer(waiting, bench.assemble().pop().unwrap());
     assert_eq!(response.status, 503);
     let body: Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(body["code"], "overloaded");
     assert_eq!(refused_for_memory(&bench), 1);
+    let waiting = waits(3);
+    pass(app::lists::PERIOD);
+    assert!(bench.assemble().is_empty(), "it waits for room again");
     drop(held);
-    *bench.clock.passed.lock().unwrap() += app::lists::PERIOD;
-    assert_eq!(bench.list(of_type("scim", 3)).status, 200);
+    assert!(bench.assemble().is_empty(), "it is not tried all the time");
+    pass(app::lists::ROOM_PERIOD);
+    let response = answer(waiting, bench.assemble().pop().unwrap());
+    assert_eq!(response.status, 200);
 }
 
 #[test]

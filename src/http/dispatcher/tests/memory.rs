@@ -78,7 +78,7 @@ fn a_request_is_charged_once_before_and_after_the_review_of_its_token() {
     let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
     bench.dispatcher.authenticator = Authenticator::new(listed, 20, clock);
     let bytes = Request::new(Method::Get, "/app/scim/n1").parked_bytes();
-    // Three quarters are for requests that wait: room for one of them.
+    // Half is for requests that wait: room for one of them.
     bench.dispatcher.bounds.bytes = Ledger::of_bytes(2 * bytes, Division::UNLIMITED);
     let user = TokenStatus::User("system:serviceaccount:apps:portal".into());
     let reviewed = app::Response::TokenReviewed(Ok(user));

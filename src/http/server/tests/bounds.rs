@@ -224,8 +224,8 @@ fn requests_that_wait_are_charged_until_their_response() {
         let front = Front::with_bytes(MAX, |_| {});
         let held = || front.held();
         let (text, bytes) = waiting(query, body);
-        // Three quarters of the bound are for these.
-        let room = MAX / 4 * 3 / bytes;
+        // Half of the bound is for these.
+        let room = MAX / 2 / bytes;
         let mut clients = Vec::new();
         for number in 0..room + 4 {
             let mut client = front.connect();
@@ -299,7 +299,7 @@ fn a_caller_that_holds_half_is_refused_while_others_use_the_rest() {
     let other = Account::Token("other".into());
     let _other = front
         .ledger
-        .hold(other, Purpose::Transfer, MAX / 4)
+        .hold(other, Purpose::Transfer, MAX / 8)
         .unwrap();
     let (text, bytes) = waiting(10_000, 0);
     let mut clients = Vec::new();
@@ -321,8 +321,8 @@ fn a_caller_that_holds_half_is_refused_while_others_use_the_rest() {
         parked += 1;
         clients.push(client);
     }
-    // Half of what starts may hold: three quarters, without the reserve for stops and labels.
-    let starts = MAX / 4 * 3 / 100 * (100 - Division::default().writes);
+    // Half of what starts may hold: half of all, without the reserve for stops and labels.
+    let starts = MAX / 2 / 100 * (100 - Division::default().writes);
     assert_eq!(parked, starts / 2 / bytes);
 }
 

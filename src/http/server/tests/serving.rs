@@ -117,6 +117,54 @@ fn a_half_closed_peer_still_gets_an_immediate_response() {
 }
 
 #[test]
+fn a_half_closed_peer_gets_the_response_that_it_waits_for() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park?a").get("/park?b");
+    let first = front.next_parked();
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    // A peer that has gone would reset the connection now.
+    assert_eq!(client.read().head, "HTTP/1.1 100 Continue\r\n\r\n");
+    front.mailboxes.answer(first, "over");
+    assert_eq!(client.read().body, "a over");
+    let second = front.next_parked();
+    front.mailboxes.answer(second, "over");
+    assert_eq!(client.read().body, "b over");
+    client.expect_end();
+    assert_eq!(front.server().stats().sum(|thread| &thread.abandoned), 0);
+}
+
+#[test]
+fn a_half_closed_peer_that_sends_more_than_is_read_gets_its_responses() {
+    const MORE: usize = 1_200;
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park");
+    let handle = front.next_parked();
+    client.send(&"GET /next HTTP/1.1\r\nHost: test\r\n\r\n".repeat(MORE));
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read().head, "HTTP/1.1 100 Continue\r\n\r\n");
+    front.mailboxes.answer(handle, "over");
+    assert_eq!(client.read().status, 200);
+    for _ in 0..MORE {
+        assert_eq!(client.read().body, "\"/next\"");
+    }
+    client.expect_end();
+}
+
+/// It must not get an interim response (RFC 9110 §15.2), so whether it has gone cannot be known.
+#[test]
+fn a_half_closed_peer_with_http_1_0_counts_as_gone() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.send("GET /park HTTP/1.0\r\n\r\n");
+    let handle = front.next_parked();
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(front.next_event(), HandlerEvent::Abandoned(handle));
+    client.expect_end();
+}
+
+#[test]
 fn a_panic_is_a_500_and_the_connection_stays_open() {
     let front = Front::start();
     let mut client = front.connect();

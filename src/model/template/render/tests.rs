@@ -343,3 +343,26 @@ fn a_forged_placeholder_is_text() {
     // The number of a value that does not exist; what matters is that nothing breaks.
     assert_eq!(rendered["spec"]["containers"][0]["a"], "x");
 }
+
+#[test]
+fn a_check_finds_that_a_variable_is_missing_in_any_template() {
+    let container = "spec:\n  containers:\n  - name: ${alternatives['x']}\n";
+    let optional = "    image: ${alternatives.get('y', 'a')}\n";
+    let conditional = "% if 'z' in alternatives:\n    image: ${alternatives['z']}\n% endif\n";
+    let long = format!("    # {}\n", "x".repeat(100_000));
+    for rest in ["", optional, conditional, &long] {
+        let template = template(&format!("{container}{rest}"));
+        let missing = template.check(&[("X", "a")].into_iter().collect());
+        let name = "x".to_owned();
+        assert_eq!(
+            missing,
+            Err(RenderError::VariableMissing { name }),
+            "{rest}"
+        );
+        for given in [vec![("x", "a")], vec![("z", "b"), ("x", "a")]] {
+            let given: Variables = given.into_iter().collect();
+            assert_eq!(template.check(&given), Ok(()), "{rest}");
+            assert!(template.render(&given).is_ok(), "{rest}");
+        }
+    }
+}

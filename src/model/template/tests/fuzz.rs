@@ -202,7 +202,13 @@ fn a_generated_template_renders_to_its_meaning() {
             let meant = made.meant(&given);
             let found = Template::parse("t", &text).map_err(RenderError::Invalid);
             let controlled = found.as_ref().is_ok_and(|template| !template.is_fixed);
-            let found = found.and_then(|template| template.render(&given));
+            let found = found.and_then(|template| {
+                let rendered = template.render(&given);
+                if let Err(missing) = template.check(&given) {
+                    assert!(rendered.is_err(), "{missing}\n{text}\n{given:?}");
+                }
+                rendered
+            });
             match (&meant, &found) {
                 (Ok(meant), Ok(found)) => assert_eq!(meant, found, "{text}\n{given:?}"),
                 (Err(_), Err(error)) => assert!(may_refuse(error), "{error}\n{text}\n{given:?}"),
