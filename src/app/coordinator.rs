@@ -74,8 +74,9 @@ pub struct Limits {
 /// that cannot be pulled is followed for long.
 pub const FOLLOWED_MAX: usize = 10_000;
 
-/// What a record takes while it follows a start, beside three times its name; about, in bytes.
-const RECORD_BYTES: usize = 700;
+/// What a record takes while it follows a start and remembers what the pod waits for, beside three times
+/// its name; about, in bytes.
+const RECORD_BYTES: usize = 1700;
 
 /// Delay before a record is advanced again if its own wake-up requested another one.
 const MINIMUM_NAP: Duration = Duration::from_millis(10);
