@@ -179,8 +179,9 @@ impl Connection {
         match &self.stage {
             _ if self.peer_closed => 0,
             Stage::Head(_) | Stage::Responding(_) => ahead.saturating_sub(self.input.len()),
-            Stage::Body(_) => ahead.max(64 * 1024),
-            Stage::Flushing | Stage::Closed => 0,
+            // What arrives while the last response is being sent is dropped.
+            Stage::Body(_) | Stage::Flushing => ahead.max(64 * 1024),
+            Stage::Closed => 0,
             Stage::Lingering(left) => *left,
         }
     }
@@ -345,6 +346,13 @@ impl Connection {
     /// complete this has no effect.
     pub fn refuse(&mut self, refusal: Refusal) -> Step {
         let without_body = match &self.stage {
+            Stage::Head(_) if self.output.is_full(&self.limits) => {
+                // Nothing can be queued behind this: the connection ends with it, as it may.
+                self.input = Input::default();
+                self.deadline = None;
+                self.stage = Stage::Flushing;
+                return Step::Wait;
+            }
             Stage::Head(_) => self.input.as_slice().starts_with(b"HEAD "),
             Stage::Body(receiving) => receiving.responding.without_body,
             Stage::Responding(_) | Stage::Flushing | Stage::Lingering(_) | Stage::Closed => {
@@ -527,6 +535,11 @@ impl Connection {
         }
         self.deadline = None;
         match self.stage {
+            // It is idle, or late, only once it has its response.
+            Stage::Head(_) if !self.output.is_empty() => {
+                self.deadline = Some(now + self.limits.idle_timeout);
+                None
+            }
             Stage::Head(_) if self.input.len() == 0 => {
                 self.close();
                 Some(Expired::Idle)

@@ -53,6 +53,45 @@ fn no_request_is_begun_behind_an_unread_response() {
 }
 
 #[test]
+fn a_refusal_never_gets_into_a_response_that_is_being_sent() {
+    let now = Instant::now();
+    let (mut connection, step) = fed(now, &get("").repeat(2));
+    assert!(matches!(step, Step::Request(_)));
+    let large = Response::json(200, vec![b'x'; 200_000]);
+    connection.respond(large, false, &mut heads(), now).unwrap();
+    let response = connection.output().concat();
+    connection.written(100_000, now);
+    assert_eq!(connection.refuse(Refusal::NoMemory), Step::Wait);
+    assert_eq!(connection.output().concat(), response[100_000..]);
+    assert!(connection.read_capacity() > 0, "what follows is dropped");
+    connection.receive(&vec![b'x'; connection.read_capacity()]);
+    assert!(connection.held_bytes() < 210_000);
+    connection.written(response.len() - 100_000, now);
+    assert!(connection.wants_half_close());
+}
+
+#[test]
+fn a_connection_is_not_idle_while_its_response_is_being_sent() {
+    let now = Instant::now();
+    let limits = Arc::new(Limits {
+        idle_timeout: Duration::from_secs(3),
+        ..Limits::default()
+    });
+    let mut connection = Connection::new(PEER, Arc::clone(&limits), now);
+    connection.receive(get("").as_bytes());
+    assert!(matches!(connection.next(now), Step::Request(_)));
+    let large = Response::json(200, vec![b'x'; 200_000]);
+    connection.respond(large, false, &mut heads(), now).unwrap();
+    connection.written(1000, now);
+    let later = now + limits.write_timeout / 2;
+    assert_eq!(connection.expire(later), None);
+    let rest = connection.output().concat().len();
+    connection.written(rest, later);
+    let idle = later + limits.idle_timeout;
+    assert_eq!(connection.expire(idle), Some(Expired::Idle));
+}
+
+#[test]
 fn a_body_that_responses_share_is_sent_without_a_copy_and_counts_once() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
