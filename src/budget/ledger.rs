@@ -104,6 +104,12 @@ impl Ledger {
         self.budget.used() <= self.bounds.all / 2
     }
 
+    /// Whether at most a quarter is used.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.budget.used() <= self.bounds.all / 4
+    }
+
     /// What this account holds, zero bytes at first.
     #[must_use]
     pub fn open(self: &Arc<Self>, account: Account, purpose: Purpose) -> Hold {

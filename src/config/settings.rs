@@ -79,7 +79,7 @@ settings! {
     "RELIST" = "15m",
         "Interval at which Jobs, pods and ConfigMaps are compared with a new list, in case a watch has lost changes; at least 5s";
     "HELD_BYTES_MAX" = "25165824",
-        "Maximum bytes that requests, until they are answered, and responses being sent may hold in all; beyond that 503";
+        "Maximum bytes that requests, until they are answered, and responses being sent may hold in all, also in the buffers of the kernel; beyond that 503";
     "CALLER_SHARE_MAX" = "50",
         "Percent of PARKED_MAX and of HELD_BYTES_MAX that one caller may hold once half is in use, and no more than it leaves free; beyond that 429. With more than 50: percent of what the others leave; 100: no limit";
     "WRITE_RESERVE" = "12",

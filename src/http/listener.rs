@@ -9,6 +9,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 /// Connections in the backlog; the system may allow fewer.
 const BACKLOG: i32 = 4096;
 
+/// The receive buffer of a connection. The kernel doubles it, for what it adds to each segment, and
+/// never enlarges one that was set. All connections can fill theirs at the same time, before anything
+/// is read.
+pub const RECEIVE_BYTES: usize = 6 * 1024;
+
+/// The send buffer of a connection: the smallest that there is. The kernel takes a whole segment, up
+/// to 64 KiB, nevertheless; but it reports a connection as writable only once it keeps at most
+/// 3 KiB for it.
+pub const SEND_BYTES: usize = 2 * 1024;
+
 /// Listens on this address and port; port 0 lets the system choose.
 ///
 /// `::` means all addresses of both families, and where the machine has no IPv6
@@ -37,6 +47,9 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
     // Lingering connections of a previous process must not prevent the start.
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit both.
+    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    socket.set_send_buffer_size(SEND_BYTES)?;
     socket.bind(&SocketAddr::new(ip, port).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

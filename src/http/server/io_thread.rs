@@ -19,7 +19,6 @@ use crate::threads::Heartbeat;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -37,10 +36,6 @@ const EVENTS_PER_ROUND: usize = 1024;
 const ACCEPTS_PER_ROUND: usize = 256;
 const ANSWERS_PER_ROUND: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// What the kernel buffers of a response, which counts in the memory limit of a pod, too. By itself it
-/// would grow to megabytes for each connection whose peer does not read.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connections that are refused with a response at the same time; more get what one write takes.
 const REFUSING_MAX: usize = 32;
@@ -182,7 +177,10 @@ impl<H: Handler> IoThread<H> {
                 };
                 slot.read_closed |= event.is_read_closed() || event.is_error();
                 slot.readable |= event.is_readable() || slot.read_closed;
-                slot.writable |= event.is_writable();
+                if event.is_writable() {
+                    slot.writable = true;
+                    slot.socket.was_emptied();
+                }
                 // A connection that is already scheduled in this round gets no second turn.
                 if !slot.again {
                     self.turn(index);
@@ -210,7 +208,9 @@ impl<H: Handler> IoThread<H> {
         let Some(mut slot) = self.slots.remove(index) else {
             return;
         };
-        slot.socket.end_tls();
+        if slot.connection.is_flushed() {
+            slot.socket.end_tls();
+        }
         self.core.abort(&mut slot);
         if slot.permit.is_some() {
             self.core.stats().connections.subtract(1);
@@ -339,7 +339,6 @@ impl<H: Handler> IoThread<H> {
         // Without a delay for small segments (RFC 1122 §4.2.3.4); an error means that the peer has
         // gone, which the next read reports.
         let _ = stream.set_nodelay(true);
-        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
         let limits = Arc::clone(&self.core.shared.limits);
         let now = self.core.now;
         let (mut connection, permit, refusal) = match permit {
@@ -363,6 +362,8 @@ impl<H: Handler> IoThread<H> {
             readable: false,
             writable: true,
             read_closed: false,
+            has_unread: false,
+            emptied_by: None,
             again: false,
             hold: shared.ledger.open(account, Purpose::Transfer),
             permit,
@@ -394,10 +395,19 @@ impl<H: Handler> IoThread<H> {
                 self.remove(index);
                 continue;
             }
+            if slot.emptied_by.is_some_and(|at| at <= self.core.now) {
+                stats.write_timeouts.add(1);
+                slot.socket.reset();
+                self.remove(index);
+                continue;
+            }
             let expired = slot.connection.expire(self.core.now);
             match expired {
                 Some(Expired::Idle) => stats.idle_closed.add(1),
-                Some(Expired::Write) => stats.write_timeouts.add(1),
+                Some(Expired::Write) => {
+                    stats.write_timeouts.add(1);
+                    slot.socket.reset();
+                }
                 Some(Expired::Head | Expired::Body | Expired::Linger) | None => {}
             }
             if slot.connection.is_closed() {

@@ -5,6 +5,7 @@
 mod bounds;
 mod drain;
 mod harness;
+mod kernel;
 mod request_ids;
 mod serving;
 mod threads;

@@ -6,7 +6,7 @@
 //! [`super::io_thread`].
 
 use super::admission::Permit;
-use super::socket::{Sent, Socket};
+use super::socket::{FREE_BYTES, Sent, Socket, UNREAD_BYTES};
 use super::{Handled, Handler, Shared};
 use crate::app::{RequestHandle, RequestId, RequestIds};
 use crate::budget::{Full, Hold, Ledger};
@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 /// Few enough that tens of pipelining peers do not delay others by milliseconds, many enough that
 /// their responses are sent in few writes.
 const REQUESTS_PER_TURN: usize = 16;
-const READS_PER_TURN: usize = 16;
+
+/// Each reads what the kernel buffers, which a near peer fills again at once.
+const READS_PER_TURN: usize = 4;
 
 /// A turn that has lasted this long begins no further request.
 const TURN_MAX: Duration = Duration::from_millis(1);
@@ -61,6 +63,10 @@ pub(super) struct Slot<P> {
     pub(super) writable: bool,
     /// The peer has closed its side, which has not been read yet.
     pub(super) read_closed: bool,
+    /// The kernel keeps what the peer has sent, because it may not be read yet.
+    pub(super) has_unread: bool,
+    /// By when the peer must have read what the kernel keeps of its responses, if that is charged.
+    pub(super) emptied_by: Option<Instant>,
     /// It is scheduled for one turn in the next round, and events schedule no other. Otherwise a
     /// peer that never stops sending would get one more turn a round with each segment.
     pub(super) again: bool,
@@ -73,14 +79,32 @@ pub(super) struct Slot<P> {
 impl<P> Slot<P> {
     /// Its earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.connection.deadline(), self.socket.handshake_by()];
+        let deadlines = [
+            self.connection.deadline(),
+            self.socket.handshake_by(),
+            self.emptied_by,
+        ];
         deadlines.into_iter().flatten().min()
     }
 
-    /// The bytes that it has in memory. Those of a request that waits are charged to its caller.
-    fn held_bytes(&self) -> usize {
+    /// The bytes that it has in memory, also in that of the kernel, where at least so many of its
+    /// responses count. Those of a request that waits are charged to its caller.
+    fn held_bytes(&self, reserved: usize) -> usize {
         let of_connection = self.connection.held_bytes();
-        of_connection + self.socket.held_bytes(of_connection == 0)
+        let unread = if self.has_unread { UNREAD_BYTES } else { 0 };
+        let kernel = unread + self.socket.kernel_bytes(reserved);
+        of_connection + self.socket.held_bytes(of_connection == 0) + kernel
+    }
+
+    /// Whether part of a response has been sent, so that it must not be cut.
+    fn has_begun_to_send(&self) -> bool {
+        self.connection.has_begun_to_send() || self.socket.kernel_bytes(0) > 0
+    }
+
+    /// Whether the connection has ended, and the kernel keeps next to nothing of its responses. It
+    /// would keep it for minutes after the socket was closed.
+    fn has_ended(&mut self) -> bool {
+        self.connection.is_closed() && self.socket.has_sent_all_but(FREE_BYTES)
     }
 }
 
@@ -144,17 +168,17 @@ impl<H: Handler> Core<H> {
                 moved = true;
             }
             moved |= self.write(slot, &mut to_send);
-            if slot.connection.wants_half_close() {
+            if slot.connection.wants_half_close() && slot.socket.has_sent_all_but(FREE_BYTES) {
                 slot.socket.close_sending();
                 slot.connection.half_closed(self.now);
                 moved = true;
             }
-            if slot.connection.is_closed() {
+            if slot.has_ended() {
                 return Turn::Closed;
             }
             let is_over = requests == 0 || reads == 0 || to_send == 0;
             if (is_over || !moved) && !self.charge_rest(slot) {
-                return if slot.connection.is_closed() {
+                return if slot.has_ended() {
                     Turn::Closed
                 } else if is_over {
                     Turn::Again
@@ -166,9 +190,9 @@ impl<H: Handler> Core<H> {
     }
 
     /// Whether the next request of this connection may begin. While memory is short, the response
-    /// before it must have been sent.
-    fn may_begin(&self, slot: &Slot<H::Pending>) -> bool {
-        slot.connection.is_flushed() || self.ledger().is_calm()
+    /// before it must have been sent, and not be kept by the kernel either.
+    fn may_begin(&self, slot: &mut Slot<H::Pending>) -> bool {
+        self.ledger().is_calm() || (slot.connection.is_flushed() && slot.socket.has_sent_all_but(0))
     }
 
     /// Whether the turn has lasted long enough. The time is read from the first request on, since
@@ -180,6 +204,7 @@ impl<H: Handler> Core<H> {
 
     /// Reads once; whether something came.
     fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        slot.has_unread = false;
         let mut room = slot.connection.read_capacity().min(self.scratch.len());
         if slot.connection.awaits_response() && !self.ledger().is_calm() {
             // What follows the request that waits would have to be kept until then.
@@ -195,6 +220,7 @@ impl<H: Handler> Core<H> {
             if slot.read_closed && slot.connection.awaits_response() {
                 self.hang_up(slot);
             }
+            slot.has_unread = slot.socket.has_unread();
             return false;
         }
         match slot.socket.read(&mut self.scratch[..room]) {
@@ -249,12 +275,17 @@ impl<H: Handler> Core<H> {
     /// Sends what is waiting, `left` bytes at most; whether anything was sent.
     fn write(&mut self, slot: &mut Slot<H::Pending>, left: &mut usize) -> bool {
         let mut moved = false;
+        let is_short = !self.ledger().is_idle();
         while *left > 0 && slot.writable && slot.socket.has_to_write(!slot.connection.is_flushed())
         {
+            if !slot.socket.takes_more(is_short) {
+                slot.writable = false;
+                break;
+            }
             let [head, tail] = slot.connection.output();
             let head = &head[..head.len().min(*left)];
             let tail = &tail[..tail.len().min(*left - head.len())];
-            match slot.socket.write([head, tail]) {
+            match slot.socket.write([head, tail], is_short) {
                 Ok(Sent { count, filled }) => {
                     slot.writable = !filled;
                     *left -= count;
@@ -270,6 +301,9 @@ impl<H: Handler> Core<H> {
                     return true;
                 }
             }
+        }
+        if moved && slot.connection.is_flushed() {
+            slot.socket.flushed();
         }
         moved
     }
@@ -319,7 +353,7 @@ impl<H: Handler> Core<H> {
         handled: std::thread::Result<Handled<H::Pending>>,
     ) {
         match handled {
-            Ok(Handled::Reply(response)) => self.respond(slot, response),
+            Ok(Handled::Reply(response)) => self.respond(slot, response, false),
             Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
             Ok(Handled::Parked(pending)) => {
                 self.stats().parked.add(1);
@@ -340,16 +374,17 @@ impl<H: Handler> Core<H> {
 
     pub(super) fn refuse(&mut self, slot: &mut Slot<H::Pending>, refusal: Refusal) {
         self.stats().refused[refusal.index()].add(1);
-        self.respond(slot, refusal.response());
+        self.respond(slot, refusal.response(), false);
     }
 
-    fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
+    /// Sends a response; with `ends` the connection ends with it.
+    fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response, ends: bool) {
         if let Err(full) = self.charge_response(slot, &response) {
             let refusal = Refusal::from(full);
             self.stats().refused[refusal.index()].add(1);
             response = refusal.response();
         }
-        let last = self.shared.control.draining.load(Ordering::SeqCst);
+        let last = ends || self.shared.control.draining.load(Ordering::SeqCst);
         // A request that is refused before it is complete gets its ID here.
         let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
         response.request_id = Some(id.clone());
@@ -379,20 +414,25 @@ impl<H: Handler> Core<H> {
         let bytes = RESPONSE_HEAD_BYTES
             + Connection::body_bytes(&response.body)
             + slot.socket.bytes_to_send(response.body.len());
-        let is_small = bytes <= SMALL_BYTES;
-        if is_small && self.ledger().is_calm() {
+        let sent = RESPONSE_HEAD_BYTES + response.body.len();
+        if bytes.max(sent) <= SMALL_BYTES && self.ledger().is_calm() {
             return Ok(());
         }
-        match slot.hold.resize(slot.held_bytes() + bytes) {
-            Err(_) if is_small && slot.connection.is_flushed() => Ok(()),
-            result => result,
+        let reserved = slot.socket.to_reserve(sent);
+        match slot.hold.resize(slot.held_bytes(reserved) + bytes) {
+            Err(_) if sent <= FREE_BYTES && slot.connection.is_flushed() => Ok(()),
+            Ok(()) => {
+                slot.socket.reserve(reserved);
+                Ok(())
+            }
+            Err(full) => Err(full),
         }
     }
 
     /// Charges what a connection has received; refuses its request if it may not hold as much.
     /// Returns whether it did.
     fn charge_received(&mut self, slot: &mut Slot<H::Pending>) -> bool {
-        let held = slot.held_bytes();
+        let held = slot.held_bytes(0);
         if held <= slot.hold.bytes().max(SMALL_BYTES) {
             return false;
         }
@@ -405,37 +445,45 @@ impl<H: Handler> Core<H> {
     /// Charges what a connection still holds at the end of a turn; returns whether that refused its
     /// request.
     fn charge_rest(&mut self, slot: &mut Slot<H::Pending>) -> bool {
-        let held = slot.held_bytes();
+        let is_read = slot.socket.has_sent_all_but(FREE_BYTES);
+        slot.emptied_by = match is_read || !slot.connection.is_flushed() {
+            true => None,
+            false => (slot.emptied_by).or(Some(self.now + self.shared.limits.write_timeout)),
+        };
+        let held = slot.held_bytes(0);
         if held == slot.hold.bytes() {
             return false;
         }
-        if slot.connection.is_receiving() && slot.connection.is_flushed() {
-            return match slot.hold.resize(held) {
-                Ok(()) => false,
-                Err(full) => self.refuse_full(slot, full),
-            };
+        let Err(full) = slot.hold.resize(held) else {
+            return false;
+        };
+        if self.refuse_full(slot, full) {
+            return true;
         }
         // What has been charged is never cut. A small response is, if its peer reads nothing while
         // memory is short.
-        let kept = if slot.connection.has_begun_to_send() {
-            slot.hold.force(held)
-        } else {
-            slot.hold.resize(held)
-        };
-        if kept.is_err() {
+        if !slot.has_begun_to_send() || slot.hold.force(held).is_err() {
             self.stats().shed.add(1);
+            slot.socket.reset();
             self.abort(slot);
         }
         false
     }
 
-    /// Refuses a request that may not be received; returns whether there was one.
+    /// Refuses a request that may not be received, or not wait; returns whether there was one.
     fn refuse_full(&mut self, slot: &mut Slot<H::Pending>, full: Full) -> bool {
         let refusal = Refusal::from(full);
         if slot.connection.is_receiving() {
             if let Step::Refused(refusal) = slot.connection.refuse(refusal) {
                 self.refuse(slot, refusal);
             }
+            return true;
+        }
+        if slot.connection.awaits_response() {
+            // What its peer has sent behind it can neither be kept nor be read.
+            self.drop_parked(slot);
+            self.stats().refused[refusal.index()].add(1);
+            self.respond(slot, refusal.response(), true);
             return true;
         }
         if slot.socket.held_bytes(true) > SMALL_BYTES && slot.connection.is_flushed() {

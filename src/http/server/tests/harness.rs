@@ -3,11 +3,13 @@
 use crate::app::RequestHandle;
 use crate::budget::{Account, Division, Hold, Ledger, PeerKey, Purpose};
 use crate::clock::Clock;
+use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Request, Response};
 use crate::http::server::{Handled, Handler, Server, Settings, Shutdown};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
@@ -154,7 +156,7 @@ impl Front {
         let (handler, events) = TestHandler::new(Arc::clone(&ledger));
         let (clock, hold) = (Arc::clone(&handler.clock), Arc::clone(&handler.hold));
         let server = Server::start(
-            TcpListener::bind("127.0.0.1:0").unwrap(),
+            listener::listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap(),
             Arc::new(handler),
             Arc::clone(&mailboxes),
             settings,
@@ -191,6 +193,17 @@ impl Front {
 
     pub(super) fn connect(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    pub(super) fn connect_narrow(&self) -> Client {
+        Client::connect_narrow(self.address)
+    }
+
+    /// Charges all callers together for so many bytes.
+    pub(super) fn fill(&self, bytes: usize) -> Hold {
+        let account = Account::Token("others".into());
+        let hold = self.ledger.hold(account, Purpose::Transfer, bytes);
+        hold.unwrap()
     }
 
     /// Waits until the handler reports something.
@@ -254,6 +267,22 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self::over(stream)
+    }
+
+    /// With a small buffer for what arrives, so that the rest stays with the server's kernel.
+    pub(super) fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(2 * 1024).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_tcp_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Self::over(socket.into())
+    }
+
+    /// Enlarges that buffer.
+    pub(super) fn widen(&self) {
+        let socket = SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(1024 * 1024).unwrap();
     }
 }
 

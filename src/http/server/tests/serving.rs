@@ -100,7 +100,7 @@ fn a_peer_that_hangs_up_behind_unread_requests_is_noticed() {
     let handle = front.next_parked();
     // More than is read ahead, and less than the kernel keeps: an end that is
     // queued behind what cannot be delivered is not sent.
-    client.send(&"GET /next HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1_200));
+    client.send(&"GET /next HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1_050));
     drop(client);
     assert_eq!(front.next_event(), HandlerEvent::Abandoned(handle));
 }
@@ -136,7 +136,7 @@ fn a_half_closed_peer_gets_the_response_that_it_waits_for() {
 
 #[test]
 fn a_half_closed_peer_that_sends_more_than_is_read_gets_its_responses() {
-    const MORE: usize = 1_200;
+    const MORE: usize = 1_050;
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park");
