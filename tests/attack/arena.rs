@@ -3,7 +3,7 @@
 
 use crate::client;
 use crate::environment::{self, Cluster, LineProcess, OURSELVES, Process, Served, Wrapper};
-use crate::memory_group::MemoryGroup;
+use crate::memory_group::{LIMIT_BYTES, MemoryGroup, Meter};
 use crate::probe::{Observed, Probe};
 use crate::strikes::{Aim, LONGEST, Setup, Start, Strike};
 use std::process::Command;
@@ -108,6 +108,8 @@ pub(crate) struct Outcome {
     pub(crate) rss_kib: u64,
     /// The peak of its group since the start; 0 where there is none.
     pub(crate) group_kib: u64,
+    /// The most that its group used during the strike, sockets included; 0 where there is none.
+    pub(crate) used_kib: u64,
     pub(crate) files_peak: usize,
     pub(crate) files_before: usize,
     pub(crate) files_after: usize,
@@ -212,13 +214,24 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
     if id != 0 {
         environment::reset_peak(id)?;
     }
-    let sampler = Sampler::start(id);
+    let meter = target.group.as_ref().map(MemoryGroup::meter);
+    let sampler = Sampler::start(id, meter.unwrap_or_default());
     target.probe.report()?;
     let (note, mut wrong) = run_apart(strike, &target.aim)?;
     let beside = target.probe.report()?;
     let rss_kib = environment::status_of(id, "VmHWM").max(sampler.rss_kib.load(Ordering::SeqCst));
     let swollen = sampler.swollen.load(Ordering::SeqCst) || target.kills() > kills_before;
-    let (threads, files_peak) = sampler.end();
+    let Peaks {
+        threads,
+        files: files_peak,
+        used_kib,
+    } = sampler.end();
+    if used_kib > LIMIT_BYTES >> 10 {
+        let (used, limit) = (used_kib >> 10, LIMIT_BYTES >> 20);
+        wrong.push(format!(
+            "{used} MiB with those of sockets (at most {limit})"
+        ));
+    }
     let files_after = settled(id, files_before);
     let after = match (swollen, target.process().and_then(Process::ended)) {
         (true, _) => After::OutOfMemory,
@@ -236,6 +249,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
         threads,
         rss_kib,
         group_kib: target.group.as_ref().map_or(0, MemoryGroup::peak_kib),
+        used_kib,
         files_peak,
         files_before,
         files_after,
@@ -293,11 +307,19 @@ struct Sampler {
     stop: Arc<AtomicBool>,
     rss_kib: Arc<AtomicU64>,
     swollen: Arc<AtomicBool>,
-    thread: JoinHandle<(u64, usize)>,
+    thread: JoinHandle<Peaks>,
+}
+
+/// The most that was seen.
+#[derive(Debug, Default)]
+struct Peaks {
+    threads: u64,
+    files: usize,
+    used_kib: u64,
 }
 
 impl Sampler {
-    fn start(id: u32) -> Self {
+    fn start(id: u32, meter: Meter) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let rss_kib = Arc::new(AtomicU64::new(0));
         let swollen = Arc::new(AtomicBool::new(false));
@@ -308,9 +330,10 @@ impl Sampler {
         );
         let thread = std::thread::spawn(move || {
             let (stop, peak, swollen) = shared;
-            let (mut threads, mut files, mut round) = (0, 0, 0_u32);
+            let (mut peaks, mut round) = (Peaks::default(), 0_u32);
             while !stop.load(Ordering::SeqCst) {
-                threads = threads.max(environment::status_of(id, "Threads"));
+                peaks.threads = peaks.threads.max(environment::status_of(id, "Threads"));
+                peaks.used_kib = peaks.used_kib.max(meter.used_kib());
                 let rss = environment::status_of(id, "VmRSS");
                 peak.fetch_max(rss, Ordering::SeqCst);
                 if rss > MEMORY_MAX_KIB && !swollen.swap(true, Ordering::SeqCst) {
@@ -318,12 +341,13 @@ impl Sampler {
                 }
                 // Counting thousands of files costs more than the rest.
                 if round.is_multiple_of(10) {
-                    files = files.max(environment::files_of(id));
+                    peaks.files = peaks.files.max(environment::files_of(id));
                 }
                 round += 1;
                 std::thread::sleep(Duration::from_millis(25));
             }
-            (threads, files.max(environment::files_of(id)))
+            peaks.files = peaks.files.max(environment::files_of(id));
+            peaks
         });
         Self {
             stop,
@@ -333,8 +357,7 @@ impl Sampler {
         }
     }
 
-    /// The most threads and files.
-    fn end(self) -> (u64, usize) {
+    fn end(self) -> Peaks {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().unwrap_or_default()
     }

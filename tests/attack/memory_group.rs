@@ -13,6 +13,9 @@ use std::time::Duration;
 /// The limit of the manifests (`resources.limits.memory` in `manifests/base/deployment.yaml`).
 pub(crate) const LIMIT_BYTES: u64 = 96 << 20;
 
+/// More than sockets ever use.
+const SOCKETS_BYTES: u64 = 4 << 30;
+
 /// The file names of a version.
 #[derive(Debug)]
 struct Names {
@@ -21,6 +24,10 @@ struct Names {
     /// Memory together with swap, or swap; absent where the kernel does not count it.
     swap: (&'static str, u64),
     peak: &'static str,
+    /// What is used now, in all of these.
+    used: &'static [&'static str],
+    /// The limit on what sockets use, where that is counted apart, and only with a limit.
+    sockets: Option<&'static str>,
     /// The file with the line `oom_kill N`.
     kills: &'static str,
 }
@@ -31,6 +38,8 @@ const VERSIONS: [Names; 2] = [
         limit: "memory.limit_in_bytes",
         swap: ("memory.memsw.limit_in_bytes", LIMIT_BYTES),
         peak: "memory.max_usage_in_bytes",
+        used: &["memory.usage_in_bytes", "memory.kmem.tcp.usage_in_bytes"],
+        sockets: Some("memory.kmem.tcp.limit_in_bytes"),
         kills: "memory.oom_control",
     },
     Names {
@@ -38,6 +47,8 @@ const VERSIONS: [Names; 2] = [
         limit: "memory.max",
         swap: ("memory.swap.max", 0),
         peak: "memory.peak",
+        used: &["memory.current"],
+        sockets: None,
         kills: "memory.events",
     },
 ];
@@ -65,6 +76,10 @@ impl MemoryGroup {
                 Ok(()) => {
                     // Where swap is not counted there is none, or it does not help for long.
                     let _ = group.write(names.swap.0, names.swap.1);
+                    if let Some(sockets) = names.sockets {
+                        // Far more than they may use: it is judged here, not by the kernel.
+                        let _ = group.write(sockets, SOCKETS_BYTES);
+                    }
                     return Ok(group);
                 }
                 Err(error) => why = format!("{}: {error}", names.limit),
@@ -95,6 +110,17 @@ impl MemoryGroup {
         bytes.unwrap_or(0) >> 10
     }
 
+    /// Reads what it uses, from any thread.
+    pub(crate) fn meter(&self) -> Meter {
+        Meter(
+            self.names
+                .used
+                .iter()
+                .map(|file| self.folder.join(file))
+                .collect(),
+        )
+    }
+
     /// How often the kernel has killed for want of memory here.
     pub(crate) fn kills(&self) -> u64 {
         let text = fs::read_to_string(self.folder.join(self.names.kills)).unwrap_or_default();
@@ -102,6 +128,20 @@ impl MemoryGroup {
             .lines()
             .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
         count.unwrap_or(0)
+    }
+}
+
+/// What a group uses now, with what the kernel keeps for sockets: in the second version of cgroups,
+/// which clusters have, that counts in the limit. The first counts it apart.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Vec<PathBuf>);
+
+impl Meter {
+    /// 0 where there is no group.
+    pub(crate) fn used_kib(&self) -> u64 {
+        let bytes =
+            |path: &PathBuf| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+        self.0.iter().filter_map(bytes).sum::<u64>() >> 10
     }
 }
 

@@ -15,9 +15,9 @@ runs there is attacked: it must be http, on an address in 127.0.0.0/8, and its p
   --only NAMES  these attacks only (an unknown name lists those there are); `parser` is one
   --json FILE   writes the figures there, too
 
-Ends with 1 when the service died, was not well afterwards, held more than 64 MiB, responded as it
-must not (a response cut, a refusal without its code, somebody else not served, a liveness probe of
-more than a second), or took what it must refuse.
+Ends with 1 when the service died, was not well afterwards, held more than 64 MiB, or 96 MiB with what
+the kernel keeps for its sockets, responded as it must not (a response cut, a refusal without its code,
+somebody else not served, a liveness probe of more than a second), or took what it must refuse.
 ";
 
 /// What is to be done.

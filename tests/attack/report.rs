@@ -151,6 +151,8 @@ impl Report {
         let judged = || self.outcomes().filter(|(_, o)| o.unjudged.is_none());
         let rss = self.outcomes().max_by_key(|(_, o)| o.rss_kib);
         let (rss, rss_at) = rss.map_or((0, ""), |(title, o)| (o.rss_kib, title));
+        let used = self.outcomes().max_by_key(|(_, o)| o.used_kib);
+        let (used, used_at) = used.map_or((0, ""), |(title, o)| (o.used_kib, title));
         let failures = judged().max_by_key(|(_, o)| o.beside.failed);
         let (failures, failures_at) =
             failures.map_or((0, ""), |(title, o)| (o.beside.failed, title));
@@ -178,6 +180,7 @@ impl Report {
              | alive and well after every attack ({limit}) | {well} of {all} | {} |\n\
              | each response whole, each refusal with its code, others served | {right} of {all} | {} |\n\
              | at most {} MiB | {} ({rss_at}) | {} |\n\
+             | at most {} MiB with what the kernel keeps, also for sockets | {} ({used_at}) | {} |\n\
              | p99 beside an attack at most 10 × alone, or {} | {} | {} |\n\
              | no failed request beside an attack | {failures} ({failures_at}) | {} |\n\
              | `/livez` within a second | {} ({live_at}) | {} |",
@@ -187,6 +190,12 @@ impl Report {
             mib(rss),
             match rss > 0 {
                 true => met(rss <= RSS_MAX_KIB),
+                false => "not judged",
+            },
+            LIMIT_BYTES >> 20,
+            mib(used),
+            match used > 0 {
+                true => met(used <= LIMIT_BYTES >> 10),
                 false => "not judged",
             },
             ms(P99_FLOOR),
@@ -247,6 +256,7 @@ impl Report {
                 "longest_livez_us": o.beside.live.as_micros() as u64,
                 "wrong": o.wrong,
                 "peak_of_group_kib": o.group_kib,
+                "peak_with_sockets_kib": o.used_kib,
                 "afterwards": after(&o.after),
             }),
         };

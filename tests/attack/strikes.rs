@@ -13,6 +13,7 @@ pub(crate) mod polite;
 pub(crate) mod readers;
 pub(crate) mod requests;
 pub(crate) mod shares;
+pub(crate) mod sockets;
 pub(crate) mod table;
 pub(crate) mod tokens;
 pub(crate) mod volley;

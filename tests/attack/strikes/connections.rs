@@ -5,7 +5,7 @@ use crate::client::{self, get};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use socket2::SockRef;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How many connections come from one address: so many that three have their part of all.
@@ -23,12 +23,23 @@ pub(crate) fn attacker(number: usize) -> Ipv4Addr {
 
 /// Opens this number of connections, or fewer: it gives up after three failures or 20 s.
 pub(crate) fn crowd(aim: &Aim, count: usize) -> Vec<TcpStream> {
+    crowd_by(aim, count, client::connect)
+}
+
+/// As [`crowd`], with small buffers for responses.
+pub(crate) fn crowd_narrow(aim: &Aim, count: usize) -> Vec<TcpStream> {
+    crowd_by(aim, count, client::connect_narrow)
+}
+
+type Connect = fn(SocketAddr, Ipv4Addr, Duration) -> std::io::Result<TcpStream>;
+
+fn crowd_by(aim: &Aim, count: usize, connect: Connect) -> Vec<TcpStream> {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut streams = Vec::with_capacity(count);
     let mut failures = 0;
     while streams.len() < count && failures < 3 && Instant::now() < deadline {
         let from = attacker(streams.len() / PER_ADDRESS);
-        match client::connect(aim.address, from, TIMEOUT) {
+        match connect(aim.address, from, TIMEOUT) {
             Ok(stream) => streams.push(stream),
             Err(_) => failures += 1,
         }

@@ -1,7 +1,9 @@
 //! The attacks, in the order of the report. Each is a row here and a function beside this file.
 
 use super::{Auth, Setup, Strike};
-use super::{connections, held, kubernetes, memory, polite, readers, requests, shares, tokens};
+use super::{
+    connections, held, kubernetes, memory, polite, readers, requests, shares, sockets, tokens,
+};
 use std::time::Duration;
 
 /// Ready instances behind the service that most attacks share: their list is the large response.
@@ -275,6 +277,24 @@ pub(crate) const ALL: &[Strike] = &[
         "readers",
         "60 that read a list of 4,000 at 250 KB/s",
         readers::slowly,
+    )
+    .over(SOME),
+    Strike::new(
+        "send-behind",
+        "5,000 starts that wait, and whose callers go on sending",
+        sockets::send_behind,
+    )
+    .over(FEW),
+    Strike::new(
+        "unread-small",
+        "5,000 that send one GET after the other and never read",
+        sockets::unread_small,
+    )
+    .over(FEW),
+    Strike::new(
+        "unread-lists",
+        "2,000 that ask for a list of 4,000 again and again and never read",
+        sockets::unread_lists,
     )
     .over(SOME),
     Strike::new("threads32", "the same with 32 I/O threads", readers::slowly)
