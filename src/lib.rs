@@ -52,6 +52,7 @@
 //! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay: `app/coordinator/memory.rs` |
 //! | What happens after a 409 on create? | `app/coordinator/outcome.rs` |
 //! | What may all requests hold, and what one caller? | [`budget`]: bytes and places; charged in `http/handlers.rs` and `http/server/turn.rs` |
+//! | How many connections and instances fit into the memory? | `budget/memory.rs`; asked in `http/server/admission.rs` and [`app::coordinator`] |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
 //! | When is a list made anew, and from what? | `app/lists.rs`, `app/assembler.rs` |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
