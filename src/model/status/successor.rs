@@ -10,6 +10,7 @@ use super::{
     Budget, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
 };
 use crate::kube::types::{EventReason, Job, Pod, Timestamp};
+use crate::model::labels::INSTANCE_NAME;
 use std::time::Duration;
 
 /// The Job controller's first back-off; also after a pod that others ended (measured: 9.6 s and more).
@@ -57,6 +58,12 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
                 ("NoPod".into(), message.to_owned())
             }
         },
+        (None, None) if job.status.active > 0 => {
+            let message = format!(
+                "Kubernetes counts a pod of this Job, but none with the label {INSTANCE_NAME} is seen yet; if this lasts, an admission webhook or a person has removed the label: set it again, or stop the instance and fix the webhook"
+            );
+            ("NoPod".into(), message)
+        }
         (None, None) => ("NoPod".into(), "the Job has no pod yet".to_owned()),
     };
     Finding {

@@ -25,6 +25,16 @@ fn a_job_without_a_pod() {
     );
 }
 
+/// The watch on pods selects them by a label, which others can remove.
+#[test]
+fn a_pod_that_only_the_job_controller_sees_has_lost_its_label() {
+    let found = finding(&job(json!({"status": {"active": 1}})), &[]);
+    let label = crate::model::labels::INSTANCE_NAME;
+    assert!(found.message.contains(label), "{}", found.message);
+    let found = finding(&job(json!({"status": {"active": 0}})), &[]);
+    assert_eq!(&*found.message, "the Job has no pod yet");
+}
+
 #[test]
 fn a_deleted_pod_is_replaced_once_it_is_gone() {
     let leaving = pod(
