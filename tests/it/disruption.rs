@@ -150,6 +150,30 @@ fn waiting_callers_get_the_successor_of_an_evicted_app_that_is_killed() {
     }
 }
 
+/// Nor does it for a replica that starts in the meantime.
+#[test]
+fn a_replica_that_starts_before_the_successor_does_not_report_a_failure() {
+    let mut environment = exits_with(143)
+        .setting("START_BUDGET_CREATING", "2s")
+        .start();
+    let (ip, pod, _waiting) = evict(&environment);
+    end(&environment, &pod);
+    eventually("the pod is gone", || {
+        let is_gone = environment.kube.pod_of(NAMESPACE, JOB).is_none();
+        is_gone.then_some(())
+    });
+    let second = environment.add_replica();
+    environment.wait_ready(second);
+    let client = environment.replica(second);
+    for _ in 0..9 {
+        let request = client.begin("GET", PATH, &[("Prefer", "wait=0")], "");
+        no_failure(&request.finish().expect(202));
+        environment.advance(Duration::from_secs(1));
+    }
+    environment.advance(Duration::from_secs(2));
+    is_successor(&client.get(PATH).expect(200), &ip);
+}
+
 /// A pod that somebody deletes has no mark, but is being deleted; its app ends well.
 #[test]
 fn a_pod_deleted_by_hand_whose_app_exits_with_0_is_replaced() {

@@ -34,7 +34,11 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
     let pause = controller_pause(job);
     let mut prognosis = Prognosis::Retryable {
         budget: Some(Budget::Creating),
-        pause: leaving.map_or(pause, |_| pause.max(BACK_OFF)),
+        pause: if leaving.is_some() || (refusal.is_none() && had_pod(job)) {
+            pause.max(BACK_OFF)
+        } else {
+            pause
+        },
         from: leaving.and_then(|pod| ended_at(pod).or(pod.metadata.deletion_timestamp)),
     };
     let (reason, message) = match (refusal, leaving) {
@@ -64,6 +68,10 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
             );
             ("NoPod".into(), message)
         }
+        (None, None) if had_pod(job) => {
+            let message = "the pod of the Job is gone; the Job creates a new one about 10 s later";
+            ("NoPod".into(), message.to_owned())
+        }
         (None, None) => ("NoPod".into(), "the Job has no pod yet".to_owned()),
     };
     Finding {
@@ -74,6 +82,12 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
         prognosis,
         ..Finding::new(Phase::Creating, "", message)
     }
+}
+
+/// Whether this Job, which has no pod, had one before, unless its first pod was rejected: the Job controller
+/// notes the start of a Job together with its first pod (measured with Kubernetes 1.36).
+fn had_pod(job: &Job) -> bool {
+    job.status.start_time.is_some() && job.status.active == 0
 }
 
 /// When the deletion of this pod was requested: its timestamp is the end of the grace period.

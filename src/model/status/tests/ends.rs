@@ -413,7 +413,7 @@ fn the_end_of_a_job_is_its_first_condition() {
     check(
         &job(json!({"status": {"conditions": not}})),
         &[],
-        "starting creating NoPod 15s@? node_not_ready",
+        "starting creating NoPod 25s@? node_not_ready",
     );
     let unborn = job(
         json!({"status": {"startTime": null, "conditions": conditions(&[("Failed", "True", 70)])}}),

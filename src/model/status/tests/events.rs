@@ -71,7 +71,7 @@ fn a_rejected_pod() {
     }
     // Events of a predecessor, and Events before the last pod.
     let quota = refused("exceeded quota: q");
-    let none = "starting creating NoPod 15s@? node_not_ready";
+    let none = "starting creating NoPod 25s@? node_not_ready";
     check_with_events(&usual, &[], "u0", &quota, none);
     let leaving = pod(json!({"metadata": {"deletionTimestamp": at(40)}}));
     let none = "starting creating NoPod 25s@40 node_not_ready";

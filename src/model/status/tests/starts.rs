@@ -4,10 +4,15 @@ use super::*;
 
 #[test]
 fn a_job_without_a_pod() {
+    let new = job(json!({"status": {"startTime": null}}));
+    check(&new, &[], "starting creating NoPod 15s@? node_not_ready");
+    let begun = job(json!({"status": {"active": 1}}));
+    check(&begun, &[], "starting creating NoPod 15s@? node_not_ready");
+    // A replica that starts after an eviction: the back-off before the next pod uses up no budget.
     check(
         &job(json!({})),
         &[],
-        "starting creating NoPod 15s@? node_not_ready",
+        "starting creating NoPod 25s@? node_not_ready",
     );
     let retried = job(json!({"status": {"failed": 2}}));
     check(
@@ -31,7 +36,7 @@ fn a_pod_that_only_the_job_controller_sees_has_lost_its_label() {
     let found = finding(&job(json!({"status": {"active": 1}})), &[]);
     let label = crate::model::labels::INSTANCE_NAME;
     assert!(found.message.contains(label), "{}", found.message);
-    let found = finding(&job(json!({"status": {"active": 0}})), &[]);
+    let found = finding(&job(json!({"status": {"startTime": null}})), &[]);
     assert_eq!(&*found.message, "the Job has no pod yet");
 }
 
