@@ -120,6 +120,8 @@ pub enum StopCause {
     Requested(Origin),
     /// It has ended, and a new one takes its place.
     Replaced,
+    /// Others have ended its pod, and a new one takes its place.
+    Disrupted,
     /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer. No
     /// waiter needs this call.
     Stuck,

@@ -88,6 +88,8 @@ pub enum Error {
     Unavailable {
         /// The time to wait before a retry.
         retry_after: Duration,
+        /// What Kubernetes says about it, if it does.
+        said: Option<Arc<str>>,
     },
     /// Not every watch has listed its objects yet. A retry helps.
     NotSynced,
@@ -143,6 +145,7 @@ impl Error {
     /// [`Error::Unavailable`] with a retry after one second.
     pub const UNAVAILABLE: Self = Self::Unavailable {
         retry_after: Duration::from_secs(1),
+        said: None,
     };
 }
 
@@ -254,7 +257,10 @@ impl fmt::Display for Error {
             Self::NamespaceMissing => {
                 f.write_str("the namespace of the instances does not exist; create it, or set JOB_NAMESPACE")
             }
-            Self::Unavailable { .. } => {
+            Self::Unavailable { said: Some(text), .. } => {
+                write!(f, "Kubernetes cannot carry out the request now: {text}; retry later")
+            }
+            Self::Unavailable { said: None, .. } => {
                 f.write_str("Kubernetes is unreachable, overloaded, or does not respond as it should; retry later")
             }
             Self::NotSynced => {

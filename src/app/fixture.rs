@@ -4,6 +4,7 @@
 //! adds a [`Coordinator`]. Its effects are written as lines, so that a test reads as a sequence of
 //! inputs and effects.
 
+mod ends;
 mod errors;
 mod lines;
 mod pods;
@@ -286,23 +287,6 @@ impl World {
     /// The watch shows that the pod of this Job is ready.
     pub(crate) fn ready(&mut self, uid: &str, ip: &str) {
         self.pod(uid, ready_pod(ip));
-    }
-
-    /// The watch shows that this Job of scim/n1 has ended with this condition.
-    pub(crate) fn ended(&mut self, uid: &str, condition: &str, patch: Value) {
-        let mut job = json!({"status": {"startTime": T0, "conditions": [
-            {"type": condition, "status": "True", "lastTransitionTime": self.stamp(), "reason": "BackoffLimitExceeded"},
-        ]}});
-        merge(&mut job, &patch);
-        self.job(uid, job);
-    }
-
-    /// The watch shows that this Job of scim/n1 is being deleted.
-    pub(crate) fn deleting(&mut self, uid: &str) {
-        self.job(
-            uid,
-            json!({"metadata": {"deletionTimestamp": self.stamp()}}),
-        );
     }
 }
 

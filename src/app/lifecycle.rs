@@ -62,10 +62,10 @@ pub enum LifecycleKind {
         /// replica requested it; `None` for later ones.
         reported_after: Option<Duration>,
     },
-    /// It ended by itself with exit code 0, or reached its lifetime.
+    /// It ended by itself with exit code 0, reached its lifetime, or others ended its pod.
     Finished {
-        /// `Completed` or `DeadlineExceeded`.
-        reason: &'static str,
+        /// `Completed`, `DeadlineExceeded`, or why others ended it.
+        reason: Arc<str>,
         /// As in `Failed`: an end before it was ready is reported to waiting callers, too.
         reported_after: Option<Duration>,
     },

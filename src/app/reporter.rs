@@ -101,21 +101,7 @@ impl Reporter {
                 log::info!("{key} finished: {reason} (Job {job})");
                 self.observe_time_to_failure_report(*reported_after);
             }
-            LifecycleKind::Stopping(Some(StopCause::Requested(by))) => {
-                log::info!("stopping {key}, requested by {by} (Job {job})");
-                self.metrics.stopped(app_type, "asked");
-            }
-            LifecycleKind::Stopping(Some(StopCause::Replaced)) => {
-                log::info!("stopping {key}, which has ended and is replaced (Job {job})");
-                self.metrics.stopped(app_type, "replaced");
-            }
-            // It is counted when its pod is force-deleted.
-            LifecycleKind::Stopping(Some(StopCause::Stuck)) => {
-                log::warn!("stopping {key}, whose pod is on a lost node (Job {job})");
-            }
-            LifecycleKind::Stopping(None) => {
-                log::info!("{key} is being stopped, not by this replica (Job {job})");
-            }
+            LifecycleKind::Stopping(cause) => self.stopping(key, app_type, cause.as_ref()),
             LifecycleKind::PodForceDeleted { pod } => {
                 log::warn!(
                     "force-deleted pod {pod} of {key}: Kubernetes says that its node is lost, and the pod is still there 30 s after its grace period"
@@ -124,6 +110,31 @@ impl Reporter {
             }
             LifecycleKind::Gone => log::info!("{key} is gone (Job {job})"),
             LifecycleKind::Unfollowed => log::debug!("{key} is not followed any longer"),
+        }
+    }
+
+    fn stopping(&self, key: &InstanceKey, app_type: &str, cause: Option<&StopCause>) {
+        let job = key.job_name();
+        match cause {
+            Some(StopCause::Requested(by)) => {
+                log::info!("stopping {key}, requested by {by} (Job {job})");
+                self.metrics.stopped(app_type, "asked");
+            }
+            Some(StopCause::Replaced) => {
+                log::info!("stopping {key}, which has ended and is replaced (Job {job})");
+                self.metrics.stopped(app_type, "replaced");
+            }
+            Some(StopCause::Disrupted) => {
+                log::info!(
+                    "stopping {key}, whose pod was evicted or deleted; it is replaced (Job {job})"
+                );
+                self.metrics.stopped(app_type, "disrupted");
+            }
+            // It is counted when its pod is force-deleted.
+            Some(StopCause::Stuck) => {
+                log::warn!("stopping {key}, whose pod is on a lost node (Job {job})");
+            }
+            None => log::info!("{key} is being stopped, not by this replica (Job {job})"),
         }
     }
 

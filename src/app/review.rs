@@ -240,7 +240,10 @@ impl Shared {
 fn reported(error: &kube::Error) -> Error {
     match (error.class(), error.retry_after()) {
         (Class::Forbidden | Class::Refused, _) => Error::NotPermitted,
-        (Class::Throttled, Some(retry_after)) => Error::Unavailable { retry_after },
+        (Class::Throttled, Some(retry_after)) => Error::Unavailable {
+            retry_after,
+            said: None,
+        },
         _ => Error::UNAVAILABLE,
     }
 }

@@ -56,7 +56,7 @@ impl From<&Error> for Problem {
             Error::ListTooLarge { .. } => (503, "overloaded", None),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),
-            Error::Unavailable { retry_after } => (
+            Error::Unavailable { retry_after, .. } => (
                 503,
                 "kubernetes_unavailable",
                 Some(whole_secs(*retry_after)),
@@ -205,6 +205,7 @@ mod tests {
     fn a_retry_after_is_rounded_up_to_seconds() {
         let error = Error::Unavailable {
             retry_after: Duration::from_millis(2500),
+            said: None,
         };
         let response = Problem::from(&error).response(Shape::Plain);
         assert!(

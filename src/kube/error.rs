@@ -209,6 +209,23 @@ impl Error {
         }
     }
 
+    /// What is known of why the API server could not carry out the call, for our callers: its own message
+    /// (of a webhook that is down, for example), at most [`super::status::MESSAGE_BYTES_MAX`] bytes.
+    ///
+    /// `None` if it says nothing. What is not a `Status` with a reason is a proxy's.
+    #[must_use]
+    pub fn said_of_outage(&self) -> Option<&str> {
+        match &self.failure {
+            Failure::Status { status, .. } => Some(&*status.message)
+                .filter(|message| !message.is_empty() && !status.reason.is_empty()),
+            // Admission runs on changes alone, and its webhooks have 10 s by default, as long as we wait.
+            Failure::TimedOut(_) if !matches!(self.verb, Verb::List | Verb::Get | Verb::Watch) => {
+                Some("it did not respond in time (an admission webhook may be slow)")
+            }
+            _ => None,
+        }
+    }
+
     /// The message for our callers: Kubernetes' own where there is one.
     #[must_use]
     pub fn user_message(&self) -> String {
@@ -368,6 +385,38 @@ mod tests {
         );
         assert_eq!(error.user_message(), "no right");
         assert!(!error.connect_failed());
+    }
+
+    #[test]
+    fn only_what_kubernetes_says_of_an_outage_is_for_callers() {
+        let said = |verb, code, body: &str| {
+            let error = error_of_response(verb, code, body);
+            error.said_of_outage().map(str::to_owned)
+        };
+        let text = r#"Internal error occurred: failed calling webhook \"w.example.com\": failed to call webhook: Post \"https://w.demo.svc:443/?timeout=10s\": dial tcp 10.0.0.7:443: connect: connection refused"#;
+        let body = format!(r#"{{"reason":"InternalError","message":"{text}"}}"#);
+        let expected = Some(text.replace('\\', ""));
+        for verb in [Verb::Create, Verb::Delete, Verb::Patch] {
+            assert_eq!(said(verb, 500, &body), expected);
+        }
+        let long = format!(
+            r#"{{"reason":"InternalError","message":"{}"}}"#,
+            "x".repeat(5000)
+        );
+        let bytes = said(Verb::Create, 500, &long).map(|text| text.len());
+        assert_eq!(bytes, Some(crate::kube::status::MESSAGE_BYTES_MAX));
+        assert_eq!(said(Verb::Create, 502, "<html>bad gateway"), None);
+        assert_eq!(
+            said(Verb::Create, 500, r#"{"reason":"InternalError"}"#),
+            None
+        );
+        let timed_out = |verb| Error {
+            verb,
+            failure: Failure::TimedOut("10 s".into()),
+            ..error_of_response(verb, 500, "")
+        };
+        assert!(timed_out(Verb::Create).said_of_outage().is_some());
+        assert_eq!(timed_out(Verb::List).said_of_outage(), None);
     }
 
     #[test]

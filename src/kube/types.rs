@@ -237,6 +237,9 @@ pub struct JobStatus {
     /// Its conditions.
     #[serde(deserialize_with = "wire::conditions_of_jobs")]
     pub conditions: Conditions,
+    /// Number of pods that run, or will.
+    #[serde(deserialize_with = "null_is_default")]
+    pub active: u32,
     /// Number of failed pods.
     #[serde(deserialize_with = "null_is_default")]
     pub failed: u32,

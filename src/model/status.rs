@@ -5,17 +5,22 @@
 //! evaluates a pod. [`crate::app`] decides what follows from a status, such as a replacement.
 
 mod budgets;
+mod ending;
 mod event_text;
 mod pods;
 mod retries;
+mod successor;
 #[cfg(test)]
 mod tests;
 
 pub use budgets::{Budget, Budgets};
+pub use ending::Ending;
 pub use pods::{has_ended, has_lost_node};
+pub use successor::after_pod;
 
 use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid};
-use pods::{last_failure, pod_ended, progress};
+use ending::DEADLINE_EXCEEDED;
+use pods::{is_disrupted, last_failure, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -76,12 +81,6 @@ impl Phase {
 
 /// After this run time a failure no longer counts as consecutive.
 pub const LASTED_LONG: Duration = Duration::from_secs(600);
-
-/// Reason of an instance that exited with code 0.
-const COMPLETED: &str = "Completed";
-
-/// Kubernetes' reason of a Job stopped by its `activeDeadlineSeconds`.
-const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// Whether a start can still succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,48 +239,6 @@ impl Finding {
     }
 }
 
-/// The successful end of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// `Completed`, or `DeadlineExceeded` if `max-lifetime` stopped it.
-    pub reason: &'static str,
-    /// When it ended.
-    pub at: Option<Timestamp>,
-    /// Run time, from the start of the Job.
-    pub lasted: Option<Duration>,
-}
-
-impl Ending {
-    fn new(job: &Job, reason: &'static str, at: Option<Timestamp>) -> Self {
-        Self {
-            reason,
-            at,
-            lasted: lasted(job, at),
-        }
-    }
-
-    /// Whether `max-lifetime` stopped it.
-    #[must_use]
-    pub fn reached_lifetime(&self) -> bool {
-        self.reason == DEADLINE_EXCEEDED
-    }
-
-    /// The finding for requests that waited for this instance to become ready.
-    #[must_use]
-    pub fn finding(&self) -> Finding {
-        let message = if self.reason == COMPLETED {
-            "the app exited with code 0"
-        } else {
-            "the instance reached the maximum lifetime that its template sets"
-        };
-        let mut finding = Finding::new(Phase::Starting, self.reason, message)
-            .since(self.at)
-            .terminal();
-        finding.exit_code = (self.reason == COMPLETED).then_some(0);
-        finding
-    }
-}
-
 /// The status of an instance with a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceStatus {
@@ -311,6 +268,22 @@ pub enum InstanceStatus {
 }
 
 impl InstanceStatus {
+    /// Whether others ended it, and not the app.
+    #[must_use]
+    pub fn is_disrupted(&self) -> bool {
+        matches!(self, Self::Finished(ending) if ending.is_disrupted())
+    }
+
+    /// What is reported of an instance that has ended.
+    #[must_use]
+    pub fn report_of_end(self) -> Option<Finding> {
+        match self {
+            Self::Failed { finding, .. } => Some(finding),
+            Self::Finished(ending) => Some(ending.finding()),
+            Self::Ready { .. } | Self::Starting(_) | Self::Stopping { .. } => None,
+        }
+    }
+
     fn failed(job: &Job, finding: Finding, at: Option<Timestamp>) -> Self {
         Self::Failed {
             finding,
@@ -450,7 +423,7 @@ fn status_of(
         });
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {
-        return InstanceStatus::Starting(without_pod(job, pod, events));
+        return InstanceStatus::Starting(successor::without_pod(job, pod, events));
     };
     if let Some(ended) = pod_ended(job, pod) {
         return ended;
@@ -478,55 +451,11 @@ fn starting(job: &Job, pod: &Pod, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Fi
     }
 }
 
-/// A Job without a pod, or only with one that is being deleted and will be replaced.
-///
-/// Kubernetes keeps no time of a deleted pod and does not even count an evicted one. So without a
-/// pod the budget starts when this state is first observed. A Job that ran for a day is not a
-/// failing start while its pod is being replaced.
-fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Finding {
-    let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
-        // An Event from before the deletion of the pod is outdated.
-        .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
-    let deleted_at = leaving.and_then(|pod| pod.metadata.deletion_timestamp);
-    let mut prognosis = Prognosis::Retryable {
-        budget: Some(Budget::Creating),
-        pause: controller_pause(job),
-        from: deleted_at,
-    };
-    let (reason, message) = match (refusal, leaving) {
-        (Some(event), _) => {
-            let diagnosis = event_text::rejected_pod(&event.message);
-            if diagnosis.is_terminal {
-                prognosis = Prognosis::Terminal;
-            }
-            ("FailedCreate", diagnosis.message)
-        }
-        (None, Some(_)) => {
-            let message = "the pod is being stopped; the Job creates a new one once it is gone";
-            ("NoPod", message.to_owned())
-        }
-        (None, None) => ("NoPod", "the Job has no pod yet".to_owned()),
-    };
-    Finding {
-        since: deleted_at.or(job.metadata.creation_timestamp),
-        prognosis,
-        ..Finding::new(Phase::Creating, reason, message)
-    }
-}
-
-/// The Job controller's back-off before it creates the next pod: 10 s after the first failed pod,
-/// doubled with each, at most 10 min.
-fn controller_pause(job: &Job) -> Duration {
-    match job.status.failed {
-        0 => Duration::ZERO,
-        failed => Duration::from_secs(600.min(10 << failed.min(7) >> 1)),
-    }
-}
-
-/// Whether a pod has a termination report, of its current or previous containers.
+/// Whether a pod says why it ended, or will: by its current or previous containers, or since Kubernetes
+/// disrupts it.
 #[must_use]
 pub fn has_termination_report(pod: &Pod) -> bool {
-    last_failure(pod).is_some()
+    is_disrupted(pod) || last_failure(pod).is_some()
 }
 
 /// The status of a failed Job with the termination report of `pod`, which may be deleted by now.
@@ -535,20 +464,21 @@ pub fn with_termination_report(job: &Job, pod: &Pod, status: &InstanceStatus) ->
     job_ended(job, Some(pod)).unwrap_or_else(|| status.clone())
 }
 
-/// The failure report of a Job that had ended before its deletion was requested, if it was.
+/// The end of a Job before its deletion was requested, if it had ended.
 ///
 /// A deletion also terminates pods, so only conditions of the Job from before it count.
 #[must_use]
-pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<Finding> {
-    let (finding, at) = match job_ended(job, pod)? {
-        InstanceStatus::Failed { finding, at, .. } => (finding, at),
-        InstanceStatus::Finished(ending) => (ending.finding(), ending.at),
+pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
+    let ended = job_ended(job, pod)?;
+    let at = match &ended {
+        InstanceStatus::Failed { at, .. } => *at,
+        InstanceStatus::Finished(ending) => ending.at,
         _ => return None,
     };
     let deleted_at = job.metadata.deletion_timestamp;
     deleted_at
         .is_none_or(|deleted_at| at <= Some(deleted_at))
-        .then_some(finding)
+        .then_some(ended)
 }
 
 /// Whether the conditions of this Job say that it has ended.
@@ -571,12 +501,14 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let holds = |kind| job.status.conditions.holds(kind);
     let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));
     if let Some(good) = good {
-        let ending = Ending::new(job, COMPLETED, good.since);
+        let ending = Ending::of_complete_job(job, pod, good.since);
         return Some(InstanceStatus::Finished(ending));
     }
     let bad = holds(ConditionType::FailureTarget).or_else(|| holds(ConditionType::Failed))?;
     if bad.reason() == DEADLINE_EXCEEDED {
-        let ending = Ending::new(job, DEADLINE_EXCEEDED, bad.since);
+        return Some(InstanceStatus::Finished(Ending::lifetime(job, bad.since)));
+    }
+    if let Some(ending) = pod.and_then(|pod| Ending::of_failed_job(job, pod, bad.since)) {
         return Some(InstanceStatus::Finished(ending));
     }
     let of_job = || {

@@ -287,6 +287,7 @@ impl Model {
         if target.subresource == "eviction" {
             return self.evict(target);
         }
+        check_admission(request, target, faults)?;
         let stored = match target.verb {
             "watch" => return self.watch(request, target, faults),
             "list" => return self.list(request, target, faults),
@@ -295,7 +296,6 @@ impl Model {
             "create" => {
                 check_type(request, JSON_TYPES)?;
                 let body = request.json()?;
-                check_admission(target, &body, faults)?;
                 self.cluster.create(resource, &namespace, body, dry_run)?
             }
             "update" => {
@@ -583,14 +583,15 @@ fn check_patch_type(request: &Request) -> Result<(), Refusal> {
         .map_err(|_| status::unsupported_patch_type())
 }
 
-fn check_admission(target: &Target, body: &Value, faults: &[Fault]) -> Result<(), Refusal> {
-    let name = body["metadata"]["name"].as_str().unwrap_or("");
-    for fault in faults {
-        match fault {
-            Fault::Refused(why) => return Err(status::refused(target.resource, name, why)),
-            Fault::Webhook(why) => return Err(status::denied_by_webhook("fake.example.com", why)),
-            _ => {}
-        }
+/// Admission, of what changes an object.
+fn check_admission(request: &Request, target: &Target, faults: &[Fault]) -> Result<(), Refusal> {
+    if !["create", "patch", "delete"].contains(&target.verb) {
+        return Ok(());
     }
-    Ok(())
+    let body = request.json().unwrap_or_default();
+    let name = body["metadata"]["name"].as_str().unwrap_or(&target.name);
+    let mut refusals = faults
+        .iter()
+        .filter_map(|it| it.refusal(target.resource, name));
+    refusals.next().map_or(Ok(()), Err)
 }

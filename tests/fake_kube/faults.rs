@@ -5,7 +5,9 @@
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use super::cluster::resource::Resource;
 use super::cluster::scatter;
+use super::cluster::status::{self, Refusal};
 
 /// A fault of one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,8 @@ pub(crate) enum Fault {
     Refused(String),
     /// 403 of an admission webhook with this message (no `details`).
     Webhook(String),
+    /// 500 since an admission webhook could not be called, for this reason.
+    BrokenWebhook(String),
     /// The connection is closed before the request has any effect.
     Drop,
     /// The request is carried out, but the connection is closed without a response.
@@ -59,6 +63,17 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// What admission says to a change of this object.
+    pub(crate) fn refusal(&self, resource: Resource, name: &str) -> Option<Refusal> {
+        let webhook = "fake.example.com";
+        match self {
+            Self::Refused(why) => Some(status::refused(resource, name, why)),
+            Self::Webhook(why) => Some(status::denied_by_webhook(webhook, why)),
+            Self::BrokenWebhook(why) => Some(status::broken_webhook(webhook, why)),
+            _ => None,
+        }
+    }
+
     /// Spoils the body of a response, if it does.
     pub(crate) fn spoil(&self, body: &mut Value) {
         match self {

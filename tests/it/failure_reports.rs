@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::cluster::write::Part;
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{Builder, NAMESPACE, ROLE, TEMPLATE, TestEnvironment, eventually, name_of};
@@ -301,4 +302,39 @@ fn a_failure_report_outlives_its_pod() {
     });
     check(&environment.get("/app/again/ann").expect(202));
     assert_eq!(environment.kube.count("create", "jobs"), 1);
+}
+
+/// A mutating webhook, or a person, removes the label by which pods are watched.
+#[test]
+fn a_pod_without_our_label_is_reported_with_what_is_missing() {
+    const LABEL: &str = "config-controller.semafor.ch/instance-name";
+    let environment = TestEnvironment::builder()
+        .setting("START_WAIT", "300ms")
+        .start();
+    let ip = environment.start_instance("/app/hello/ann");
+    let pod = environment.wait_pod("hello-ann");
+    let set = |value: Value| {
+        let key = (Resource::Pods, NAMESPACE.to_owned(), pod.clone());
+        let labels = serde_json::json!({"metadata": {"labels": {LABEL: value}}});
+        environment.kube.with(|model| {
+            let patched = model.cluster.merge_patch(&key, &labels, Part::Main, false);
+            patched.expect("there is a pod");
+        });
+    };
+    set(Value::Null);
+    let body = eventually("the pod is out of sight", || {
+        let response = environment.get("/app/hello/ann");
+        (response.status == 202).then(|| response.json())
+    });
+    check_message(&body, LABEL);
+    check_message(&body, "has removed the label");
+    environment.advance(Duration::from_secs(16));
+    let failed = environment.get("/app/hello/ann").expect(202);
+    assert_eq!(failed["status"], "app_error");
+    check_message(&failed, LABEL);
+    set(Value::from("ann"));
+    eventually("it is found again", || {
+        let response = environment.get("/app/hello/ann");
+        (response.status == 200 && response.json()["ip"] == *ip).then_some(())
+    });
 }

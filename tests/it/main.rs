@@ -12,6 +12,7 @@
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
 //! | `values` | what callers send for templates: data, whatever it looks like |
+//! | `disruption` | pods that are evicted, or deleted by hand: callers get the successor |
 //! | `healing` | etcd restored from a backup, lost events, odd responses |
 //! | `watch` | the cache while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or failing |
@@ -63,6 +64,7 @@ mod binary;
 mod check;
 mod conformance;
 mod contract;
+mod disruption;
 mod end_to_end;
 mod failure_reports;
 mod healing;

@@ -159,6 +159,43 @@ fn calls_that_keep_failing_are_503_at_the_deadline() {
     environment.get("/app/hello/ann").expect(200);
 }
 
+/// A webhook that is down, slow or broken: only Kubernetes says which one.
+#[test]
+fn a_webhook_that_cannot_be_called_is_named_in_the_response() {
+    let environment = TestEnvironment::builder()
+        .setting("START_WAIT", "1s")
+        .start();
+    environment.start_instance("/app/hello/bob");
+    for why in [
+        "Post \"https://w.demo.svc:443/?timeout=10s\": dial tcp 10.0.0.7:443: connect: connection refused",
+        "Post \"https://w.demo.svc:443/?timeout=1s\": context deadline exceeded",
+        "the server could not find the requested resource",
+    ] {
+        let broken = || Fault::BrokenWebhook(why.to_owned());
+        for verb in ["create", "patch", "delete"] {
+            environment.kube.fault(FaultRule::new(verb, "*", broken()));
+        }
+        let client = environment.client();
+        let stopping = client.begin("DELETE", "/app/hello/bob", &[], "");
+        eventually("the deadline of the DELETE is over", || {
+            environment.advance(Duration::from_secs(1));
+            stopping.is_answered().then_some(())
+        });
+        let stopped = stopping.finish();
+        let started = environment.get("/app/hello/ann");
+        let messages = [
+            started.expect_error(503, "kubernetes_unavailable"),
+            stopped.expect_detail(503, "error", "kubernetes_unavailable"),
+        ];
+        for message in messages {
+            let named = r#"failed calling webhook "fake.example.com": failed to call webhook: "#;
+            assert!(message.contains(&format!("{named}{why}")), "{message}");
+        }
+        environment.kube.clear_faults();
+    }
+    environment.get("/app/hello/ann").expect(200);
+}
+
 #[test]
 fn a_rotated_token_is_read_again() {
     let environment = TestEnvironment::new();

@@ -197,7 +197,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "failed starting Error never exit 3 log",
     ),
     ("evicted", "ready"),
-    ("evicted-and-exits-0", "finished Completed"),
+    ("evicted-and-exits-0", "finished Evicted"),
     ("exit-0", "finished Completed"),
     ("exit-3", "failed starting Error never exit 3 log"),
     (

@@ -143,7 +143,12 @@ pub(super) fn next(
         (CallKind::Read, _) => Ok(Some(Action::ReadJob)),
         (CallKind::Delete, Some(instance)) => {
             let by = operation.stops().next().and_then(|stop| stop.by.clone());
-            let cause = by.map_or(StopCause::Replaced, StopCause::Requested);
+            let replaced = if instance.status.is_disrupted() {
+                StopCause::Disrupted
+            } else {
+                StopCause::Replaced
+            };
+            let cause = by.map_or(replaced, StopCause::Requested);
             let uid = instance.uid().clone();
             Ok(Some(Action::DeleteJob { uid, cause }))
         }

@@ -10,9 +10,14 @@ use crate::app::cache::Instance;
 use crate::kube::types::{ConditionType, Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, min_ready};
 use crate::model::labels::{self, MetaChange};
-use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
+use crate::model::status::{self, Finding, InstanceStatus};
+use problem::{EXPIRES_EARLY, Gone, Problem, failure, is_same_problem, problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+mod problem;
+
+pub(super) use problem::Failure;
 
 /// Maximum number of names with failures of a deleted Job; the oldest are evicted first.
 pub const GONE_MAX: usize = 10_000;
@@ -58,67 +63,7 @@ struct Settling {
 /// once: the replica has just started. Clocks may differ by less than that.
 const READY_LONG: Duration = Duration::from_secs(60);
 
-/// The problem of a Job, or of the last one.
-#[derive(Clone, Debug)]
-struct Problem {
-    uid: Uid,
-    /// With the times of its first observation.
-    finding: Finding,
-    first_seen: SystemTime,
-    failure: Option<Failure>,
-    /// From when Kubernetes itself deletes the failed Job.
-    expires_at: Option<Instant>,
-    gone: Option<Gone>,
-}
-
-/// A Job with a problem is gone, or is being deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Gone {
-    at: Instant,
-    /// Whether its time to live after its end explains that.
-    has_expired: bool,
-}
-
-/// How much earlier than this replica thinks Kubernetes may delete a Job that has ended: a replica may
-/// learn late of its end.
-const EXPIRES_EARLY: Duration = Duration::from_secs(2);
-
-/// How an instance failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// From when a GET replaces it; `None` when only a DELETE ends it.
-    pub restart_at: Option<SystemTime>,
-    /// Failures in a row that the next Job of this name inherits.
-    in_a_row: u32,
-}
-
-/// Whether this finding is about the same problem as the one before it, so that they share a budget. Reasons
-/// alternate meanwhile: `ErrImagePull` and `ImagePullBackOff`; so do the phases of failures that are retried.
-///
-/// Of a failure that is retried, each attempt has a later time. Another state with a later time began anew:
-/// between two looks at the cache, the pod was in another one.
-fn is_same_problem(before: &Finding, now: &Finding) -> bool {
-    let without_start = |finding: &Finding| {
-        let mut prognosis = finding.prognosis;
-        if let Prognosis::Retryable { from, .. } = &mut prognosis {
-            *from = None;
-        }
-        prognosis
-    };
-    let is_state = matches!(
-        now.prognosis,
-        Prognosis::Retryable {
-            budget: Some(
-                Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying
-            ),
-            ..
-        }
-    );
-    let began_anew = is_state && now.since.is_some_and(|since| Some(since) > before.since);
-    without_start(before) == without_start(now) && !began_anew
-}
-
-/// The last pod of a Job with a termination report. It is shared with the cache, so nothing is held
+/// The last pod of a Job with a termination report, or that is being deleted. It is shared with the cache, so nothing is held
 /// twice.
 #[derive(Clone, Debug)]
 struct TerminationReport {
@@ -159,7 +104,7 @@ impl Memory {
         let is_live = |it: &&mut Instance| !matches!(it.status, InstanceStatus::Stopping { .. });
         match instance.take_if(|it| is_live(it)) {
             Some(instance) => {
-                self.recall(instance);
+                self.recall(instance, context);
                 if !self.note_settling(instance, context) {
                     self.note_live(instance, settings, context);
                 }
@@ -238,8 +183,12 @@ impl Memory {
             self.termination = None;
             return;
         };
-        let pod = instance.pod.as_ref();
-        if let Some(pod) = pod.filter(|pod| status::has_termination_report(pod)) {
+        let known = self.report_of(instance.uid());
+        let says_more = |pod: &&Arc<Pod>| {
+            let is_first = known.is_none_or(|known| !status::has_termination_report(known));
+            status::has_termination_report(pod) || (pod.metadata.is_deleting() && is_first)
+        };
+        if let Some(pod) = instance.pod.as_ref().filter(says_more) {
             self.termination = Some(Box::new(TerminationReport {
                 job: instance.uid().clone(),
                 pod: Arc::clone(pod),
@@ -358,7 +307,12 @@ impl Memory {
             Some(before) => finding.continue_from(&before.finding),
             None => finding.since = finding.since.or_else(|| Timestamp::from_system_time(wall)),
         }
-        let failure = failure(instance, &finding, settings, first_seen, wall);
+        let is_disrupted = instance.status.is_disrupted();
+        let failure = if is_disrupted {
+            None
+        } else {
+            failure(instance, &finding, settings, first_seen, wall)
+        };
         let expires_at = before.and_then(|it| it.expires_at).or_else(|| {
             let ttl = Duration::from_secs(instance.job.ttl_secs?.into());
             failure.map(|_| context.now + ttl.saturating_sub(EXPIRES_EARLY))
@@ -368,6 +322,7 @@ impl Memory {
             finding: finding.clone(),
             first_seen,
             failure,
+            is_disrupted,
             expires_at,
             gone: None,
         }));
@@ -382,7 +337,7 @@ impl Memory {
         let now = context.now;
         let is_over = |gone: Gone| now.saturating_duration_since(gone.at) >= GONE_KEPT;
         self.problem
-            .take_if(|it| it.failure.is_none() || it.gone.is_some_and(is_over));
+            .take_if(|it| !it.is_kept() || it.gone.is_some_and(is_over));
         if let Some(problem) = &mut self.problem {
             problem.gone.get_or_insert_with(|| Gone {
                 at: now,
@@ -442,16 +397,44 @@ impl Memory {
         report.filter(|it| it.job == *job).map(|it| &it.pod)
     }
 
-    /// Adds the termination report to a failed instance if its pod is gone.
-    fn recall(&self, instance: &mut Instance) {
-        let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
+    /// Whether this Job has been seen before it ended, and was not ready.
+    fn has_followed(&self, job: &Uid) -> bool {
+        let problem = self.problem.as_ref();
+        problem.is_some_and(|it| it.uid == *job && !it.is_disrupted)
+    }
+
+    /// Whether others ended this Job, which may be gone.
+    #[must_use]
+    pub fn was_disrupted(&self, job: &Uid) -> bool {
+        let problem = self.problem.as_ref();
+        problem.is_some_and(|it| it.uid == *job && it.is_disrupted)
+    }
+
+    /// Adds to an instance whose pod is gone what was known of that pod.
+    fn recall(&self, instance: &mut Instance, context: &Context<'_>) {
+        let job = &instance.job;
         let own = instance.pod.as_deref();
-        if has_failed
-            && !own.is_some_and(status::has_termination_report)
-            && let Some(pod) = self.report_of(instance.uid())
-        {
-            instance.status = status::with_termination_report(&instance.job, pod, &instance.status);
-        }
+        let known = self.report_of(instance.uid());
+        let status = match (&instance.status, known) {
+            (InstanceStatus::Failed { .. } | InstanceStatus::Finished(_), Some(pod))
+                if !own.is_some_and(status::has_termination_report) =>
+            {
+                status::with_termination_report(job, pod, &instance.status)
+            }
+            (InstanceStatus::Starting(_), Some(pod))
+                if own.is_none() && pod.metadata.is_deleting() && !job.suspend =>
+            {
+                status::after_pod(job, pod, &|uid| context.cache.events.of(uid))
+            }
+            // The watch has shown no pod while it started, so it lags behind.
+            (InstanceStatus::Finished(ending), None)
+                if ending.is_unseen() && self.has_followed(instance.uid()) =>
+            {
+                InstanceStatus::Finished(ending.of_app(job))
+            }
+            _ => return,
+        };
+        instance.status = status;
     }
 
     /// Failures in a row that a Job of this name carries when it is created now.
@@ -510,67 +493,6 @@ impl Memory {
     pub fn forget_lost(&mut self) {
         self.termination.take_if(|it| it.lost_at.is_some());
     }
-}
-
-/// The failure of an instance, if it has failed.
-///
-/// A successful end before the restart delay counts as a failure. Otherwise a client that retries
-/// without delay would create a new Job every few seconds.
-fn problem(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
-    match status {
-        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
-            Some(finding.clone())
-        }
-        InstanceStatus::Finished(ending) if is_too_short(ending, settings) => {
-            Some(ending.finding())
-        }
-        InstanceStatus::Finished(_)
-        | InstanceStatus::Ready { .. }
-        | InstanceStatus::Stopping { .. } => None,
-    }
-}
-
-fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {
-    let ended_itself = !ending.reached_lifetime();
-    ending
-        .lasted
-        .filter(|_| ended_itself)
-        .is_some_and(|lasted| lasted < settings.restart_delay)
-}
-
-fn failure(
-    instance: &Instance,
-    finding: &Finding,
-    settings: &JobSettings,
-    first_seen: SystemTime,
-    wall: SystemTime,
-) -> Option<Failure> {
-    let (at, lasted) = match &instance.status {
-        InstanceStatus::Failed { at, lasted, .. } => (*at, *lasted),
-        InstanceStatus::Finished(ending) => (ending.at, ending.lasted),
-        _ => (None, None),
-    };
-    let carried = instance.job.metadata.annotations.get(labels::FAILURES);
-    let carried: u32 = carried.and_then(|count| count.parse().ok()).unwrap_or(0);
-    let in_a_row = if lasted.is_some_and(|lasted| lasted >= LASTED_LONG) {
-        0
-    } else {
-        carried
-    };
-    let since = match instance.status {
-        // A start that has probably failed is kept from when that is reported.
-        InstanceStatus::Starting(_) => {
-            let reported_at = finding.report_at(first_seen, &settings.budgets);
-            reported_at.filter(|at| *at <= wall)?
-        }
-        _ => at.map_or(first_seen, Timestamp::system_time),
-    };
-    let restart_at = since.checked_add(settings.delay_after(in_a_row));
-    let restart_at = restart_at.filter(|_| settings.restart_failed);
-    Some(Failure {
-        restart_at,
-        in_a_row: in_a_row.saturating_add(1),
-    })
 }
 
 #[cfg(test)]

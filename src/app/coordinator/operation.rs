@@ -67,6 +67,8 @@ pub(super) struct Last {
     pub(super) is_gone: bool,
     /// Whether it was suspended: it exceeded a cap.
     pub(super) was_suspended: bool,
+    /// Whether others ended it, so that it is replaced.
+    pub(super) was_disrupted: bool,
 }
 
 /// A request that waits for one name.

@@ -302,8 +302,7 @@ impl Operation {
             (Class::Invalid | Class::Unsendable, _) => same(Error::Internal),
             // Kubernetes is overloaded or failing, or its response means nothing here.
             _ => {
-                let retry_after = wished.unwrap_or(PAUSE_MAX);
-                let reported = Some(Error::Unavailable { retry_after });
+                let reported = Some(outage(error));
                 self.retry_call(calling, kind, None, reported, wished, now)
             }
         }
@@ -382,6 +381,14 @@ impl Operation {
             grace,
         });
         None
+    }
+}
+
+/// The error for callers while Kubernetes does not carry out their call.
+fn outage(error: &kube::Error) -> Error {
+    Error::Unavailable {
+        retry_after: error.retry_after().unwrap_or(PAUSE_MAX),
+        said: error.said_of_outage().map(Into::into),
     }
 }
 

@@ -156,12 +156,19 @@ impl Record {
     pub(super) fn ended(&mut self, job: &Job, step: &mut Step<'_>) {
         let (cache, uid) = (step.context.cache, &job.metadata.uid);
         let is_there = matches!(cache.lookup(step.key), Lookup::Instance(it) if it.uid() == uid);
-        if is_there || status::ended_before_deletion(job, None).is_none() {
+        let is_known = is_there || self.memory.was_disrupted(uid);
+        if is_known || status::ended_before_deletion(job, None).is_none() {
             return;
         }
         let mut before = job.clone();
         before.metadata.deletion_timestamp = None;
-        let instance = Box::new(cache.instance(Arc::new(before)));
+        let mut instance = Box::new(cache.instance(Arc::new(before)));
+        // Its pods are gone with it.
+        if let InstanceStatus::Finished(ending) = &instance.status
+            && ending.is_unseen()
+        {
+            instance.status = InstanceStatus::Finished(ending.of_app(&instance.job));
+        }
         let lookup = Lookup::Instance(instance);
         let observed = Observed::new(step.key, lookup, &mut self.memory, step.context);
         Track::observe(&mut self.track, &observed, None, None, step);
@@ -268,6 +275,7 @@ impl Record {
         let instance = observed.instance.as_deref();
         last.is_gone |= instance.is_none();
         last.was_suspended |= instance.is_some_and(|instance| instance.job.suspend);
+        last.was_disrupted |= observed.is_disrupted;
         // A resolved failure is not reported; a failure that lasted until the deletion is.
         if observed.report.is_some() || observed.state != State::Deleting {
             last.report.clone_from(&observed.report);

@@ -12,6 +12,7 @@
 //! | ready | ready | ready | ready | ready | ready | its last report |
 //! | starting | ready (this Job) | ready (this Job) | waits | ready (this Job) | ready (this Job) ² | its last report |
 //! | awaiting reason | replacement ³, else held | ready (this Job) | waits | waits | waits | its last report |
+//! | finished by others ⁶ | replacement ³ | replacement ³ | replacement ³ | replacement ³ | waits | its last report |
 //! | failing, failed, finished | replacement ³, else held ⁴ | replacement ³, else report ⁴ | report | report, once the second is over | waits | its last report |
 //!
 //! - ¹ A waiter that starts nothing gets `no instance`, unless it can wait for a start in progress.
@@ -19,7 +20,10 @@
 //! - ³ If it may start an instance, and the restart delay of a failed one is over.
 //! - ⁴ A waiter that starts nothing gets `no instance` for a finished instance, and for a failed one that
 //!   has expired: Kubernetes has deleted it, and it is reported until it may be replaced.
-//! - ⁵ Once the change is reported that removed the Job: it says how the Job ended.
+//! - ⁵ Once the change is reported that removed the Job: it says how the Job ended. If others ended it, a
+//!   waiter that may start an instance waits for the next one instead.
+//! - ⁶ An eviction is no failure. A waiter that starts nothing gets `no instance`, unless it can wait for a
+//!   start in progress.
 
 use super::context::Context;
 use super::memory::Memory;
@@ -75,6 +79,8 @@ pub(super) struct Observed {
     /// The failure report for waiters of this Job: now, or once its pod has a termination report or
     /// the Job is gone.
     pub(super) report: Option<Finding>,
+    /// Whether others ended it, and not its app: its waiters get the successor.
+    pub(super) is_disrupted: bool,
     /// When a failure becomes due to be reported, or a ready pod counts as ready, unless the state changes
     /// before.
     pub(super) report_at: Option<Instant>,
@@ -101,6 +107,7 @@ impl Observed {
         };
         memory.note(Some(&mut instance), settings, context);
         memory.note_leaving(instance.leaving.as_ref(), context);
+        let mut is_disrupted = instance.status.is_disrupted();
         let (state, report, report_at) = match &instance.status {
             InstanceStatus::Ready { .. } => {
                 if memory.settled_at().is_some() {
@@ -110,7 +117,9 @@ impl Observed {
             }
             InstanceStatus::Stopping { .. } => {
                 let pod = memory.explaining_pod(&instance);
-                let report = status::ended_before_deletion(&instance.job, pod);
+                let ended = status::ended_before_deletion(&instance.job, pod);
+                is_disrupted = ended.as_ref().is_some_and(InstanceStatus::is_disrupted);
+                let report = ended.and_then(InstanceStatus::report_of_end);
                 (State::Deleting, report, None)
             }
             InstanceStatus::Finished(ending) => {
@@ -142,6 +151,7 @@ impl Observed {
             orphans: Vec::new(),
             expired: None,
             report,
+            is_disrupted,
             report_at,
         }
     }
@@ -166,6 +176,7 @@ impl Observed {
             orphans,
             expired: expired.map(|(uid, _)| uid.clone()),
             report: expired.map(|(_, finding)| finding.clone()),
+            is_disrupted: false,
             report_at: None,
         }
     }
@@ -262,6 +273,12 @@ impl Facts<'_> {
         }
     }
 
+    /// Whether others ended this Job, which is gone or being deleted.
+    fn was_disrupted(&self, uid: &Uid) -> bool {
+        let last = self.last.iter().find(|last| last.uid == *uid);
+        last.is_some_and(|last| last.was_disrupted)
+    }
+
     /// Whether the cache has just lost this Job, so that its end is yet to be reported.
     fn is_end_unknown(&self, uid: &Uid) -> bool {
         let last = self.last.iter().find(|last| last.uid == *uid);
@@ -339,6 +356,13 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (_, Ready(job) | Held(job, _)) if !is_this(job) && facts.is_end_unknown(job) => {
             Wait(waiter.state.clone())
         }
+        (_, Ready(job) | Held(job, _))
+            if may_start
+                && facts.was_disrupted(job)
+                && (observed.state == Deleting || !is_this(job)) =>
+        {
+            Wait(Next)
+        }
         (_, Ready(job) | Held(job, _)) if !is_this(job) => Respond(facts.last_report(job)),
         (Deleting, Ready(job) | Held(job, _)) => Respond(facts.last_report(job)),
         (Deleting, Replacement(_)) => Wait(waiter.state.clone()),
@@ -353,6 +377,9 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         },
         (Starting, Replacement(_)) if facts.is_deleting => Wait(waiter.state.clone()),
         (Starting, _) | (AwaitingReason, Ready(_) | Next) => Wait(Ready(uid())),
+        (Finished, _) if observed.is_disrupted && replaces => Wait(Replacement(uid())),
+        (Finished, _) if observed.is_disrupted && finds_nothing => facts.no_instance(),
+        (Finished, _) if observed.is_disrupted => Wait(waiter.state.clone()),
         (Failing | Failed | Finished, Ready(_)) => report(),
         (_, Held(_, until)) if *until <= facts.now => report(),
         (_, Held(..) | Replacement(_)) => Wait(waiter.state.clone()),

@@ -3,6 +3,7 @@
 
 mod calls;
 mod deadlines;
+mod disruptions;
 mod ends;
 mod faulty;
 mod intents;
@@ -506,6 +507,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
                 uid: "u1".into(),
                 report: None,
                 was_suspended: false,
+                was_disrupted: false,
                 is_gone: true,
             };
             operation(it).last = vec![last.clone(), last];

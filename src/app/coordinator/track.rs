@@ -141,7 +141,7 @@ impl Track {
                 self.is_ready = false;
                 self.failed(finding, true, step);
             }
-            (InstanceStatus::Finished(ending), _) => self.finished(ending.reason, step),
+            (InstanceStatus::Finished(ending), _) => self.finished(&ending.reason, step),
             (InstanceStatus::Ready { .. }, _) => self.ready(step),
             (InstanceStatus::Stopping { .. }, _) => {
                 let is_ours =
@@ -188,7 +188,7 @@ impl Track {
         }
     }
 
-    fn finished(&mut self, reason: &'static str, step: &mut Step<'_>) {
+    fn finished(&mut self, reason: &Arc<str>, step: &mut Step<'_>) {
         self.is_ready = false;
         if self.is_finished {
             return;
@@ -196,11 +196,11 @@ impl Track {
         self.is_finished = true;
         let reported_after = self.reported_after(step.context.now);
         let kind = LifecycleKind::Finished {
-            reason,
+            reason: Arc::clone(reason),
             reported_after,
         };
         let phase = Some(Phase::Starting);
-        self.end(kind, phase, "finished", reason.into(), step);
+        self.end(kind, phase, "finished", Arc::clone(reason), step);
     }
 
     fn ready(&mut self, step: &mut Step<'_>) {

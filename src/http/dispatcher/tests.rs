@@ -162,6 +162,7 @@ fn retryable_errors_have_a_retry_after() {
         (
             Error::Unavailable {
                 retry_after: Duration::from_millis(7001),
+                said: None,
             },
             503,
             "kubernetes_unavailable",

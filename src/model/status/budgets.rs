@@ -3,6 +3,7 @@
 //! Pure. This file has their names, which settings and annotations share, and their durations. Which
 //! budget applies is decided by the findings in [`super`], not here.
 
+use crate::kube::types::Job;
 use std::time::Duration;
 
 /// A state of a start that may only last for a limited time.
@@ -81,5 +82,14 @@ impl Budgets {
     /// Sets the duration of this budget.
     pub fn set(&mut self, budget: Budget, limit: Duration) {
         self.0[budget as usize] = limit;
+    }
+}
+
+/// The Job controller's back-off before it creates the next pod: 10 s after the first failed pod,
+/// doubled with each, at most 10 min.
+pub(super) fn controller_pause(job: &Job) -> Duration {
+    match job.status.failed {
+        0 => Duration::ZERO,
+        failed => Duration::from_secs(600.min(10 << failed.min(7) >> 1)),
     }
 }

@@ -3,9 +3,9 @@
 //! Pure, a part of [`super`], which has the types. Checks are in the order of a start's phases. The
 //! Job's own conditions are not evaluated here.
 
+use super::budgets::controller_pause;
 use super::{
-    Budget, COMPLETED, Ending, EventsOf, Finding, InstanceStatus, Phase, Prognosis,
-    controller_pause, event_text, latest_event,
+    Budget, Ending, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
 };
 use crate::kube::types::{
     Condition, ConditionStatus, ConditionType, ContainerKind, ContainerState, ContainerStatus,
@@ -28,7 +28,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     let ended = pod.app_containers().filter_map(ended_for_good);
     let at = ended.clone().filter_map(|ended| ended.finished_at).max();
     ended.clone().next()?;
-    Some(InstanceStatus::Finished(Ending::new(job, COMPLETED, at)))
+    Some(InstanceStatus::Finished(Ending::completed(job, at)))
 }
 
 /// Whether others end it, or have ended it.
@@ -108,8 +108,7 @@ fn of_failed_pod(pod: &Pod, container: Option<Finding>) -> Option<Finding> {
     let reason = detail.reason.as_deref().unwrap_or("PodFailed");
     let message = detail.message.as_deref().unwrap_or("the pod has failed");
     let finding = Finding::new(Phase::Starting, reason, message.trim_end());
-    let ends = pod.app_containers().filter_map(terminated);
-    let ended = finding.since(ends.filter_map(|ended| ended.finished_at).max());
+    let ended = finding.since(ended_at(pod));
     Some(match container {
         Some(container) => Finding {
             exit_code: container.exit_code,
@@ -118,6 +117,12 @@ fn of_failed_pod(pod: &Pod, container: Option<Finding>) -> Option<Finding> {
         },
         None => ended,
     })
+}
+
+/// When the last app container of this pod ended, if one has.
+pub(super) fn ended_at(pod: &Pod) -> Option<Timestamp> {
+    let ends = pod.app_containers().filter_map(terminated);
+    ends.filter_map(|ended| ended.finished_at).max()
 }
 
 /// The newest failure of a container of this pod, as `end` has it; one of an app container comes first.

@@ -247,7 +247,8 @@ fn the_time_of_a_failure_report_by_prognosis() {
 
 #[test]
 fn an_ending_is_reported_with_its_cause_and_its_time() {
-    let report = |job: Job| match status_of(&job, None, &[], &|_| Vec::new()) {
+    let own = pod(json!({"status": {"phase": "Succeeded"}}));
+    let report = |job: Job| match status_of(&job, Some(&own), &[], &|_| Vec::new()) {
         InstanceStatus::Finished(ending) => ending.finding(),
         other => panic!("it has not finished: {other:?}"),
     };

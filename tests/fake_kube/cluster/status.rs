@@ -276,6 +276,14 @@ pub(crate) fn denied_by_webhook(webhook: &str, why: &str) -> Refusal {
     refusal(403, "Forbidden", message, None)
 }
 
+/// 500 of an admission webhook that cannot be called (`failurePolicy: Fail`).
+pub(crate) fn broken_webhook(webhook: &str, why: &str) -> Refusal {
+    let cause = format!("failed calling webhook {webhook:?}: failed to call webhook: {why}");
+    let details = json!({"causes": [{"message": cause}]});
+    let message = format!("Internal error occurred: {cause}");
+    refusal(500, "InternalError", message, Some(details))
+}
+
 /// 403 of a create in a namespace that is being deleted.
 pub(crate) fn namespace_terminating(resource: Resource, name: &str, namespace: &str) -> Refusal {
     let why = format!(

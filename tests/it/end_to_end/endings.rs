@@ -174,6 +174,28 @@ fn check_ends_well(
     assert_eq!(failures(&job(environment, name)), None, "{name}");
 }
 
+/// The app exits with code 0 on SIGTERM, so its Job is complete, and nothing in the Job says why.
+#[test]
+#[ignore = "needs a cluster"]
+fn an_evicted_app_that_exits_with_0_is_replaced_without_a_failure_report() {
+    let environment = TestEnvironment::shared();
+    environment.offer("app", "app", &real("polite", 2, &[]));
+    let [program] = environment.replicas();
+    let pods = Recorder::start(&environment, "pods");
+    let old = start(&environment, &program, "ann");
+    evict(&environment, "ann");
+    eventually("another instance is ready", || {
+        let got = program.get_prefer(&path("ann"), "wait=1");
+        println!("{} {}", got.code, got.body);
+        let is_waiting = got.code == 202 && got.body["status"] != "app_error";
+        assert!(got.code == 200 || is_waiting, "{}: {}", got.code, got.body);
+        (got.code == 200 && got.ip() != old.ip).then_some(())
+    });
+    assert_ne!(environment.job_uid("app-ann"), old.uid);
+    assert_eq!(failures(&job(&environment, "ann")), None);
+    recorder::check_one_live_pod(&pods.finish());
+}
+
 #[test]
 #[ignore = "needs a cluster"]
 fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {

@@ -8,6 +8,15 @@ use crate::app::fixture::{World, n1, origin, t0, uid, waiting_pod};
 use serde_json::json;
 use std::sync::Arc;
 
+/// A complete Job without its pod: others ended it.
+fn disrupted() -> Observed {
+    let mut world = World::new();
+    world.ended("u1", "Complete", json!({}));
+    world.pod_gone("u1");
+    let (lookup, mut memory) = (world.cache.lookup(&n1()), Memory::default());
+    Observed::new(&n1(), lookup, &mut memory, &world.context())
+}
+
 /// What is observed of the Job `u1` in this state.
 fn observed(state: State) -> Observed {
     let mut world = World::new();
@@ -48,7 +57,11 @@ struct Case {
 }
 
 fn check_row(state: State, case: Case, expected: [&str; 7]) {
-    let observed = observed(state);
+    check_observed(&observed(state), case, expected);
+}
+
+fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
+    let state = observed.state;
     let now = Instant::now();
     let (own, other) = (uid("u1"), uid("u0"));
     let columns = [
@@ -66,6 +79,7 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
         uid: other,
         report: None,
         was_suspended: false,
+        was_disrupted: false,
         is_gone: true,
     }];
     let facts = Facts {
@@ -94,7 +108,7 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
             state: state.clone(),
             number: 0,
         };
-        shown(&state, resolve(&waiter, &observed, &facts))
+        shown(&state, resolve(&waiter, observed, &facts))
     });
     assert_eq!(found[..7], expected, "{state:?}");
     // One that waits for another Job to go waits for the next instance: that Job is gone.
@@ -158,6 +172,8 @@ fn every_cell_of_the_table_has_its_resolution() {
     for state in [State::Failing, State::Failed, State::Finished] {
         check_row(state, replaces, ["replace u1", "replace u1", error, "-", error, "-", "Stopped"]);
     }
+    check_observed(&disrupted(), replaces, ["replace u1", "replace u1", "replace u1", "replace u1", "replace u1", "-", "Stopped"]);
+    check_observed(&disrupted(), find, ["NoInstance", "NoInstance", "NoInstance", "NoInstance", "NoInstance", "NoInstance", "Stopped"]);
     check_row(State::Finished, find, ["NoInstance", "NoInstance", error, "-", error, "-", "Stopped"]);
 }
 
@@ -170,12 +186,14 @@ fn the_last_report_of_a_deleted_job_is_returned() {
             uid: uid("u1"),
             report: Some(finding),
             was_suspended: true,
+            was_disrupted: false,
             is_gone: true,
         },
         Last {
             uid: uid("u2"),
             report: None,
             was_suspended: true,
+            was_disrupted: false,
             is_gone: true,
         },
     ];

@@ -189,6 +189,7 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
         Error::NoSession(text.into()),
         Error::Unavailable {
             retry_after: Duration::MAX,
+            said: Some(text.into()),
         },
     ];
     let mut responses: Vec<_> = errors.into_iter().map(app::Response::Failed).collect();

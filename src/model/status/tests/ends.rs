@@ -413,7 +413,7 @@ fn the_end_of_a_job_is_its_first_condition() {
     check(
         &job(json!({"status": {"conditions": not}})),
         &[],
-        "starting creating NoPod 15s@? node_not_ready",
+        "starting creating NoPod 25s@? node_not_ready",
     );
     let unborn = job(
         json!({"status": {"startTime": null, "conditions": conditions(&[("Failed", "True", 70)])}}),
@@ -433,11 +433,112 @@ fn only_a_failure_before_the_deletion_is_reported() {
             "status": {"conditions": conditions(&[("FailureTarget", "True", failed_at)])},
         }))
     };
-    let reason = |job: &Job| ended_before_deletion(job, None).map(|f| f.reason.to_string());
+    let reason = |job: &Job| {
+        let ended = ended_before_deletion(job, None)?;
+        ended.report_of_end().map(|it| it.reason.to_string())
+    };
     assert_eq!(reason(&deleted(60)), Some("Failed".into()));
     assert_eq!(reason(&deleted(61)), None);
     let mut completed = job_with("Complete", 60, "");
     completed.metadata.deletion_timestamp = Timestamp::parse(&at(60));
     assert_eq!(reason(&completed), Some("Completed".into()));
     assert_eq!(reason(&job(json!({}))), None);
+}
+
+/// The conditions of a pod that is evicted through the API.
+fn evicted() -> Value {
+    json!([
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(2)},
+        {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": at(50),
+         "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"},
+    ])
+}
+
+/// As Kubernetes 1.36 writes them: the pod is marked, then deleted, and the status of the Job says nothing
+/// of it. Only a pod whose app ended by itself stays.
+#[test]
+fn a_complete_job_whose_pod_others_ended_has_not_completed_by_itself() {
+    let complete = job_with("Complete", 60, "");
+    let with = |meta: Value, conditions: Value| {
+        let status = json!({"phase": "Succeeded", "conditions": conditions, "containerStatuses": container(ended(0, "Completed"))});
+        pod(json!({"metadata": meta, "status": status}))
+    };
+    let deleted = || json!({"deletionTimestamp": at(80), "deletionGracePeriodSeconds": 30});
+    let scheduled = || conditions(&[("PodScheduled", "True", 2)]);
+    let preempted = json!([{"type": "DisruptionTarget", "status": "True",
+        "reason": "PreemptionByScheduler", "message": "default-scheduler: preempting"}]);
+    for (pod, reason) in [
+        (Some(with(json!({}), scheduled())), "Completed"),
+        (Some(with(deleted(), evicted())), "Evicted"),
+        (Some(with(deleted(), preempted)), "PreemptionByScheduler"),
+        (Some(with(deleted(), scheduled())), "PodDeleted"),
+        (None, "Evicted"),
+    ] {
+        let pods: Vec<_> = pod.into_iter().collect();
+        check(
+            &complete,
+            &pods,
+            &format!("finished {reason} at 60 after 60"),
+        );
+        let found = assess(&complete, &pods, &|_| Vec::new()).status;
+        assert_eq!(found.is_disrupted(), reason != "Completed");
+    }
+    // The deletion of the Job takes its pods along, so there only the mark counts.
+    let mut leaving = complete.clone();
+    leaving.metadata.deletion_timestamp = Timestamp::parse(&at(70));
+    let is_disrupted = |pod: Option<&Pod>| {
+        let ended = ended_before_deletion(&leaving, pod);
+        ended.is_some_and(|ended| ended.is_disrupted())
+    };
+    assert!(!is_disrupted(None));
+    assert!(!is_disrupted(Some(&with(deleted(), scheduled()))));
+    assert!(is_disrupted(Some(&with(deleted(), evicted()))));
+}
+
+/// With `OnFailure` the Job controller counts an eviction as a failure. A pod that its node evicts may be the
+/// cause of that.
+#[test]
+fn a_job_whose_last_retry_was_an_eviction_has_not_failed() {
+    let failed = job_with("Failed", 60, "BackoffLimitExceeded");
+    let with = |reason: &str| {
+        let mut conditions = evicted();
+        conditions[1]["reason"] = json!(reason);
+        let status = json!({"phase": "Failed", "conditions": conditions, "containerStatuses": container(ended(143, "Error"))});
+        pod(json!({"metadata": {"deletionTimestamp": at(80)}, "status": status}))
+    };
+    let disrupted = "finished Evicted at 60 after 60";
+    check(&failed, &[with("EvictionByEvictionAPI")], disrupted);
+    check(
+        &failed,
+        &[with("TerminationByKubelet")],
+        "failed starting Error never pulling_image at 60 after 60",
+    );
+}
+
+/// Its app may exit with any code; the successor comes 10 s after its end.
+#[test]
+fn a_pod_that_others_end_is_reported_with_their_reason() {
+    let usual = job(json!({}));
+    let mut leaving = json!({
+        "metadata": {"deletionTimestamp": at(80), "deletionGracePeriodSeconds": 30},
+        "status": {"phase": "Running", "conditions": evicted()},
+    });
+    let found = finding(&usual, &[pod(leaving.clone())]);
+    assert_eq!(
+        (&*found.reason, found.since),
+        ("Evicted", Timestamp::parse(&at(50)))
+    );
+    assert!(found.message.contains("Eviction API: evicting"));
+    let starts = |from| format!("starting creating Evicted 25s@{from} node_not_ready");
+    check(&usual, &[pod(leaving.clone())], &starts(80));
+    leaving["status"]["phase"] = json!("Failed");
+    leaving["status"]["containerStatuses"] = container(ended(143, "Error"));
+    check(&usual, &[pod(leaving.clone())], &starts(9));
+    // Its pod is gone, and remembered.
+    let gone = Assessment {
+        status: after_pod(&usual, &pod(leaving), &|_| Vec::new()),
+        pod: None,
+        is_contested: false,
+    };
+    assert_eq!(line(&gone), starts(9));
 }

@@ -71,14 +71,14 @@ fn a_rejected_pod() {
     }
     // Events of a predecessor, and Events before the last pod.
     let quota = refused("exceeded quota: q");
-    let none = "starting creating NoPod 15s@? node_not_ready";
+    let none = "starting creating NoPod 25s@? node_not_ready";
     check_with_events(&usual, &[], "u0", &quota, none);
     let leaving = pod(json!({"metadata": {"deletionTimestamp": at(40)}}));
-    let none = "starting creating NoPod 15s@40 node_not_ready";
+    let none = "starting creating NoPod 25s@40 node_not_ready";
     check_with_events(&usual, &[leaving], "u1", &quota, none);
     for (deleted_at, expected) in [
-        (0, "starting creating FailedCreate 15s@0 node_not_ready"),
-        (1, "starting creating NoPod 15s@1 node_not_ready"),
+        (0, "starting creating FailedCreate 25s@0 node_not_ready"),
+        (1, "starting creating NoPod 25s@1 node_not_ready"),
     ] {
         let leaving = pod(json!({"metadata": {"deletionTimestamp": at(deleted_at)}}));
         check_with_events(&usual, &[leaving], "u1", &quota, expected);

@@ -4,10 +4,15 @@ use super::*;
 
 #[test]
 fn a_job_without_a_pod() {
+    let new = job(json!({"status": {"startTime": null}}));
+    check(&new, &[], "starting creating NoPod 15s@? node_not_ready");
+    let begun = job(json!({"status": {"active": 1}}));
+    check(&begun, &[], "starting creating NoPod 15s@? node_not_ready");
+    // A replica that starts after an eviction: the back-off before the next pod uses up no budget.
     check(
         &job(json!({})),
         &[],
-        "starting creating NoPod 15s@? node_not_ready",
+        "starting creating NoPod 25s@? node_not_ready",
     );
     let retried = job(json!({"status": {"failed": 2}}));
     check(
@@ -25,6 +30,16 @@ fn a_job_without_a_pod() {
     );
 }
 
+/// The watch on pods selects them by a label, which others can remove.
+#[test]
+fn a_pod_that_only_the_job_controller_sees_has_lost_its_label() {
+    let found = finding(&job(json!({"status": {"active": 1}})), &[]);
+    let label = crate::model::labels::INSTANCE_NAME;
+    assert!(found.message.contains(label), "{}", found.message);
+    let found = finding(&job(json!({"status": {"startTime": null}})), &[]);
+    assert_eq!(&*found.message, "the Job has no pod yet");
+}
+
 #[test]
 fn a_deleted_pod_is_replaced_once_it_is_gone() {
     let leaving = pod(
@@ -32,7 +47,8 @@ fn a_deleted_pod_is_replaced_once_it_is_gone() {
             "phase": "Running", "podIP": "10.0.0.1", "conditions": conditions(&[("Ready", "True", 5)]),
         }}),
     );
-    check_pod(leaving, "starting creating NoPod 15s@40 node_not_ready");
+    // The Job controller makes the next one 10 s after its end, which uses up no budget.
+    check_pod(leaving, "starting creating NoPod 25s@40 node_not_ready");
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! [`Ending`]: the end of an instance that is no failure: by its app, by its lifetime, or by others.
+//!
+//! Pure. The status of a complete Job is the same whether its app ended by itself or its pod was evicted,
+//! preempted, or deleted (measured with Kubernetes 1.36). What differs is the pod: it has a mark before it
+//! is deleted, and only the pod of an app that ended by itself stays. Failures are in `pods.rs`.
+
+use super::{Finding, Phase, lasted};
+use crate::kube::types::{ConditionType, Job, Pod, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reason of an instance that exited with code 0.
+const COMPLETED: &str = "Completed";
+
+/// Kubernetes' reason of a Job stopped by its `activeDeadlineSeconds`.
+pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
+/// Our reason where Kubernetes has none, and for that of its eviction API.
+const EVICTED: &str = "Evicted";
+
+/// Kubernetes' reason of a pod that is evicted through its API, as by a drain.
+const EVICTION_API: &str = "EvictionByEvictionAPI";
+
+/// Kubernetes' reason of a pod that its node evicts. The app may be the cause: the node was short of what it
+/// used.
+const BY_KUBELET: &str = "TerminationByKubelet";
+
+/// The end of an instance that is no failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// `Completed`, `DeadlineExceeded` if `max-lifetime` stopped it, or why others ended it.
+    pub reason: Arc<str>,
+    /// For people.
+    message: Arc<str>,
+    /// When it ended.
+    pub at: Option<Timestamp>,
+    /// Run time, from the start of the Job.
+    pub lasted: Option<Duration>,
+    by: By,
+}
+
+/// Who ended an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Its app, with exit code 0.
+    Itself,
+    /// Its `max-lifetime`.
+    Lifetime,
+    /// Others, as its pod says.
+    Others,
+    /// Others, since its pod is gone.
+    SomeoneUnseen,
+}
+
+/// Why others end a pod.
+#[derive(Clone, Debug)]
+pub(super) struct Disruption {
+    /// Kubernetes' reason, or `Evicted`.
+    pub(super) reason: Arc<str>,
+    /// Kubernetes' sentence.
+    pub(super) message: Arc<str>,
+}
+
+/// What the mark of a disrupted pod says, if it has one.
+pub(super) fn disruption(pod: &Pod) -> Option<Disruption> {
+    let mark = pod.conditions.holds(ConditionType::DisruptionTarget)?;
+    let reason = match mark.reason() {
+        "" | EVICTION_API => EVICTED,
+        reason => reason,
+    };
+    Some(Disruption {
+        reason: reason.into(),
+        message: mark.message().trim_end().into(),
+    })
+}
+
+impl Ending {
+    fn new(job: &Job, at: Option<Timestamp>, by: By, reason: &str, message: String) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+            at,
+            lasted: lasted(job, at),
+            by,
+        }
+    }
+
+    /// Its app exited with code 0.
+    pub(super) fn completed(job: &Job, at: Option<Timestamp>) -> Self {
+        let message = "the app exited with code 0".to_owned();
+        Self::new(job, at, By::Itself, COMPLETED, message)
+    }
+
+    /// Its lifetime is over.
+    pub(super) fn lifetime(job: &Job, at: Option<Timestamp>) -> Self {
+        let message = "the instance reached the maximum lifetime that its template sets";
+        let (by, reason) = (By::Lifetime, DEADLINE_EXCEEDED);
+        Self::new(job, at, by, reason, message.to_owned())
+    }
+
+    fn disrupted(job: &Job, at: Option<Timestamp>, disruption: &Disruption) -> Self {
+        let message = format!("Kubernetes stopped the pod ({})", disruption.message);
+        Self::new(job, at, By::Others, &disruption.reason, message)
+    }
+
+    /// The end of a complete Job with its last pod. A deletion of the Job removes its pods, so only a mark
+    /// counts then.
+    pub(super) fn of_complete_job(job: &Job, pod: Option<&Pod>, at: Option<Timestamp>) -> Self {
+        if let Some(disruption) = pod.and_then(disruption) {
+            return Self::disrupted(job, at, &disruption);
+        }
+        match pod {
+            _ if job.metadata.is_deleting() => Self::completed(job, at),
+            Some(pod) if pod.metadata.is_deleting() => {
+                let message = "the pod was deleted, so Kubernetes stopped the app".to_owned();
+                Self::new(job, at, By::Others, "PodDeleted", message)
+            }
+            Some(_) => Self::completed(job, at),
+            None => {
+                let message =
+                    "the pod is gone: it was evicted, preempted or deleted before the app ended";
+                Self::new(job, at, By::SomeoneUnseen, EVICTED, message.to_owned())
+            }
+        }
+    }
+
+    /// The end of a failed Job, if it failed because others ended this pod: its retries were used up.
+    pub(super) fn of_failed_job(job: &Job, pod: &Pod, at: Option<Timestamp>) -> Option<Self> {
+        let mark = pod.conditions.holds(ConditionType::DisruptionTarget)?;
+        let disruption = disruption(pod).filter(|_| mark.reason() != BY_KUBELET)?;
+        Some(Self::disrupted(job, at, &disruption))
+    }
+
+    /// Whether `max-lifetime` stopped it.
+    #[must_use]
+    pub fn reached_lifetime(&self) -> bool {
+        self.by == By::Lifetime
+    }
+
+    /// Whether others ended it, and not the app.
+    #[must_use]
+    pub fn is_disrupted(&self) -> bool {
+        matches!(self.by, By::Others | By::SomeoneUnseen)
+    }
+
+    /// Whether only the absence of its pod says that others ended it.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        self.by == By::SomeoneUnseen
+    }
+
+    /// The same by its app itself: the absence of its pod has another cause.
+    #[must_use]
+    pub fn of_app(&self, job: &Job) -> Self {
+        Self::completed(job, self.at)
+    }
+
+    /// The finding for requests that waited for this instance to become ready.
+    #[must_use]
+    pub fn finding(&self) -> Finding {
+        let mut finding = Finding::new(Phase::Starting, &self.reason, Arc::clone(&self.message))
+            .since(self.at)
+            .terminal();
+        finding.exit_code = (self.by == By::Itself).then_some(0);
+        finding
+    }
+}

@@ -1,0 +1,98 @@
+//! A Job that has no pod, or none that stays: between two pods, or before the first.
+//!
+//! Pure. The Job controller makes the first pod at once, and the next one after a back-off. How a pod itself
+//! is doing is in `pods.rs`.
+
+use super::budgets::controller_pause;
+use super::ending::disruption;
+use super::pods::ended_at;
+use super::{
+    Budget, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
+};
+use crate::kube::types::{EventReason, Job, Pod, Timestamp};
+use crate::model::labels::INSTANCE_NAME;
+use std::time::Duration;
+
+/// The Job controller's first back-off; also after a pod that others ended (measured: 9.6 s and more).
+const BACK_OFF: Duration = Duration::from_secs(10);
+
+/// The status of a Job whose pod is gone, with what was known of that pod.
+#[must_use]
+pub fn after_pod(job: &Job, pod: &Pod, events: EventsOf<'_>) -> InstanceStatus {
+    InstanceStatus::Starting(without_pod(job, Some(pod), events))
+}
+
+/// A Job without a pod, or only with one that is being deleted and will be replaced.
+///
+/// Kubernetes keeps no time of a deleted pod and does not even count an evicted one. So without a
+/// pod the budget starts when this state is first observed. A Job that ran for a day is not a
+/// failing start while its pod is being replaced.
+pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Finding {
+    let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
+        // An Event from before the deletion of the pod is outdated.
+        .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
+    let pause = controller_pause(job);
+    let mut prognosis = Prognosis::Retryable {
+        budget: Some(Budget::Creating),
+        pause: if leaving.is_some() || (refusal.is_none() && had_pod(job)) {
+            pause.max(BACK_OFF)
+        } else {
+            pause
+        },
+        from: leaving.and_then(|pod| ended_at(pod).or(pod.metadata.deletion_timestamp)),
+    };
+    let (reason, message) = match (refusal, leaving) {
+        (Some(event), _) => {
+            let diagnosis = event_text::rejected_pod(&event.message);
+            if diagnosis.is_terminal {
+                prognosis = Prognosis::Terminal;
+            }
+            ("FailedCreate".into(), diagnosis.message)
+        }
+        (None, Some(pod)) => match disruption(pod) {
+            Some(disruption) => {
+                let why = disruption.message;
+                let message = format!(
+                    "Kubernetes stops the pod ({why}); a new one starts within about 10 s of its end"
+                );
+                (disruption.reason, message)
+            }
+            None => {
+                let message = "the pod is being stopped; the Job creates a new one once it is gone";
+                ("NoPod".into(), message.to_owned())
+            }
+        },
+        (None, None) if job.status.active > 0 => {
+            let message = format!(
+                "Kubernetes counts a pod of this Job, but none with the label {INSTANCE_NAME} is seen yet; if this lasts, an admission webhook or a person has removed the label: set it again, or stop the instance and fix the webhook"
+            );
+            ("NoPod".into(), message)
+        }
+        (None, None) if had_pod(job) => {
+            let message = "the pod of the Job is gone; the Job creates a new one about 10 s later";
+            ("NoPod".into(), message.to_owned())
+        }
+        (None, None) => ("NoPod".into(), "the Job has no pod yet".to_owned()),
+    };
+    Finding {
+        reason,
+        since: leaving
+            .and_then(deleted_since)
+            .or(job.metadata.creation_timestamp),
+        prognosis,
+        ..Finding::new(Phase::Creating, "", message)
+    }
+}
+
+/// Whether this Job, which has no pod, had one before, unless its first pod was rejected: the Job controller
+/// notes the start of a Job together with its first pod (measured with Kubernetes 1.36).
+fn had_pod(job: &Job) -> bool {
+    job.status.start_time.is_some() && job.status.active == 0
+}
+
+/// When the deletion of this pod was requested: its timestamp is the end of the grace period.
+fn deleted_since(pod: &Pod) -> Option<Timestamp> {
+    let ends = pod.metadata.deletion_timestamp?;
+    let grace = i64::from(pod.deletion_grace_secs);
+    Some(Timestamp::from_seconds(ends.seconds() - grace))
+}
