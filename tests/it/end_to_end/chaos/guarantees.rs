@@ -4,7 +4,7 @@
 //! - At no moment two pods of one name have a container that runs.
 //! - An address in a 200 is that of a pod of that name, which was ready at a moment that the response may
 //!   show: not longer ago than the age in its `X-View-Age`, or 5 s without that header.
-//! - Every request gets a response, and none is 500.
+//! - Every request gets a response within the wait that it asks for, with room for calls, and none is 500.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +19,12 @@ const UNMARKED_AGE_MS: u64 = 5_000;
 /// What a busy machine may add on the way of a response, and on that of an event of the watch.
 const SLACK_MS: u64 = 3_000;
 
+/// What a request without `Prefer: wait` may wait (`START_WAIT`).
+const PLAIN_WAIT_MS: u64 = 10_000;
+
+/// What a response may take beyond the wait: calls that are retried, on a busy machine.
+const ANSWER_MS: u64 = 10_000;
+
 /// What was found in a recording.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
@@ -28,7 +34,7 @@ pub(super) struct Findings {
     pub(super) early: usize,
     /// Addresses that no pod of that name had, or not any more.
     pub(super) strangers: Vec<String>,
-    /// Requests without a response, or with a 500.
+    /// Requests without a response, or with a late one, or with a 500.
     pub(super) unanswered: Vec<String>,
     /// How many responses of which kind: method, code, and status or code of the body.
     pub(super) responses: BTreeMap<String, usize>,
@@ -230,6 +236,14 @@ impl Reader {
                 .push(format!("{what}: no response ({error})"));
             return;
         };
+        let (began_ms, at_ms) = (line["began_ms"].as_u64(), line["at_ms"].as_u64());
+        let took_ms = at_ms.unwrap_or(0).saturating_sub(began_ms.unwrap_or(0));
+        let is_late = took_ms > wait_ms(&line["prefer"]) + ANSWER_MS;
+        if is_late {
+            self.found
+                .unanswered
+                .push(format!("{what}: {code} after {took_ms} ms"));
+        }
         if code == 500 {
             self.found
                 .unanswered
@@ -268,6 +282,13 @@ impl Reader {
                 .collect::<Vec<_>>()
         ))
     }
+}
+
+/// The wait that a request asks for.
+fn wait_ms(prefer: &Value) -> u64 {
+    let secs = prefer.as_str().and_then(|text| text.strip_prefix("wait="));
+    let secs = secs.and_then(|secs| secs.parse::<u64>().ok());
+    secs.map_or(PLAIN_WAIT_MS, |secs| secs * 1000)
 }
 
 /// `<type>/<name>` of a Job or a pod of ours.
@@ -356,9 +377,15 @@ mod tests {
     }
 
     #[test]
-    fn each_request_must_be_answered() {
+    fn each_request_must_be_answered_in_time() {
         let lost = json!({"at_ms": 1, "began_ms": 0, "method": "GET", "path": "/app/t/ann", "error": "reset"});
-        let found = read(&[lost, get(2, 500, "", None), get(3, 503, "", None)]);
-        assert_eq!(found.unanswered.len(), 2);
+        let mut late = get(40_000, 202, "", None);
+        late["began_ms"] = 5_000.into();
+        late["prefer"] = "wait=20".into();
+        let mut early = late.clone();
+        early["began_ms"] = 11_000.into();
+        let others = [get(2, 500, "", None), get(3, 503, "", None)];
+        let found = read(&[&[lost, late, early][..], &others].concat());
+        assert_eq!(found.unanswered.len(), 3, "{:?}", found.unanswered);
     }
 }
