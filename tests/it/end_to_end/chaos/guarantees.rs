@@ -42,6 +42,8 @@ pub(super) struct Findings {
     pub(super) gaps: usize,
     /// How many pods there were.
     pub(super) pods: usize,
+    /// How long each pod ran on, in milliseconds, whose Job had gone a second ago or more.
+    pub(super) orphans: Vec<u64>,
 }
 
 impl Findings {
@@ -57,6 +59,13 @@ impl Findings {
         problems
     }
 
+    /// How many pods outlived their Jobs.
+    fn outlived(&self) -> String {
+        let longest = self.orphans.iter().max().map_or(0, |millis| millis / 1000);
+        let text = format!("pods outlived their Job, the longest by {longest} s");
+        figure(self.orphans.len(), &text)
+    }
+
     /// What was seen, in a few words.
     pub(super) fn summary(&self) -> String {
         let count = |what: &str| -> usize {
@@ -67,7 +76,7 @@ impl Findings {
             fitting.map(|(_, count)| count).sum()
         };
         format!(
-            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}",
+            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}{}",
             self.pods,
             count(""),
             count(" 200"),
@@ -76,9 +85,13 @@ impl Findings {
             self.unanswered.len(),
             figure(self.early, "not yet started beside a running one"),
             figure(self.gaps, "gaps in the watch"),
+            self.outlived(),
         )
     }
 }
+
+/// A pod ends a moment after its Job has gone; after this it counts as an orphan.
+const ORPHAN_MS: u64 = 1_000;
 
 /// How many problems of one scenario are shown.
 const PROBLEMS_MAX: usize = 8;
@@ -143,6 +156,8 @@ struct Reader {
     /// By name.
     ready: BTreeMap<String, Vec<Ready>>,
     seen: BTreeSet<String>,
+    /// When each Job had gone, by UID.
+    jobs_gone: BTreeMap<String, u64>,
 }
 
 /// Reads a recording.
@@ -154,6 +169,9 @@ pub(super) fn check(lines: &[Value], blind: Duration) -> Findings {
         let at_ms = line["at_ms"].as_u64().expect("each line has its time");
         if line["kind"] == "Pod" {
             reader.pod(at_ms, &line["change"], &line["object"]);
+        } else if line["kind"] == "Job" && line["change"] == "DELETED" {
+            let uid = line["object"]["metadata"]["uid"].as_str().unwrap_or("");
+            reader.jobs_gone.insert(uid.to_owned(), at_ms);
         } else if line["gap"].is_string() {
             reader.found.gaps += 1;
         } else if line["path"].is_string() {
@@ -200,7 +218,13 @@ impl Reader {
         }
         let is_new = !before.has_ended && before == Pod::default();
         if pod.has_ended {
-            pods.remove(&uid);
+            let was_live = pods.remove(&uid).is_some();
+            let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str();
+            let gone_ms = owner.and_then(|owner| self.jobs_gone.get(owner));
+            let outlived = gone_ms.map_or(0, |gone_ms| at_ms.saturating_sub(*gone_ms));
+            if was_live && outlived >= ORPHAN_MS {
+                self.found.orphans.push(outlived);
+            }
         } else {
             pods.insert(uid.clone(), pod);
         }

@@ -42,7 +42,7 @@ const NAMES: [&str; 10] = [
     "stand-in/n9",
 ];
 
-fn play(fixture: &Fixture<'_>, report: &mut Report) {
+fn play(fixture: &Fixture<'_>, _: &mut Report) {
     let environment = &fixture.environment;
     environment.offer("stand-in", "stand-in", STAND_IN);
     environment.offer("real", "real", &real("real", 1, &[]));
@@ -78,16 +78,6 @@ fn play(fixture: &Fixture<'_>, report: &mut Report) {
     eventually("no pod is left", || {
         environment.list("pods").is_empty().then_some(())
     });
-    let lines = |what: &str| -> usize {
-        let counts = fixture
-            .replicas
-            .iter()
-            .map(|program| program.count_log(what));
-        counts.sum()
-    };
-    report
-        .seen
-        .push(format!("{} log lines about orphaned pods", lines("orphan")));
 }
 
 struct OnDrop<'a>(&'a AtomicBool);
