@@ -4,8 +4,8 @@
 //! independent watch records every change of Jobs and pods beside all responses (`recording`); afterwards the
 //! guarantees are checked over that recording (`guarantees`), and what the scenario itself expects.
 //!
-//! They take minutes each, so they run only where `CHAOS` names them (`CHAOS=drain,quota`, `CHAOS=all`), and
-//! not in `.ci/run`. Recordings and logs are kept in the folder `CHAOS_FOLDER`, with the table of results.
+//! They take minutes, so they run only where `CHAOS` names them (`CHAOS=drain,quota`, `CHAOS=all`), and not in
+//! `.ci/run`, except for two that are short. Recordings and logs are kept in the folder `CHAOS_FOLDER`, with the table of results.
 //!
 //! | module | scenarios |
 //! |---|---|
@@ -32,6 +32,7 @@ use serde_json::Value;
 use super::environment::TestEnvironment;
 use super::program::{Got, Program};
 use crate::cluster;
+use crate::harness::TemporaryFolder;
 use recording::Recording;
 
 /// Something that is done to a cluster, and what must hold.
@@ -139,10 +140,9 @@ fn pause(length: Duration) {
     }
 }
 
-/// Plays a scenario on a cluster of its own, and checks its recording.
-fn run(scenario: &Scenario, folder: &Path) -> Report {
-    let cluster = cluster::own(scenario.name);
-    let environment = TestEnvironment::new(&cluster);
+/// Plays a scenario on this cluster, which it may break, and checks its recording.
+fn run(scenario: &Scenario, cluster: &cluster::Cluster, folder: &Path) -> Report {
+    let environment = TestEnvironment::new(cluster);
     let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
     let path = |suffix: &str| folder.join(format!("{}.{suffix}", scenario.name));
     let recording = Recording::start(&environment, path("jsonl"));
@@ -241,7 +241,7 @@ fn each_scenario_holds_that_is_asked_for() {
     for scenario in wanted {
         let began = Instant::now();
         cluster::print_line(&format!("CHAOS {} begins", scenario.name));
-        let report = run(scenario, &folder);
+        let report = run(scenario, &cluster::own(scenario.name), &folder);
         let row = row(scenario, &report, began.elapsed());
         cluster::print_line(&row);
         table += &format!("{row}\n");
@@ -252,6 +252,33 @@ fn each_scenario_holds_that_is_asked_for() {
         }
     }
     assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+/// Plays a scenario that is short enough for each run of the cluster tests.
+#[track_caller]
+fn hold(scenario: &Scenario, cluster: &cluster::Cluster) {
+    let folder = TemporaryFolder::new();
+    let report = run(scenario, cluster, &folder.path(""));
+    cluster::print_line(&format!(
+        "FIGURE {}: {}",
+        scenario.name,
+        report.seen.join("; ")
+    ));
+    assert!(report.problems.is_empty(), "{:#?}", report.problems);
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_quota_that_is_released_late_refuses_nobody() {
+    let cluster = cluster::shared();
+    let _others = cluster::beside_others();
+    hold(&refusals::QUOTA, cluster);
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn each_replica_notices_a_restored_etcd() {
+    hold(&etcd::RESTORED, &cluster::own("restored"));
 }
 
 /// The value of a condition of an object.
