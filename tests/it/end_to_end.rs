@@ -22,6 +22,7 @@
 //! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
 //! | `failure_reports` | the reason of a start that has not succeeded: the right one, and soon |
+//! | `chaos` | what holds while a cluster is broken on purpose (`tests/cluster/chaos`) |
 //! | `recordings` | what Kubernetes reports during starts, as data for the tests that need no cluster |
 //!
 //! | what they use | |
@@ -34,6 +35,7 @@
 //! | `recorder` | every change of Jobs and pods, and the rules that hold of them |
 //! | `wire` | a relay before the API server that counts what passes |
 
+mod chaos;
 mod crash;
 mod deletions;
 mod endings;

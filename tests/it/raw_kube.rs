@@ -218,13 +218,24 @@ impl RawKube {
     /// in the middle of a line.
     #[track_caller]
     pub(crate) fn watch(&self, path: &str) -> impl Iterator<Item = Option<Value>> + use<> {
-        let response = self.run("GET", path, "", "").expect("the watch opens");
-        assert_eq!(response.status(), 200, "a watch is let in");
+        let (status, events) = self.try_watch(path).expect("the watch opens");
+        assert_eq!(status, 200, "a watch is let in");
+        events
+    }
+
+    /// The same for a server that may be away, with the status code of its response.
+    pub(crate) fn try_watch(
+        &self,
+        path: &str,
+    ) -> Result<(u16, impl Iterator<Item = Option<Value>> + use<>), ureq::Error> {
+        let response = self.run("GET", path, "", "")?;
+        let status = response.status().as_u16();
         let lines = BufReader::new(response.into_body().into_reader()).lines();
-        lines
+        let events = lines
             // After an error the same error would come for ever.
             .map_while(Result::ok)
-            .map(|line| serde_json::from_str(&line).ok())
+            .map(|line| serde_json::from_str(&line).ok());
+        Ok((status, events))
     }
 }
 

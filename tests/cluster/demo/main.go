@@ -9,6 +9,7 @@
 //	EXIT_MESSAGE      its last line on stderr before that
 //	EAT_MIB           it takes that much memory before it serves, and keeps it
 //	IGNORE_TERM=1     it goes on serving after SIGTERM, until it is killed
+//	TERM_EXIT_CODE    it exits with this code after SIGTERM (0)
 package main
 
 import (
@@ -29,7 +30,7 @@ func main() {
 	if os.Getenv("IGNORE_TERM") != "1" {
 		go func() {
 			<-terminated
-			os.Exit(0)
+			os.Exit(number("TERM_EXIT_CODE", 0))
 		}()
 	}
 

@@ -147,6 +147,11 @@ impl Program {
         lines.iter().filter(|line| line.contains(part)).count()
     }
 
+    /// The log so far.
+    pub(super) fn log_text(&self) -> String {
+        self.log.lines().join("\n")
+    }
+
     /// How many lines of the log have all of these in them so far.
     pub(super) fn count_log_of(&self, parts: &[&str]) -> usize {
         let lines = self.log.lines();

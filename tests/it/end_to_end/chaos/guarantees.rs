@@ -1,0 +1,415 @@
+//! What must hold of every recording, whatever was done to the cluster: the guarantees of the README, read
+//! from the changes of Jobs and pods and from the responses of the replicas.
+//!
+//! - At no moment two pods of one name have a container that runs.
+//! - An address in a 200 is that of a pod of that name, which was ready at a moment that the response may
+//!   show: not longer ago than the age in its `X-View-Age`, or 5 s without that header.
+//! - Every request gets a response within the wait that it asks for, with room for calls, and none is 500.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::PREFIX;
+
+/// How old a view may be without `X-View-Age`.
+const UNMARKED_AGE_MS: u64 = 5_000;
+
+/// What a busy machine may add on the way of a response, and on that of an event of the watch.
+const SLACK_MS: u64 = 3_000;
+
+/// What a request without `Prefer: wait` may wait (`START_WAIT`).
+const PLAIN_WAIT_MS: u64 = 10_000;
+
+/// What a response may take beyond the wait: calls that are retried, on a busy machine.
+const ANSWER_MS: u64 = 10_000;
+
+/// What was found in a recording.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// Names that had two running pods at once, since when, and which.
+    pub(super) doubles: Vec<String>,
+    /// How often a name had a running pod and another that had not started yet.
+    pub(super) early: usize,
+    /// Addresses that no pod of that name had, or not any more.
+    pub(super) strangers: Vec<String>,
+    /// Requests without a response, or with a late one, or with a 500.
+    pub(super) unanswered: Vec<String>,
+    /// How many responses of which kind: method, code, and status or code of the body.
+    pub(super) responses: BTreeMap<String, usize>,
+    /// How often the watch had to be replaced by a list.
+    pub(super) gaps: usize,
+    /// How many pods there were.
+    pub(super) pods: usize,
+    /// How long each pod ran on, in milliseconds, whose Job had gone a second ago or more.
+    pub(super) orphans: Vec<u64>,
+}
+
+impl Findings {
+    /// What is wrong, in words; empty if nothing is.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let all = self.doubles.iter().chain(&self.strangers);
+        let mut problems: Vec<String> = all.chain(&self.unanswered).cloned().collect();
+        let count = problems.len();
+        if count > PROBLEMS_MAX {
+            problems.truncate(PROBLEMS_MAX);
+            problems.push(format!("and {} more", count - PROBLEMS_MAX));
+        }
+        problems
+    }
+
+    /// How many pods outlived their Jobs.
+    fn outlived(&self) -> String {
+        let longest = self.orphans.iter().max().map_or(0, |millis| millis / 1000);
+        let text = format!("pods outlived their Job, the longest by {longest} s");
+        figure(self.orphans.len(), &text)
+    }
+
+    /// What was seen, in a few words.
+    pub(super) fn summary(&self) -> String {
+        let count = |what: &str| -> usize {
+            let fitting = self
+                .responses
+                .iter()
+                .filter(|(kind, _)| kind.contains(what));
+            fitting.map(|(_, count)| count).sum()
+        };
+        format!(
+            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}{}",
+            self.pods,
+            count(""),
+            count(" 200"),
+            self.doubles.len(),
+            self.strangers.len(),
+            self.unanswered.len(),
+            figure(self.early, "not yet started beside a running one"),
+            figure(self.gaps, "gaps in the watch"),
+            self.outlived(),
+        )
+    }
+}
+
+/// A pod ends a moment after its Job has gone; after this it counts as an orphan.
+const ORPHAN_MS: u64 = 1_000;
+
+/// How many problems of one scenario are shown.
+const PROBLEMS_MAX: usize = 8;
+
+fn figure(count: usize, what: &str) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!(", {count} {what}"),
+    }
+}
+
+/// A time in which a pod was ready at an address.
+#[derive(Debug)]
+struct Ready {
+    ip: String,
+    from_ms: u64,
+    to_ms: u64,
+}
+
+/// What is known of a pod while the recording is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Pod {
+    has_ended: bool,
+    runs: bool,
+    /// Its address, while it is ready.
+    ready_at: Option<String>,
+}
+
+impl Pod {
+    fn of(change: &Value, pod: &Value) -> Self {
+        let status = &pod["status"];
+        let phase = status["phase"].as_str().unwrap_or("");
+        let has_ended = change == "DELETED" || ["Succeeded", "Failed"].contains(&phase);
+        let containers = status["containerStatuses"].as_array();
+        let runs =
+            containers.is_some_and(|all| all.iter().any(|one| one["state"]["running"].is_object()));
+        let conditions = status["conditions"].as_array();
+        let is_ready = conditions.is_some_and(|all| {
+            let mut all = all.iter();
+            all.any(|one| one["type"] == "Ready" && one["status"] == "True")
+        });
+        let is_leaving = pod["metadata"]["deletionTimestamp"].is_string();
+        let ip = status["podIP"]
+            .as_str()
+            .filter(|_| is_ready && !has_ended && !is_leaving);
+        Self {
+            has_ended,
+            runs: runs && !has_ended,
+            ready_at: ip.map(str::to_owned),
+        }
+    }
+}
+
+/// Everything that is kept while a recording is read.
+#[derive(Debug, Default)]
+struct Reader {
+    found: Findings,
+    /// The pods of each name that have not ended, by UID.
+    live: BTreeMap<String, BTreeMap<String, Pod>>,
+    /// Names with two running pods now: each is reported once.
+    doubled: BTreeSet<String>,
+    /// By name.
+    ready: BTreeMap<String, Vec<Ready>>,
+    seen: BTreeSet<String>,
+    /// When each Job had gone, by UID.
+    jobs_gone: BTreeMap<String, u64>,
+}
+
+/// Reads a recording.
+///
+/// `blind` is how long replicas may return what they cannot know to be old.
+pub(super) fn check(lines: &[Value], blind: Duration) -> Findings {
+    let mut reader = Reader::default();
+    for line in lines {
+        let at_ms = line["at_ms"].as_u64().expect("each line has its time");
+        if line["kind"] == "Pod" {
+            reader.pod(at_ms, &line["change"], &line["object"]);
+        } else if line["kind"] == "Job" && line["change"] == "DELETED" {
+            let uid = line["object"]["metadata"]["uid"].as_str().unwrap_or("");
+            reader.jobs_gone.insert(uid.to_owned(), at_ms);
+        } else if line["gap"].is_string() {
+            reader.found.gaps += 1;
+        } else if line["path"].is_string() {
+            reader.response(line);
+        }
+    }
+    // Responses come before the events that they may show, so addresses are compared at the end.
+    for line in lines.iter().filter(|line| line["code"] == 200) {
+        if let Some(stranger) = reader.stranger(line, blind) {
+            reader.found.strangers.push(stranger);
+        }
+    }
+    reader.found.pods = reader.seen.len();
+    reader.found
+}
+
+impl Reader {
+    fn pod(&mut self, at_ms: u64, change: &Value, object: &Value) {
+        let Some(name) = instance(object) else {
+            return;
+        };
+        let uid = object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
+        self.seen.insert(uid.clone());
+        let pod = Pod::of(change, object);
+        let pods = self.live.entry(name.clone()).or_default();
+        let before = pods.get(&uid).cloned().unwrap_or_default();
+        if pod.ready_at != before.ready_at {
+            let times = self.ready.entry(name.clone()).or_default();
+            if let Some(ip) = &before.ready_at {
+                let open = times
+                    .iter_mut()
+                    .rev()
+                    .find(|time| time.ip == *ip && time.to_ms == u64::MAX);
+                open.expect("it has begun").to_ms = at_ms;
+            }
+            if let Some(ip) = &pod.ready_at {
+                let (ip, from_ms) = (ip.clone(), at_ms);
+                times.push(Ready {
+                    ip,
+                    from_ms,
+                    to_ms: u64::MAX,
+                });
+            }
+        }
+        let is_new = !before.has_ended && before == Pod::default();
+        if pod.has_ended {
+            let was_live = pods.remove(&uid).is_some();
+            let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str();
+            let gone_ms = owner.and_then(|owner| self.jobs_gone.get(owner));
+            let outlived = gone_ms.map_or(0, |gone_ms| at_ms.saturating_sub(*gone_ms));
+            if was_live && outlived >= ORPHAN_MS {
+                self.found.orphans.push(outlived);
+            }
+        } else {
+            pods.insert(uid.clone(), pod);
+        }
+        let running: Vec<&str> = pods
+            .iter()
+            .filter(|(_, pod)| pod.runs)
+            .map(|(uid, _)| uid.as_str())
+            .collect();
+        if running.len() < 2 {
+            self.doubled.remove(&name);
+        } else if self.doubled.insert(name.clone()) {
+            self.found.doubles.push(format!(
+                "{name} has two running pods at {at_ms} ms: {running:?}"
+            ));
+        }
+        let waits = pods.get(&uid).is_some_and(|pod| !pod.runs);
+        self.found.early += usize::from(is_new && waits && !running.is_empty());
+    }
+
+    fn response(&mut self, line: &Value) {
+        let (method, path) = (&line["method"], &line["path"]);
+        let plain = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        let what = format!(
+            "{} {} at {} ms",
+            plain(method),
+            plain(path),
+            line["began_ms"]
+        );
+        let Some(code) = line["code"].as_u64() else {
+            let error = &line["error"];
+            self.found
+                .unanswered
+                .push(format!("{what}: no response ({error})"));
+            return;
+        };
+        let (began_ms, at_ms) = (line["began_ms"].as_u64(), line["at_ms"].as_u64());
+        let took_ms = at_ms.unwrap_or(0).saturating_sub(began_ms.unwrap_or(0));
+        let is_late = took_ms > wait_ms(&line["prefer"]) + ANSWER_MS;
+        if is_late {
+            self.found
+                .unanswered
+                .push(format!("{what}: {code} after {took_ms} ms"));
+        }
+        if code == 500 {
+            self.found
+                .unanswered
+                .push(format!("{what}: {code} {}", line["body"]));
+        }
+        let body = &line["body"];
+        let words = [&body["status"], &body["code"], &body["detail"]["code"]];
+        let words: Vec<&str> = words.into_iter().filter_map(Value::as_str).collect();
+        let kind = format!("{} {code} {}", plain(method), words.join(" "));
+        *self.found.responses.entry(kind).or_default() += 1;
+    }
+
+    /// What is wrong with the address of a response, if anything is.
+    fn stranger(&self, line: &Value, blind: Duration) -> Option<String> {
+        let path = line["path"].as_str()?;
+        let name = path.strip_prefix("/app/")?;
+        let ip = line["body"]["ip"].as_str()?;
+        let (began_ms, at_ms) = (line["began_ms"].as_u64()?, line["at_ms"].as_u64()?);
+        let age = line["view_age"]
+            .as_str()
+            .and_then(|age| age.parse::<f64>().ok());
+        let age_ms = age.map_or(UNMARKED_AGE_MS, |age| ((age + 1.0) * 1000.0) as u64);
+        let oldest_ms = began_ms.saturating_sub(age_ms + SLACK_MS + blind.as_millis() as u64);
+        let times = self.ready.get(name).into_iter().flatten();
+        let of_it: Vec<&Ready> = times.filter(|time| time.ip == ip).collect();
+        let is_fine = |time: &&Ready| time.to_ms >= oldest_ms && time.from_ms <= at_ms + SLACK_MS;
+        if of_it.iter().any(is_fine) {
+            return None;
+        }
+        let age = &line["view_age"];
+        Some(format!(
+            "GET {path} at {began_ms} to {at_ms} ms: {ip} (X-View-Age {age}); it was ready at {:?}",
+            of_it
+                .iter()
+                .map(|time| (time.from_ms, time.to_ms))
+                .collect::<Vec<_>>()
+        ))
+    }
+}
+
+/// The wait that a request asks for.
+fn wait_ms(prefer: &Value) -> u64 {
+    let secs = prefer.as_str().and_then(|text| text.strip_prefix("wait="));
+    let secs = secs.and_then(|secs| secs.parse::<u64>().ok());
+    secs.map_or(PLAIN_WAIT_MS, |secs| secs * 1000)
+}
+
+/// `<type>/<name>` of a Job or a pod of ours.
+pub(super) fn instance(object: &Value) -> Option<String> {
+    let raw = |key: &str| object["metadata"]["annotations"][format!("{PREFIX}{key}")].as_str();
+    Some(format!(
+        "{}/{}",
+        raw("instance-type")?,
+        raw("instance-name")?
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(lines: &[Value]) -> Findings {
+        check(lines, Duration::ZERO)
+    }
+
+    fn pod(at_ms: u64, uid: &str, change: &str, ip: &str, runs: bool, is_ready: bool) -> Value {
+        let annotations = json!({
+            format!("{PREFIX}instance-type"): "t", format!("{PREFIX}instance-name"): "ann",
+        });
+        let state = if runs {
+            json!({"running": {}})
+        } else {
+            json!({"waiting": {}})
+        };
+        json!({"at_ms": at_ms, "kind": "Pod", "change": change, "object": {
+            "metadata": {"uid": uid, "annotations": annotations},
+            "status": {
+                "phase": "Running", "podIP": ip, "containerStatuses": [{"state": state}],
+                "conditions": [{"type": "Ready", "status": if is_ready { "True" } else { "False" }}],
+            },
+        }})
+    }
+
+    fn get(at_ms: u64, code: u64, ip: &str, view_age: Option<&str>) -> Value {
+        json!({"at_ms": at_ms, "began_ms": at_ms, "method": "GET", "path": "/app/t/ann",
+            "code": code, "body": {"ip": ip}, "view_age": view_age})
+    }
+
+    #[test]
+    fn a_successor_after_the_end_is_fine() {
+        let found = read(&[
+            pod(0, "1", "ADDED", "10.0.0.1", true, true),
+            get(10, 200, "10.0.0.1", None),
+            pod(20, "1", "DELETED", "10.0.0.1", true, true),
+            pod(30, "2", "ADDED", "10.0.0.2", true, true),
+            get(40, 200, "10.0.0.2", None),
+        ]);
+        assert_eq!(found.problems(), Vec::<String>::new());
+        assert_eq!((found.pods, found.early), (2, 0));
+    }
+
+    #[test]
+    fn two_running_pods_are_found_once() {
+        let mut lines = vec![
+            pod(0, "1", "ADDED", "10.0.0.1", true, true),
+            pod(10, "2", "ADDED", "10.0.0.2", false, false),
+        ];
+        let found = read(&lines);
+        assert_eq!((found.doubles.len(), found.early), (0, 1));
+        lines.push(pod(20, "2", "MODIFIED", "10.0.0.2", true, false));
+        lines.push(pod(30, "2", "MODIFIED", "10.0.0.2", true, true));
+        assert_eq!(read(&lines).doubles.len(), 1);
+    }
+
+    #[test]
+    fn an_address_of_the_past_needs_its_age() {
+        let gone = [
+            pod(0, "1", "ADDED", "10.0.0.1", true, true),
+            pod(1_000, "1", "DELETED", "10.0.0.1", true, true),
+        ];
+        let strangers = |response: Value| {
+            let lines = [&gone[..], &[response]].concat();
+            read(&lines).strangers.len()
+        };
+        assert_eq!(strangers(get(8_000, 200, "10.0.0.1", None)), 0);
+        assert_eq!(strangers(get(20_000, 200, "10.0.0.1", None)), 1);
+        assert_eq!(strangers(get(20_000, 200, "10.0.0.1", Some("18"))), 0);
+        assert_eq!(strangers(get(500, 200, "10.0.0.9", None)), 1);
+    }
+
+    #[test]
+    fn each_request_must_be_answered_in_time() {
+        let lost = json!({"at_ms": 1, "began_ms": 0, "method": "GET", "path": "/app/t/ann", "error": "reset"});
+        let mut late = get(40_000, 202, "", None);
+        late["began_ms"] = 5_000.into();
+        late["prefer"] = "wait=20".into();
+        let mut early = late.clone();
+        early["began_ms"] = 11_000.into();
+        let others = [get(2, 500, "", None), get(3, 503, "", None)];
+        let found = read(&[&[lost, late, early][..], &others].concat());
+        assert_eq!(found.unanswered.len(), 3, "{:?}", found.unanswered);
+    }
+}
