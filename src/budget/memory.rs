@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const LIMIT_DEFAULT: usize = 96 << 20;
 
 /// What one connection takes at most beside the bytes that are charged for it: 4 KiB of the kernel
-/// and of ours, and a page for a response that its peer has not read.
-pub const CONNECTION_BYTES: usize = 8 << 10;
+/// and of ours, and two pages for responses that its peer has not read.
+pub const CONNECTION_BYTES: usize = 12 << 10;
 
 /// As [`CONNECTION_BYTES`], with the state of TLS.
-pub const TLS_CONNECTION_BYTES: usize = 15 << 10;
+pub const TLS_CONNECTION_BYTES: usize = 19 << 10;
 
 /// What is set aside for everything else: program and threads, templates (4 MiB), a list of Kubernetes
 /// while it is read, and what the allocator leaves unused.
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_container_that_is_too_small_has_a_minimum() {
         let memory = Memory::new(20 * MIB, 24 * MIB, CONNECTION_BYTES);
-        assert_eq!(memory.connections_max(), 448);
+        assert_eq!(memory.connections_max(), 298);
         assert_eq!(memory.instance_bytes_max(), 3584 * KIB);
     }
 }

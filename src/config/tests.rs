@@ -39,7 +39,7 @@ fn the_defaults_of_the_table_are_valid() {
     );
     assert_eq!(config.listen, IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     assert_eq!(config.waits.start_wait, Duration::from_secs(10));
-    assert_eq!(config.front.connections, 6_400);
+    assert_eq!(config.front.connections, 4_300);
     assert_eq!(config.start_budgets, Budgets::default());
 }
 
@@ -107,12 +107,12 @@ fn values_that_cannot_be_honoured_are_refused() {
     for (name, value, expected) in [
         ("START_WAIT", "301s", above("START_WAIT_MAX", "300s")),
         ("DRAIN_DELAY", "16s", above("DRAIN", "15s")),
-        ("PARKED_MAX", "6401", above("CONNECTIONS_MAX", "6400")),
-        ("PARKED_PER_KEY_MAX", "6001", above("PARKED_MAX", "6000")),
+        ("PARKED_MAX", "4301", above("CONNECTIONS_MAX", "4300")),
+        ("PARKED_PER_KEY_MAX", "4001", above("PARKED_MAX", "4000")),
         (
             "CONNECTIONS_PER_PEER_MAX",
             "12001",
-            above("CONNECTIONS_MAX", "6400"),
+            above("CONNECTIONS_MAX", "4300"),
         ),
         (
             "HELD_BYTES_MAX",
@@ -158,7 +158,7 @@ fn values_that_cannot_be_honoured_are_refused() {
     }
     // Defaults that a smaller bound never reaches.
     let small = serve(&[], &[("CONNECTIONS_MAX", "10")]);
-    assert_eq!(small.waiting.parked_max, 6000);
+    assert_eq!(small.waiting.parked_max, 4000);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn https_needs_certificate_and_key() {
     assert_eq!(both.tls, Some(tls));
     assert_eq!(serve(&[], &[("TLS_CERT", ""), ("TLS_KEY", "")]).tls, None);
     assert_eq!(both.front.connections, 2000, "each takes more memory");
-    assert_eq!(both.front.connections_per_peer, 1312);
+    assert_eq!(both.front.connections_per_peer, 1302);
     let set = serve(
         &["--tls-key=k", "--connections-max=9000"],
         &[("TLS_CERT", "c")],

@@ -434,12 +434,6 @@ impl Connection {
         Output::body_bytes(body)
     }
 
-    /// Whether part of what is waiting to be sent has been sent.
-    #[must_use]
-    pub const fn has_begun_to_send(&self) -> bool {
-        self.output.has_begun()
-    }
-
     /// Whether [`Connection::output`] is empty.
     #[must_use]
     pub fn is_flushed(&self) -> bool {

@@ -56,11 +56,6 @@ impl Output {
         }
     }
 
-    /// Whether part of the present output has been sent.
-    pub(super) const fn has_begun(&self) -> bool {
-        self.written > 0 || self.tail_written > 0
-    }
-
     pub(super) fn pieces(&self) -> [&[u8]; 2] {
         let tail = self
             .tail

@@ -63,8 +63,8 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 6_400,
-            connections_per_peer: 4_200,
+            connections: 4_300,
+            connections_per_peer: 2_800,
             idle_timeout: Duration::from_secs(75),
             head_timeout: Duration::from_secs(5),
             head_bytes: 16 * 1024,
@@ -90,7 +90,7 @@ mod tests {
         limits.fit(192);
         assert_eq!(
             (limits.connections, limits.connections_per_peer),
-            (192, 126)
+            (192, 125)
         );
         let before = Limits::default();
         let mut limits = before.clone();

@@ -157,16 +157,16 @@ mod tests {
         };
         let few = 40 * FEW;
         memory.resize_cache(0, 40 << 20);
-        let most = 18 << 7;
+        let most = 18 * 1024 / 12;
         let taken = fill();
         assert!(
             (most..=most + few).contains(&taken),
-            "18 MiB, 8 KiB each: {taken}"
+            "18 MiB, 12 KiB each: {taken}"
         );
         assert!(memory.instance_bytes_max() <= 40 << 20);
         memory.resize_cache(35 << 20, 0);
-        assert!(fill() > 6380, "as CONNECTIONS_MAX says");
-        permits.truncate(6000);
+        assert!(fill() > 4280, "as CONNECTIONS_MAX says");
+        permits.truncate(4000);
         memory.resize_cache(0, 50 << 20);
         for last in 1..=9 {
             let peer = IpAddr::from([10, 0, 1, last]);

@@ -96,11 +96,6 @@ impl<P> Slot<P> {
         of_connection + self.socket.held_bytes(of_connection == 0) + kernel
     }
 
-    /// Whether part of a response has been sent, so that it must not be cut.
-    fn has_begun_to_send(&self) -> bool {
-        self.connection.has_begun_to_send() || self.socket.kernel_bytes(0) > 0
-    }
-
     /// Whether the connection has ended, and the kernel keeps next to nothing of its responses. It
     /// would keep it for minutes after the socket was closed.
     fn has_ended(&mut self) -> bool {
@@ -460,9 +455,11 @@ impl<H: Handler> Core<H> {
         if self.refuse_full(slot, full) {
             return true;
         }
-        // What has been charged is never cut. A small response is, if its peer reads nothing while
-        // memory is short.
-        if !slot.has_begun_to_send() || slot.hold.force(held).is_err() {
+        // A long response was charged before it began, and is never cut. Small ones are, if their peer
+        // reads nothing while memory is short, or while it holds its share: the kernel took them
+        // without a charge.
+        let [_, long] = slot.connection.output();
+        if long.is_empty() || slot.hold.force(held).is_err() {
             self.stats().shed.add(1);
             slot.socket.reset();
             self.abort(slot);

@@ -9,7 +9,7 @@ use crate::environment::OURSELVES;
 use std::time::Duration;
 
 /// Fewer than one address may have connections.
-const PER_ADDRESS: usize = 3_000;
+const PER_ADDRESS: usize = 2_000;
 
 /// How long a start of another type may take beside many of a large one.
 const OTHER_MAX: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ const REVIEWED: Setup = Setup::over(&["ready=100", "tokens=31"]).auth(Auth::Kube
 pub(crate) const ALL: &[Strike] = &[
     Strike::new(
         "idle",
-        "10,000 idle connections (bound: 6,400)",
+        "10,000 idle connections (bound: 4,300)",
         connections::idle,
     ),
     Strike::new(
@@ -44,7 +44,7 @@ pub(crate) const ALL: &[Strike] = &[
     Strike::new("parked", "5,000 parked requests", requests::parked).of_service(),
     Strike::new(
         "overparked",
-        "7,000 requests that would wait (bound: 6,000)",
+        "7,000 requests that would wait (bound: 4,000)",
         requests::overparked,
     )
     .of_service(),
@@ -180,7 +180,7 @@ pub(crate) const ALL: &[Strike] = &[
     .over(FEW),
     Strike::new(
         "all-connections",
-        "13,000 connections of two addresses (bound: 6,400)",
+        "13,000 connections of two addresses (bound: 4,300)",
         shares::connections,
     )
     .over(FEW),

@@ -73,7 +73,7 @@ const PROOFS: &[(&Family, Proof)] = &[
         ),
     ),
     (&metrics::PLACES_HELD, MovesByFailure(wait)),
-    (&metrics::PLACES_HELD_MAX, Is(|_| 6000.0)),
+    (&metrics::PLACES_HELD_MAX, Is(|_| 4000.0)),
     (&metrics::HTTP_THREADS, Is(|_| 2.0)),
     (&metrics::KUBE_REQUESTS, Moves(start)),
     (&metrics::KUBE_REQUEST_DURATION, Moves(start)),
