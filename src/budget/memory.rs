@@ -60,10 +60,12 @@ impl Memory {
         }
     }
 
-    /// How many connections there may be now.
+    /// How many connections there may be now. They leave a part for more instances: else whoever holds
+    /// connections could keep others from starting any.
     #[must_use]
     pub fn connections_max(&self) -> usize {
-        self.beside(self.instance_bytes()) / self.connection_bytes
+        let room = self.shared / PARTS;
+        self.beside(self.instance_bytes() + room) / self.connection_bytes
     }
 
     /// There are so many connections now.
@@ -131,9 +133,11 @@ mod tests {
         assert_eq!(memory.connections_max(), 7168);
         assert_eq!(memory.instance_bytes_max(), 70 * MIB);
         memory.resize_cache(0, 10 * MIB);
-        assert_eq!(memory.connections_max(), 7168);
+        assert_eq!(memory.connections_max(), 6144);
         memory.resize_cache(10 * MIB, 50 * MIB);
-        assert_eq!(memory.connections_max(), 3072);
+        assert_eq!(memory.connections_max(), 2048);
+        memory.set_connections(2048);
+        assert_eq!(memory.instance_bytes_max(), 60 * MIB, "10 MiB more");
         memory.resize_cache(0, 50 * MIB);
         assert_eq!(
             (memory.connections_max(), memory.instance_bytes()),
