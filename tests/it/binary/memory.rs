@@ -128,7 +128,7 @@ fn templates_of_many_megabytes() {
 /// bytes is refused, and no session keeps the buffer of a record that has ended.
 #[test]
 fn heads_that_do_not_end_over_tls() {
-    const CONNECTIONS: usize = 2950;
+    const CONNECTIONS: usize = 2600;
     raise_files();
     let folder = TemporaryFolder::new();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
