@@ -72,7 +72,7 @@ const TEXTS: usize = 2;
 /// The index of all instances.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// Is told what the instances take of it.
+    /// Where the memory of the instances is counted.
     memory: Arc<Memory>,
     state: Mutex<State>,
     /// Somebody waits for a list.

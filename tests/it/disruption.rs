@@ -198,12 +198,7 @@ fn a_pod_deleted_by_hand_whose_app_exits_with_0_is_replaced() {
 fn an_app_that_exits_with_0_by_itself_is_reported() {
     let environment = exits_with(0).start();
     environment.start_instance(PATH);
-    let exit = Exit {
-        after_ms: 0,
-        code: 0,
-        reason: String::new(),
-        message: String::new(),
-    };
+    let exit = Exit::at_once(0);
     environment.move_pod(JOB, &PodMove::Exit(exit));
     let body = eventually("the end is seen", || {
         let response = environment.get_at_once(PATH);

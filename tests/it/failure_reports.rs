@@ -208,12 +208,7 @@ fn with_min_ready_an_app_that_ends_at_once_is_never_found() {
         environment.get("/app/hello").json()["ann"]["ready"],
         Value::Null
     );
-    let exit = Exit {
-        after_ms: 0,
-        code: 3,
-        reason: String::new(),
-        message: String::new(),
-    };
+    let exit = Exit::at_once(3);
     environment.move_pod("hello-ann", &PodMove::Exit(exit));
     let body = waiting.finish().expect(202);
     assert_eq!(

@@ -183,12 +183,7 @@ fn a_failed_start_is_a_failure_report() {
     environment.move_pod("hello-ann", &PodMove::Run);
     // The Job has a different reason, and may be seen before its pod.
     environment.kube.set_auto(false);
-    let exit = Exit {
-        after_ms: 0,
-        code: 3,
-        reason: String::new(),
-        message: String::new(),
-    };
+    let exit = Exit::at_once(3);
     environment.move_pod("hello-ann", &PodMove::Exit(exit));
     wait_counted(&environment, &starts("failed", "Error"), 1.0);
     wait_counted(&environment, FAILURE_REPORTS, 1.0);
@@ -227,12 +222,7 @@ fn every_other_end_of_a_start_has_its_result() {
     wait_counted(&environment, &starts("stopped", ""), 1.0);
 
     begin(&environment, "finished");
-    let exit = Exit {
-        after_ms: 0,
-        code: 0,
-        reason: String::new(),
-        message: String::new(),
-    };
+    let exit = Exit::at_once(0);
     environment.move_pod("hello-finished", &PodMove::Run);
     environment.move_pod("hello-finished", &PodMove::Exit(exit));
     wait_counted(&environment, &starts("finished", "Completed"), 1.0);

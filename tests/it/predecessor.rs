@@ -237,12 +237,7 @@ fn held() -> PodScript {
 }
 
 fn failure() -> Exit {
-    Exit {
-        after_ms: 0,
-        code: 1,
-        reason: String::new(),
-        message: String::new(),
-    }
+    Exit::at_once(1)
 }
 
 /// Ends the Job's pod, and waits until the Job controller has made the next one.

@@ -131,12 +131,7 @@ fn a_failure_report_has_the_timings_of_its_start() {
         let response = environment.get_at_once("/app/hello/ann");
         (words(&timings(&response)) == WORDS).then_some(())
     });
-    let exit = Exit {
-        after_ms: 0,
-        code: 3,
-        reason: String::new(),
-        message: String::new(),
-    };
+    let exit = Exit::at_once(3);
     environment.move_pod("hello-ann", &PodMove::Exit(exit));
     let response = waiting.finish();
     assert_eq!(response.expect(202)["status"], "app_error");

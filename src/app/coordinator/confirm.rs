@@ -2,7 +2,7 @@
 //! (`Cache-Control: no-cache`).
 //!
 //! Such a waiter is resolved only after a read that began when it had come; all those of a name share
-//! it. If the read fails, or takes too long, it gets what the cache has, and is told how old that is.
+//! it. If the read fails, or takes too long, it gets what the cache has, with its age in the response.
 
 use std::time::{Duration, Instant};
 

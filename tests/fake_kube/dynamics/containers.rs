@@ -175,12 +175,7 @@ pub(crate) fn crashed(pod: &mut Value, exit: &Exit, now: &str) {
 
 /// The node ran out of a resource: the kubelet ends the pod without a deletion.
 pub(crate) fn evicted_by_kubelet(pod: &mut Value, message: &str, now: &str) {
-    let exit = Exit {
-        after_ms: 0,
-        code: 137,
-        reason: String::new(),
-        message: String::new(),
-    };
+    let exit = Exit::at_once(137);
     set_condition(
         pod,
         "DisruptionTarget",

@@ -20,6 +20,18 @@ pub(crate) struct Exit {
     pub(crate) message: String,
 }
 
+impl Exit {
+    /// At once, with this code, and without a reason or message.
+    pub(crate) const fn at_once(code: i64) -> Self {
+        Self {
+            after_ms: 0,
+            code,
+            reason: String::new(),
+            message: String::new(),
+        }
+    }
+}
+
 /// A pod's script. The default takes no time and becomes ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PodScript {

@@ -72,12 +72,7 @@ fn waiters_of_this_service_are_answered_when_it_stops_the_instance() {
 #[test]
 fn it_reports_our_failed_start() {
     let pod_script = PodScript {
-        exit: Some(Exit {
-            after_ms: 0,
-            code: 3,
-            reason: String::new(),
-            message: String::new(),
-        }),
+        exit: Some(Exit::at_once(3)),
         ..PodScript::default()
     };
     let (environment, original) = both(BARE, pod_script);
