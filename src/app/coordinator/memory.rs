@@ -11,7 +11,7 @@ use crate::kube::types::{ConditionType, Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, min_ready};
 use crate::model::labels::{self, MetaChange};
 use crate::model::status::{self, Finding, InstanceStatus};
-use problem::{EXPIRES_EARLY, Gone, Problem, failure, is_same_problem, problem};
+use problem::{EXPIRES_EARLY, Gone, Problem, failure, has_ended_itself, is_same_problem, problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -323,6 +323,7 @@ impl Memory {
             first_seen,
             failure,
             is_disrupted,
+            is_by_app: has_ended_itself(instance),
             expires_at,
             gone: None,
         }));
@@ -403,6 +404,12 @@ impl Memory {
         problem.is_some_and(|it| it.uid == *job && !it.is_disrupted)
     }
 
+    /// Whether the app of this Job was seen to exit with code 0 by itself.
+    fn has_ended_itself(&self, job: &Uid) -> bool {
+        let problem = self.problem.as_ref();
+        problem.is_some_and(|it| it.uid == *job && it.is_by_app)
+    }
+
     /// Whether others ended this Job, which may be gone.
     #[must_use]
     pub fn was_disrupted(&self, job: &Uid) -> bool {
@@ -413,6 +420,13 @@ impl Memory {
     /// Adds to an instance whose pod is gone what was known of that pod.
     fn recall(&self, instance: &mut Instance, context: &Context<'_>) {
         let job = &instance.job;
+        if let InstanceStatus::Finished(ending) = &instance.status
+            && ending.is_deduced()
+            && self.has_ended_itself(&job.metadata.uid)
+        {
+            instance.status = InstanceStatus::Finished(ending.of_app(job));
+            return;
+        }
         let own = instance.pod.as_deref();
         let known = self.report_of(instance.uid());
         let status = match (&instance.status, known) {

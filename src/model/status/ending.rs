@@ -48,6 +48,8 @@ enum By {
     Lifetime,
     /// Others, as its pod says.
     Others,
+    /// Others, since its pod is being deleted.
+    Deletion,
     /// Others, since its pod is gone.
     SomeoneUnseen,
 }
@@ -113,7 +115,7 @@ impl Ending {
             _ if job.metadata.is_deleting() => Self::completed(job, at),
             Some(pod) if pod.metadata.is_deleting() => {
                 let message = "the pod was deleted, so Kubernetes stopped the app".to_owned();
-                Self::new(job, at, By::Others, "PodDeleted", message)
+                Self::new(job, at, By::Deletion, "PodDeleted", message)
             }
             Some(_) => Self::completed(job, at),
             None => {
@@ -140,7 +142,19 @@ impl Ending {
     /// Whether others ended it, and not the app.
     #[must_use]
     pub fn is_disrupted(&self) -> bool {
-        matches!(self.by, By::Others | By::SomeoneUnseen)
+        matches!(self.by, By::Others) || self.is_deduced()
+    }
+
+    /// Whether its app exited with code 0 by itself.
+    #[must_use]
+    pub fn is_by_app(&self) -> bool {
+        self.by == By::Itself
+    }
+
+    /// Whether only the deletion of its pod says that others ended it, which may have come later.
+    #[must_use]
+    pub fn is_deduced(&self) -> bool {
+        matches!(self.by, By::Deletion | By::SomeoneUnseen)
     }
 
     /// Whether only the absence of its pod says that others ended it.
@@ -161,7 +175,7 @@ impl Ending {
         let mut finding = Finding::new(Phase::Starting, &self.reason, Arc::clone(&self.message))
             .since(self.at)
             .terminal();
-        finding.exit_code = (self.by == By::Itself).then_some(0);
+        finding.exit_code = self.is_by_app().then_some(0);
         finding
     }
 }

@@ -6,7 +6,7 @@ use crate::app::cache::Instance;
 use crate::kube::types::{Timestamp, Uid};
 use crate::model::job::JobSettings;
 use crate::model::labels;
-use crate::model::status::{Budget, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
+use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The problem of a Job, or of the last one.
@@ -19,6 +19,8 @@ pub(super) struct Problem {
     pub(super) failure: Option<Failure>,
     /// Others ended the Job, which is no failure.
     pub(super) is_disrupted: bool,
+    /// Its app exited with code 0, which a later deletion of the pod does not change.
+    pub(super) is_by_app: bool,
     /// From when Kubernetes itself deletes the failed Job.
     pub(super) expires_at: Option<Instant>,
     pub(super) gone: Option<Gone>,
@@ -96,6 +98,14 @@ pub(super) fn problem(status: &InstanceStatus, settings: &JobSettings) -> Option
         | InstanceStatus::Ready { .. }
         | InstanceStatus::Stopping { .. } => None,
     }
+}
+
+/// Whether the app exited with code 0 by itself, as its pod shows.
+pub(super) fn has_ended_itself(instance: &Instance) -> bool {
+    let has_ended = instance.pod.as_deref().is_some_and(status::has_ended);
+    let is_by_app =
+        matches!(&instance.status, InstanceStatus::Finished(ending) if ending.is_by_app());
+    has_ended && is_by_app
 }
 
 fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {

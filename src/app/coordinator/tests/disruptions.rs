@@ -133,3 +133,26 @@ fn the_back_off_before_the_successor_of_an_evicted_pod_uses_up_no_budget() {
     fixture.changed();
     assert_eq!(fixture.get(4), ["4: ready 10.0.0.2"]);
 }
+
+/// The watches are apart: the pod of a Job that a GET replaces may go before its Job does. That does not
+/// change who ended it.
+#[test]
+fn an_app_that_ended_by_itself_counts_as_failed_when_its_pod_is_deleted() {
+    type Watch = fn(&mut crate::app::fixture::World, &str);
+    let ways: [Watch; 2] = [|it, uid| it.pod_leaving(uid), |it, uid| it.pod_gone(uid)];
+    for leaves in ways {
+        let mut fixture = starting();
+        fixture.pass(2.0);
+        fixture.world.ended("u1", "Complete", json!({}));
+        assert_eq!(fixture.changed(), ["1: app_error Completed"]);
+        fixture.pass(60.0);
+        assert_eq!(fixture.get(2), ["call replace u1"]);
+        leaves(&mut fixture.world, "u1");
+        assert_eq!(fixture.changed(), NOTHING);
+        fixture.world.deleting("u1");
+        assert_eq!(fixture.done(), NOTHING);
+        fixture.world.pod_gone("u1");
+        fixture.world.job_gone("u1");
+        assert_eq!(fixture.changed(), ["call create for ann after 1"]);
+    }
+}
