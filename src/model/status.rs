@@ -18,9 +18,11 @@ pub use ending::Ending;
 pub use pods::{has_ended, has_lost_node};
 pub use successor::after_pod;
 
-use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid};
+use crate::kube::types::{
+    Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,
+};
 use ending::DEADLINE_EXCEEDED;
-use pods::{is_disrupted, last_failure, pod_ended, progress};
+use pods::{ended_at, is_disrupted, last_failure, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -284,11 +286,12 @@ impl InstanceStatus {
         }
     }
 
-    fn failed(job: &Job, finding: Finding, at: Option<Timestamp>) -> Self {
+    fn failed(finding: Finding, run: Run) -> Self {
+        let Run { at, lasted } = run;
         Self::Failed {
             finding,
             at,
-            lasted: lasted(job, at),
+            lasted,
         }
     }
 }
@@ -470,15 +473,24 @@ pub fn with_termination_report(job: &Job, pod: &Pod, status: &InstanceStatus) ->
 #[must_use]
 pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let ended = job_ended(job, pod)?;
-    let at = match &ended {
-        InstanceStatus::Failed { at, .. } => *at,
-        InstanceStatus::Finished(ending) => ending.at,
-        _ => return None,
-    };
+    // Not the end of its pod: the clock of the node may differ.
+    let (_, end) = end_of_job(job)?;
+    let at = end.since;
     let deleted_at = job.metadata.deletion_timestamp;
     deleted_at
         .is_none_or(|deleted_at| at <= Some(deleted_at))
         .then_some(ended)
+}
+
+/// The condition that says that this Job has ended, and whether well. SuccessCriteriaMet and FailureTarget
+/// precede Complete and Failed while pods are still terminating (Kubernetes, "Job termination"), and
+/// remain. The first of the two counts, so that the time of the end does not change.
+fn end_of_job(job: &Job) -> Option<(bool, Condition<'_>)> {
+    let holds = |kind| job.status.conditions.holds(kind);
+    let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));
+    let bad = || holds(ConditionType::FailureTarget).or_else(|| holds(ConditionType::Failed));
+    good.map(|good| (true, good))
+        .or_else(|| Some((false, bad()?)))
 }
 
 /// Whether the conditions of this Job say that it has ended.
@@ -487,35 +499,70 @@ pub fn has_job_ended(job: &Job) -> bool {
     job_ended(job, None).is_some()
 }
 
-fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
-    // The end of a pod may be observed before the start time of its Job.
-    let begun = job.status.start_time.or(job.metadata.creation_timestamp);
-    let secs = until?.seconds() - begun?.seconds();
-    Some(Duration::from_secs(u64::try_from(secs).unwrap_or(0)))
+/// The run of an instance that has ended. A busy Job controller notes an end many seconds late, so that of
+/// the pod counts where it is known.
+#[derive(Clone, Copy)]
+struct Run {
+    /// When it ended.
+    at: Option<Timestamp>,
+    /// Its run time.
+    lasted: Option<Duration>,
 }
 
-/// The end of the Job by its conditions. SuccessCriteriaMet and FailureTarget precede Complete and
-/// Failed while pods are still terminating (Kubernetes, "Job termination"), and remain. The first
-/// of the two is the time of the end, so that it does not change.
+impl Run {
+    /// As the Job controller noted it.
+    fn of_job(job: &Job, until: Option<Timestamp>) -> Self {
+        // The end of a pod may be observed before the start time of its Job.
+        Self::between(
+            job.status.start_time.or(job.metadata.creation_timestamp),
+            until,
+        )
+    }
+
+    /// As the pod has it, both by the clock of its node; or else as the Job controller noted it.
+    fn of_pod(job: &Job, pod: &Pod, until: Option<Timestamp>, noted: Option<Timestamp>) -> Self {
+        let of_job = Self::of_job(job, until.or(noted));
+        match until.and(pod.start_time) {
+            Some(begun) => Self::between(Some(begun), until),
+            None => of_job,
+        }
+    }
+
+    fn between(begun: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        let secs = until
+            .zip(begun)
+            .map(|(until, begun)| until.seconds() - begun.seconds());
+        Self {
+            at: until,
+            lasted: secs.map(|secs| Duration::from_secs(u64::try_from(secs).unwrap_or(0))),
+        }
+    }
+}
+
+/// The end of the Job by its conditions. The time of the end is that of its pod where that is known: a busy
+/// Job controller notes it late.
 fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
-    let holds = |kind| job.status.conditions.holds(kind);
-    let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));
-    if let Some(good) = good {
-        let ending = Ending::of_complete_job(job, pod, good.since);
+    let (is_good, end) = end_of_job(job)?;
+    let run = match pod {
+        Some(pod) => Run::of_pod(job, pod, ended_at(pod), end.since),
+        None => Run::of_job(job, end.since),
+    };
+    if is_good {
+        let ending = Ending::of_complete_job(job, pod, run);
         return Some(InstanceStatus::Finished(ending));
     }
-    let bad = holds(ConditionType::FailureTarget).or_else(|| holds(ConditionType::Failed))?;
-    if bad.reason() == DEADLINE_EXCEEDED {
-        return Some(InstanceStatus::Finished(Ending::lifetime(job, bad.since)));
+    if end.reason() == DEADLINE_EXCEEDED {
+        let run = Run::of_job(job, end.since);
+        return Some(InstanceStatus::Finished(Ending::lifetime(run)));
     }
-    if let Some(ending) = pod.and_then(|pod| Ending::of_failed_job(job, pod, bad.since)) {
+    if let Some(ending) = pod.and_then(|pod| Ending::of_failed_job(pod, run)) {
         return Some(InstanceStatus::Finished(ending));
     }
     let of_job = || {
-        let reason = Some(bad.reason())
+        let reason = Some(end.reason())
             .filter(|reason| !reason.is_empty())
             .unwrap_or("Failed");
-        Finding::new(Phase::Starting, reason, bad.message())
+        Finding::new(Phase::Starting, reason, end.message())
     };
     let finding = match pod.and_then(last_failure) {
         Some(finding) => finding.terminal(),
@@ -523,6 +570,10 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
         None => of_job().terminal(),
     };
     // The end of its container, as before the Job had failed.
-    let since = finding.since.or(bad.since);
-    Some(InstanceStatus::failed(job, finding.since(since), bad.since))
+    let since = finding.since.or(run.at);
+    let run = match pod {
+        Some(pod) => Run::of_pod(job, pod, finding.since, end.since),
+        None => run,
+    };
+    Some(InstanceStatus::failed(finding.since(since), run))
 }

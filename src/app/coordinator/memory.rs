@@ -422,9 +422,9 @@ impl Memory {
         let job = &instance.job;
         if let InstanceStatus::Finished(ending) = &instance.status
             && ending.is_deduced()
-            && self.has_ended_itself(&job.metadata.uid)
+            && self.has_ended_itself(instance.uid())
         {
-            instance.status = InstanceStatus::Finished(ending.of_app(job));
+            instance.status = InstanceStatus::Finished(ending.of_app());
             return;
         }
         let own = instance.pod.as_deref();
@@ -444,7 +444,7 @@ impl Memory {
             (InstanceStatus::Finished(ending), None)
                 if ending.is_unseen() && self.has_followed(instance.uid()) =>
             {
-                InstanceStatus::Finished(ending.of_app(job))
+                InstanceStatus::Finished(ending.of_app())
             }
             _ => return,
         };

@@ -167,7 +167,7 @@ impl Record {
         if let InstanceStatus::Finished(ending) = &instance.status
             && ending.is_unseen()
         {
-            instance.status = InstanceStatus::Finished(ending.of_app(&instance.job));
+            instance.status = InstanceStatus::Finished(ending.of_app());
         }
         let lookup = Lookup::Instance(instance);
         let observed = Observed::new(step.key, lookup, &mut self.memory, step.context);

@@ -4,7 +4,7 @@
 //! preempted, or deleted (measured with Kubernetes 1.36). What differs is the pod: it has a mark before it
 //! is deleted, and only the pod of an app that ended by itself stays. Failures are in `pods.rs`.
 
-use super::{Finding, Phase, lasted};
+use super::{Finding, Phase, Run};
 use crate::kube::types::{ConditionType, Job, Pod, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Ending {
     message: Arc<str>,
     /// When it ended.
     pub at: Option<Timestamp>,
-    /// Run time, from the start of the Job.
+    /// Its run time, from the start of its pod if that is known, or else of the Job.
     pub lasted: Option<Duration>,
     by: By,
 }
@@ -77,60 +77,61 @@ pub(super) fn disruption(pod: &Pod) -> Option<Disruption> {
 }
 
 impl Ending {
-    fn new(job: &Job, at: Option<Timestamp>, by: By, reason: &str, message: String) -> Self {
+    fn new(run: Run, by: By, reason: &str, message: String) -> Self {
+        let Run { at, lasted } = run;
         Self {
             reason: reason.into(),
             message: message.into(),
             at,
-            lasted: lasted(job, at),
+            lasted,
             by,
         }
     }
 
     /// Its app exited with code 0.
-    pub(super) fn completed(job: &Job, at: Option<Timestamp>) -> Self {
+    pub(super) fn completed(run: Run) -> Self {
         let message = "the app exited with code 0".to_owned();
-        Self::new(job, at, By::Itself, COMPLETED, message)
+        Self::new(run, By::Itself, COMPLETED, message)
     }
 
     /// Its lifetime is over.
-    pub(super) fn lifetime(job: &Job, at: Option<Timestamp>) -> Self {
+    pub(super) fn lifetime(run: Run) -> Self {
         let message = "the instance reached the maximum lifetime that its template sets";
         let (by, reason) = (By::Lifetime, DEADLINE_EXCEEDED);
-        Self::new(job, at, by, reason, message.to_owned())
+        Self::new(run, by, reason, message.to_owned())
     }
 
-    fn disrupted(job: &Job, at: Option<Timestamp>, disruption: &Disruption) -> Self {
+    fn disrupted(run: Run, disruption: &Disruption) -> Self {
         let message = format!("Kubernetes stopped the pod ({})", disruption.message);
-        Self::new(job, at, By::Others, &disruption.reason, message)
+        Self::new(run, By::Others, &disruption.reason, message)
     }
 
     /// The end of a complete Job with its last pod. A deletion of the Job removes its pods, so only a mark
     /// counts then.
-    pub(super) fn of_complete_job(job: &Job, pod: Option<&Pod>, at: Option<Timestamp>) -> Self {
+    pub(super) fn of_complete_job(job: &Job, pod: Option<&Pod>, run: Run) -> Self {
         if let Some(disruption) = pod.and_then(disruption) {
-            return Self::disrupted(job, at, &disruption);
+            return Self::disrupted(run, &disruption);
         }
         match pod {
-            _ if job.metadata.is_deleting() => Self::completed(job, at),
+            _ if job.metadata.is_deleting() => Self::completed(run),
             Some(pod) if pod.metadata.is_deleting() => {
                 let message = "the pod was deleted, so Kubernetes stopped the app".to_owned();
-                Self::new(job, at, By::Deletion, "PodDeleted", message)
+                Self::new(run, By::Deletion, "PodDeleted", message)
             }
-            Some(_) => Self::completed(job, at),
+            Some(_) => Self::completed(run),
             None => {
                 let message =
                     "the pod is gone: it was evicted, preempted or deleted before the app ended";
-                Self::new(job, at, By::SomeoneUnseen, EVICTED, message.to_owned())
+                Self::new(run, By::SomeoneUnseen, EVICTED, message.to_owned())
             }
         }
     }
 
     /// The end of a failed Job, if it failed because others ended this pod: its retries were used up.
-    pub(super) fn of_failed_job(job: &Job, pod: &Pod, at: Option<Timestamp>) -> Option<Self> {
+    pub(super) fn of_failed_job(pod: &Pod, run: Run) -> Option<Self> {
         let mark = pod.conditions.holds(ConditionType::DisruptionTarget)?;
         let disruption = disruption(pod).filter(|_| mark.reason() != BY_KUBELET)?;
-        Some(Self::disrupted(job, at, &disruption))
+        Some(Self::disrupted(run, &disruption))
     }
 
     /// Whether `max-lifetime` stopped it.
@@ -165,8 +166,9 @@ impl Ending {
 
     /// The same by its app itself: the absence of its pod has another cause.
     #[must_use]
-    pub fn of_app(&self, job: &Job) -> Self {
-        Self::completed(job, self.at)
+    pub fn of_app(&self) -> Self {
+        let Self { at, lasted, .. } = *self;
+        Self::completed(Run { at, lasted })
     }
 
     /// The finding for requests that waited for this instance to become ready.

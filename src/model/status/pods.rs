@@ -5,7 +5,8 @@
 
 use super::budgets::controller_pause;
 use super::{
-    Budget, Ending, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
+    Budget, Ending, EventsOf, Finding, InstanceStatus, Phase, Prognosis, Run, event_text,
+    latest_event,
 };
 use crate::kube::types::{
     Condition, ConditionStatus, ConditionType, ContainerKind, ContainerState, ContainerStatus,
@@ -22,13 +23,15 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
             return None;
         }
         let at = finding.since;
-        return Some(InstanceStatus::failed(job, finding.terminal(), at));
+        let run = Run::of_pod(job, pod, at, None);
+        return Some(InstanceStatus::failed(finding.terminal(), run));
     }
     // The pod never becomes ready again, even if other containers of it run on.
     let ended = pod.app_containers().filter_map(ended_for_good);
     let at = ended.clone().filter_map(|ended| ended.finished_at).max();
     ended.clone().next()?;
-    Some(InstanceStatus::Finished(Ending::completed(job, at)))
+    let run = Run::of_pod(job, pod, at, None);
+    Some(InstanceStatus::Finished(Ending::completed(run)))
 }
 
 /// Whether others end it, or have ended it.
