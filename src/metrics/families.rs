@@ -80,7 +80,7 @@ families! {
     PANICS = "config_controller_panics_total", COUNTER, [],
         "Requests that got a 500 because a handler panicked; the log says why";
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],
-        "Bytes of memory that hold requests and responses in flight";
+        "Bytes of memory that hold requests and responses in flight, and lists that are kept for the next reader";
     HELD_BYTES_MAX = "config_controller_http_held_bytes_max", GAUGE, [],
         "The bound on them (`HELD_BYTES_MAX`)";
     PLACES_HELD = "config_controller_places_held", GAUGE, [],

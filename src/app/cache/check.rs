@@ -4,7 +4,7 @@
 //! calls it, since it reads everything.
 
 use super::{Cache, Census};
-use crate::app::index::{Counts, bytes_of_job, bytes_of_pod, place_of};
+use crate::app::index::{Counts, bytes_of_job, place_of, sizes_of_pod};
 use crate::app::keys::{key_of_pod, own_key_of};
 use crate::model::labels;
 use crate::model::names::AppType;
@@ -61,8 +61,11 @@ impl Cache {
     fn check_memory(&self, census: &Census) -> Result<(), String> {
         let jobs = census.jobs.all();
         let pods = census.pods.all();
-        let jobs: usize = jobs.iter().map(|job| bytes_of_job(job)).sum();
-        let pods: usize = pods.iter().map(|pod| bytes_of_pod(pod)).sum();
+        let jobs: usize = jobs
+            .iter()
+            .map(|job| bytes_of_job(job, own_key_of(job).as_ref()))
+            .sum();
+        let pods: usize = pods.iter().map(|pod| sizes_of_pod(pod).1).sum();
         let bytes = jobs + pods;
         let counted = self.index.memory().cached_bytes();
         if counted != bytes {

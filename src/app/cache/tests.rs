@@ -1,5 +1,7 @@
 //! What the stores hold, and what is read from it.
 
+mod memory;
+
 use super::*;
 use crate::app::fixture::{World, decode, key, merge, n1, ready_pod};
 use crate::app::index::SESSIONS_MAX;

@@ -1,0 +1,101 @@
+//! The bytes that are counted for instances, against those that the allocator hands out for them.
+//!
+//! Callers start instances as they like, so an estimate that is too low ends the process, and one that is
+//! far too high refuses starts for which there is room.
+
+use super::*;
+use crate::app::api_call::CallOutcome;
+use crate::app::fixture::{Fixture, waiting_pod};
+use allocation_counter::AllocationInfo;
+use serde_json::Value;
+
+/// What the allocator needs beside the bytes of each block.
+const BLOCK_BYTES: i64 = 16;
+
+const INSTANCES: usize = 1000;
+
+/// Names as long as Kubernetes makes UIDs.
+fn uid_of(kind: &str, number: usize) -> String {
+    format!("{kind}-11111111-2222-3333-4444-{number:09}")
+}
+
+fn taken(info: AllocationInfo) -> usize {
+    let bytes = info.bytes_current + BLOCK_BYTES * info.count_current;
+    usize::try_from(bytes).unwrap()
+}
+
+/// An instance with a pod as `pod` has it; the name has so many bytes.
+fn add(world: &mut World, number: usize, name_bytes: usize, pod: &Value) {
+    let key = key("scim", &format!("{number:0name_bytes$}"));
+    let job_uid = uid_of("job", number);
+    world.job_of(&key, &job_uid, json!({}));
+    let meta = json!({"name": format!("{}-abcde", key.job_name()), "uid": uid_of("pod", number)});
+    let mut patch = json!({"metadata": meta, "spec": {"nodeName": "node-1"}});
+    merge(&mut patch, pod);
+    world.pod(&job_uid, patch);
+}
+
+#[test]
+fn cached_instances_take_no_more_and_not_much_less_than_is_counted() {
+    let running = || {
+        let mut pod = ready_pod("10.0.0.1");
+        pod["status"]["containerStatuses"] =
+            json!([{"name": "app", "state": {"running": {"startedAt": crate::app::fixture::T0}}}]);
+        pod
+    };
+    let mut labelled = running();
+    for number in 0..64 {
+        let key = format!("config-controller.semafor.ch/meta-key-{number:030}");
+        labelled["metadata"]["labels"][key] = json!("v".repeat(60));
+    }
+    let mut short = running();
+    for number in 0..64 {
+        short["metadata"]["labels"][format!("config-controller.semafor.ch/meta-{number}")] =
+            json!("");
+    }
+    let waiting = json!({"status": {"containerStatuses": [{"name": "app", "state": {
+        "waiting": {"reason": "ImagePullBackOff", "message": "m".repeat(900)},
+    }}]}});
+    for (what, name_bytes, pod) in [
+        ("ready", 8, running()),
+        ("long names", 200, running()),
+        ("labels", 8, labelled),
+        ("short labels", 8, short),
+        ("messages", 8, waiting),
+    ] {
+        let mut world = World::new();
+        let info = allocation_counter::measure(|| {
+            (0..INSTANCES).for_each(|number| add(&mut world, number, name_bytes, &pod));
+        });
+        let (taken, counted) = (taken(info), world.cache.index().memory().cached_bytes());
+        assert!(taken <= counted, "{what}: {taken} of {counted}");
+        assert!(counted <= 2 * taken, "{what}: {taken} of {counted}");
+    }
+}
+
+#[test]
+fn followed_starts_take_no_more_and_not_much_less_than_is_counted() {
+    for name_bytes in [8, 200] {
+        let mut fixture = Fixture::new();
+        let info = allocation_counter::measure(|| {
+            for number in 0..INSTANCES {
+                let key = key("scim", &format!("{number:0name_bytes$}"));
+                let request = number as u64 + 1;
+                fixture.get_of(request, &key, "", 300);
+                add(
+                    &mut fixture.world,
+                    number,
+                    name_bytes,
+                    &waiting_pod("ImagePullBackOff"),
+                );
+                let uid = uid_of("job", number);
+                fixture.ends_of(&key, CallOutcome::Created(uid.as_str().into()));
+                fixture.hang_up(request);
+            }
+        });
+        let memory = fixture.world.cache.index().memory();
+        let (taken, counted) = (taken(info), memory.instance_bytes());
+        assert!(taken <= counted, "{taken} of {counted}");
+        assert!(counted <= 2 * taken, "{taken} of {counted}");
+    }
+}
