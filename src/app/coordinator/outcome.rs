@@ -5,16 +5,18 @@
 
 use super::confirm::Trust;
 use super::context::Step;
+use super::memory::Memory;
 use super::operation::{
     CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, Want, has,
 };
 use super::record::{Record, Trigger};
 use super::track::Track;
 use crate::app::api_call::{Action, CallOutcome, Completed, StopCause};
-use crate::app::cache::Lookup;
+use crate::app::cache::{Instance, Lookup};
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
+use crate::kube::types::Uid;
 use crate::kube::{self, Class};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -127,14 +129,7 @@ impl Record {
             return;
         };
         let action = &calling.call.action;
-        let shown = match step.context.cache.lookup(step.key) {
-            Lookup::Instance(instance) => Some(instance.uid().clone()),
-            Lookup::Absent | Lookup::NameConflict => None,
-        };
-        // What the cache does not show, Kubernetes may say again and again.
-        if shown.is_some() && !matches!(action, Action::ReadJob) {
-            operation.disagreements = 0;
-        }
+        let shown = operation.compare(calling, outcome, &self.memory, step);
         match (action, outcome) {
             // Kubernetes has returned 404: there is nothing to stop or to label for earlier
             // requests, or the Job to delete is already gone.
@@ -207,6 +202,21 @@ impl Record {
     fn reject(&mut self, rejected: &Rejected, calling: &Calling, step: &mut Step<'_>) {
         let response = Response::Failed(rejected.error.clone());
         self.respond_all(&response, step, |waiter| rejected.includes(waiter, calling));
+    }
+}
+
+/// Whether the cache does not show what this call has changed, since it has a newer version of the
+/// object: versions went back, and no list has followed. Then the same call would be due again at once.
+fn is_unseen(calling: &Calling, outcome: &CallOutcome, shown: &Instance, memory: &Memory) -> bool {
+    match (&calling.call.action, outcome) {
+        (Action::DeleteJob { uid, .. }, CallOutcome::Deleted { .. }) => {
+            shown.uid() == uid && !shown.job.metadata.is_deleting()
+        }
+        (Action::LabelPod { uid, .. }, CallOutcome::Done) => {
+            let pod = shown.pod.as_ref();
+            pod.is_some_and(|pod| pod.metadata.uid == *uid) && memory.inheritance(shown).is_some()
+        }
+        _ => false,
     }
 }
 
@@ -345,6 +355,36 @@ impl Operation {
         }
     }
 
+    /// Compares the result of a call with what the cache shows since; returns the Job that it shows.
+    fn compare(
+        &mut self,
+        calling: &Calling,
+        outcome: &CallOutcome,
+        memory: &Memory,
+        step: &Step<'_>,
+    ) -> Option<Uid> {
+        let Lookup::Instance(shown) = step.context.cache.lookup(step.key) else {
+            return None;
+        };
+        // What the cache does not show, Kubernetes may say again and again.
+        if is_unseen(calling, outcome, &shown, memory) {
+            self.pause_unseen(calling, step.context.now);
+        } else if calling.kind() != CallKind::Read {
+            self.disagreements = 0;
+        }
+        Some(shown.uid().clone())
+    }
+
+    /// The cache does not show what this call has changed: a next one like it is made after a pause.
+    fn pause_unseen(&mut self, calling: &Calling, now: Instant) {
+        self.disagreements = self.disagreements.saturating_add(1);
+        match calling.kind() {
+            CallKind::ForceDelete => self.call = CallState::Retrying(Retry::force_deletion(now)),
+            // Without a grace it is never given up.
+            kind => drop(self.retry_call(calling, kind, None, None, None, now)),
+        }
+    }
+
     /// Retries a call of this kind: until [`GRACE`] expires, if `grace` is given, with the time
     /// from which it counts unless it is already running. `reported` is what its waiters get then, and at
     /// their deadline.
@@ -361,7 +401,8 @@ impl Operation {
         let before = calling.after.as_ref();
         let before = before.filter(|retry| graced(retry.grace) == graced(grace));
         let grace = before.map_or(grace, |retry| retry.grace);
-        let tries = before.map_or(0, |retry| retry.tries);
+        let contradicted = self.disagreements.saturating_sub(DISAGREEMENTS_AT_ONCE + 1);
+        let tries = before.map_or(0, |retry| retry.tries).max(contradicted);
         let mut at = now + pause(tries, wished);
         if let (Some((_, since)), Some(error)) = (grace, &reported) {
             let end = since + GRACE;

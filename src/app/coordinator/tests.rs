@@ -15,6 +15,7 @@ mod random;
 mod reads;
 mod starts;
 mod stops;
+mod unseen;
 
 use super::operation::{CallState, Last, Operation};
 use super::*;
