@@ -116,6 +116,14 @@ const REGRESSIONS: &[(u64, &str)] = &[
         210_799,
         "a pod that was ready for a moment had the budget of the time before",
     ),
+    (
+        503_161,
+        "after etcd was restored, a Job whose deletion the cache did not show was deleted endlessly",
+    ),
+    (
+        585,
+        "a search that came during the replacement of an evicted instance had no wait state",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -379,6 +379,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (Starting, _) | (AwaitingReason, Ready(_) | Next) => Wait(Ready(uid())),
         (Finished, _) if observed.is_disrupted && replaces => Wait(Replacement(uid())),
         (Finished, _) if observed.is_disrupted && finds_nothing => facts.no_instance(),
+        (Finished, New) if observed.is_disrupted => Wait(Next),
         (Finished, _) if observed.is_disrupted => Wait(waiter.state.clone()),
         (Failing | Failed | Finished, Ready(_)) => report(),
         (_, Held(_, until)) if *until <= facts.now => report(),

@@ -1,7 +1,7 @@
 //! Instances whose pod others end: their waiters get the successor, and no failure is counted.
 
 use super::{NOTHING, ready, starting};
-use crate::app::fixture::{Fixture, conflict, ready_pod};
+use crate::app::fixture::{Fixture, conflict, n1, ready_pod};
 use crate::kube::error::Verb;
 use serde_json::json;
 
@@ -76,6 +76,23 @@ fn a_complete_job_without_its_pod_is_replaced_without_a_delay() {
     assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
 }
 
+/// It comes while the deletion is in flight, and starts nothing itself.
+#[test]
+fn a_search_waits_for_the_replacement_of_an_evicted_instance() {
+    let mut fixture = Fixture::new();
+    fixture.world.ended("u1", "Complete", json!({}));
+    fixture.world.pod_gone("u1");
+    let calls = fixture.get(1);
+    assert_eq!(fixture.find_of(2, &n1()), NOTHING);
+    replaced(&mut fixture, &calls);
+    assert_eq!(fixture.done(), ["1: ready 10.0.0.2", "2: ready 10.0.0.2"]);
+    // Without a start there is nothing to wait for.
+    let mut fixture = Fixture::new();
+    fixture.world.ended("u1", "Complete", json!({}));
+    fixture.world.pod_gone("u1");
+    assert_eq!(fixture.find_of(1, &n1()), ["1: NoInstance"]);
+}
+
 /// This replica has followed the start, and its watch on pods lags behind: the app ended by itself.
 #[test]
 fn a_complete_job_whose_pod_is_not_seen_yet_has_failed() {
@@ -114,17 +131,14 @@ fn the_back_off_before_the_successor_of_an_evicted_pod_uses_up_no_budget() {
     let mut fixture = ready();
     fixture.world.pod_evicted("u1", None);
     fixture.changed();
-    assert_eq!(
-        fixture.get_of(2, &crate::app::fixture::n1(), "", 300),
-        NOTHING
-    );
+    assert_eq!(fixture.get_of(2, &n1(), "", 300), NOTHING);
     fixture.world.pod_evicted("u1", Some(143));
     fixture.changed();
     fixture.world.pod_gone("u1");
     assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.pass(24.0), NOTHING);
     assert_eq!(
-        fixture.get_of(3, &crate::app::fixture::n1(), "", 0),
+        fixture.get_of(3, &n1(), "", 0),
         ["3: node_not_ready Evicted"]
     );
     // The budget of a Job without a pod, and the back-off before.
