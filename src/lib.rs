@@ -49,7 +49,7 @@
 //! |---|---|
 //! | How is a Job name derived? | [`model::names`] |
 //! | What does "ready" mean? | [`model::status`] |
-//! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay: `app/coordinator/memory.rs` |
+//! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay, and since when a problem lasts: `app/coordinator/memory/problem.rs` |
 //! | What happens after a 409 on create? | `app/coordinator/outcome.rs` |
 //! | What may all requests hold, and what one caller? | [`budget`]: bytes and places; charged in `http/handlers.rs` and `http/server/turn.rs` |
 //! | How many connections and instances fit into the memory? | `budget/memory.rs`; asked in `http/server/admission.rs` and [`app::coordinator`] |

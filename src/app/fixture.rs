@@ -40,20 +40,6 @@ use std::time::{Duration, Instant, SystemTime};
 /// The start time of every test.
 pub(crate) const T0: &str = "2026-05-01T10:00:00Z";
 
-/// JSON merge patch (RFC 7386): how an object differs from the default.
-pub(crate) fn merge(base: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *base = patch.clone();
-        return;
-    };
-    if !base.is_object() {
-        *base = json!({});
-    }
-    for (key, value) in patch {
-        merge(&mut base[key.as_str()], value);
-    }
-}
-
 /// [`T0`] as Kubernetes' own value.
 pub(crate) fn t0() -> Timestamp {
     Timestamp::parse(T0).unwrap()
@@ -83,6 +69,8 @@ fn names_json(key: &InstanceKey) -> Value {
 pub(crate) struct World {
     started: Instant,
     elapsed: Duration,
+    /// How far the clock of this replica is ahead.
+    pub(crate) wall_ahead_secs: i64,
     versions: u64,
     pub(crate) config_maps: Writer<ConfigMap>,
     pub(crate) jobs: Writer<Job>,
@@ -116,6 +104,7 @@ impl World {
         Self {
             started,
             elapsed: Duration::ZERO,
+            wall_ahead_secs: 0,
             versions: 0,
             config_maps,
             jobs,
@@ -164,6 +153,14 @@ impl World {
         t0().system_time() + self.elapsed
     }
 
+    fn own_wall(&self) -> SystemTime {
+        let ahead = Duration::from_secs(self.wall_ahead_secs.unsigned_abs());
+        match self.wall_ahead_secs < 0 {
+            true => self.wall() - ahead,
+            false => self.wall() + ahead,
+        }
+    }
+
     /// The timestamp that Kubernetes would give now.
     pub(crate) fn stamp(&self) -> String {
         Timestamp::from(self.wall()).to_string()
@@ -172,7 +169,7 @@ impl World {
     pub(crate) fn context(&self) -> Context<'_> {
         Context {
             now: self.instant(),
-            wall: self.wall(),
+            wall: self.own_wall(),
             cache: &self.cache,
             catalog: &self.catalog,
         }

@@ -1,7 +1,7 @@
 //! The status of an instance, from its Job and pods: the only place that defines "ready".
 //!
-//! Pure and without a clock: a finding has the start and the duration of its budget, and callers
-//! compare them with the time. This file has the types and evaluates the Job, `status/pods.rs`
+//! Pure and without a clock: a finding has the budget of its state, and callers compare that with
+//! the time. This file has the types and evaluates the Job, `status/pods.rs`
 //! evaluates a pod. [`crate::app`] decides what follows from a status, such as a replacement.
 
 mod budgets;
@@ -13,7 +13,7 @@ mod successor;
 #[cfg(test)]
 mod tests;
 
-pub use budgets::{Budget, Budgets};
+pub use budgets::{Begun, Budget, Budgets};
 pub use ending::Ending;
 pub use pods::{has_ended, has_lost_node};
 pub use successor::after_pod;
@@ -22,11 +22,11 @@ use crate::kube::types::{
     Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,
 };
 use ending::DEADLINE_EXCEEDED;
-use pods::{ended_at, is_disrupted, last_failure, pod_ended, progress};
+use pods::{ended_at, is_disrupted, last_failure, of_pod, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Phase of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +91,7 @@ pub enum Prognosis {
     Retryable {
         /// The budget of this state; `None` means unlimited.
         budget: Option<Budget>,
-        /// Kubernetes' own back-off, added to the budget.
+        /// Kubernetes' own back-off, and the grace of a pod; added to the budget.
         pause: Duration,
         /// Start of the budget, if Kubernetes has a timestamp for it; otherwise it starts when the
         /// finding is first observed.
@@ -217,27 +217,6 @@ impl Finding {
     fn terminal(mut self) -> Self {
         self.prognosis = Prognosis::Terminal;
         self
-    }
-
-    /// When this finding becomes a failure report; `None` means never.
-    ///
-    /// `first_seen` is when this replica first observed the finding; it is used if Kubernetes has no
-    /// timestamp.
-    #[must_use]
-    pub fn report_at(&self, first_seen: SystemTime, budgets: &Budgets) -> Option<SystemTime> {
-        match self.prognosis {
-            // Not Kubernetes' timestamp: its clock may be ahead of ours.
-            Prognosis::Terminal => Some(first_seen),
-            Prognosis::AwaitingReason => first_seen.checked_add(TERMINATION_REPORT_WAIT),
-            Prognosis::Retryable {
-                budget,
-                pause,
-                from,
-            } => from
-                .map_or(first_seen, Timestamp::system_time)
-                .checked_add(budgets.get(budget?))?
-                .checked_add(pause),
-        }
     }
 }
 
@@ -493,6 +472,12 @@ fn end_of_job(job: &Job) -> Option<(bool, Condition<'_>)> {
         .or_else(|| Some((false, bad()?)))
 }
 
+/// When this Job ended, if it has: a time of the Job controller.
+#[must_use]
+pub fn job_ended_at(job: &Job) -> Option<Timestamp> {
+    end_of_job(job)?.1.since
+}
+
 /// Whether the conditions of this Job say that it has ended.
 #[must_use]
 pub fn has_job_ended(job: &Job) -> bool {
@@ -519,10 +504,12 @@ impl Run {
         )
     }
 
-    /// As the pod has it, both by the clock of its node; or else as the Job controller noted it.
+    /// As the pod has it, both by the clock of its node, which [`of_pod`] has shifted; or else as the Job
+    /// controller noted it.
     fn of_pod(job: &Job, pod: &Pod, until: Option<Timestamp>, noted: Option<Timestamp>) -> Self {
         let of_job = Self::of_job(job, until.or(noted));
-        match until.and(pod.start_time) {
+        let begun = of_pod(pod, pod.start_time);
+        match until.and(begun) {
             Some(begun) => Self::between(Some(begun), until),
             None => of_job,
         }

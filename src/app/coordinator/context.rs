@@ -10,7 +10,7 @@ use crate::app::catalog::Catalog;
 use crate::app::lifecycle::{Lifecycle, LifecycleKind};
 use crate::app::request::Response;
 use crate::app::request_handle::RequestHandle;
-use crate::kube::types::Uid;
+use crate::kube::types::{Timestamp, Uid};
 use crate::model::labels::AllBytes;
 use crate::model::names::InstanceKey;
 use std::sync::Arc;
@@ -21,12 +21,27 @@ use std::time::{Instant, SystemTime};
 pub struct Context<'a> {
     /// Monotonic time: for deadlines and durations.
     pub now: Instant,
-    /// Time of day: only to compare with timestamps of Kubernetes.
+    /// Time of day: only for the age of a timestamp of Kubernetes; see [`Context::moment`].
     pub wall: SystemTime,
     /// The state of the cluster, as this replica knows it.
     pub cache: &'a Cache,
     /// The app types on offer.
     pub catalog: &'a Catalog,
+}
+
+impl Context<'_> {
+    /// The moment of a timestamp of Kubernetes that is seen for the first time, on the monotonic clock of
+    /// this replica. From then on durations run on that clock.
+    ///
+    /// The clock of the machine that wrote it may differ. So the moment is not in the future, and not
+    /// before the object was made.
+    #[must_use]
+    pub fn moment(&self, stamp: Timestamp, made: Option<Timestamp>) -> Instant {
+        let stamp = made.map_or(stamp, |made| stamp.max(made));
+        let age = self.wall.duration_since(stamp.system_time());
+        let moment = self.now.checked_sub(age.unwrap_or_default());
+        moment.unwrap_or(self.now)
+    }
 }
 
 /// An effect of the coordinator.

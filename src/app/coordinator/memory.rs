@@ -5,19 +5,20 @@
 //! container began to wait, and when a pod was first seen being deleted. The coordinator bounds the
 //! number of names ([`GONE_MAX`], [`LOST_MAX`]); the durations are bounded here.
 
+mod problem;
+#[cfg(test)]
+mod tests;
+
 use super::context::Context;
 use crate::app::cache::Instance;
 use crate::kube::types::{ConditionType, Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, min_ready};
 use crate::model::labels::{self, MetaChange};
-use crate::model::status::{self, Finding, InstanceStatus};
-use problem::{EXPIRES_EARLY, Gone, Problem, failure, has_ended_itself, is_same_problem, problem};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-
-mod problem;
-
+use crate::model::status::{self, Begun, Finding, InstanceStatus};
 pub(super) use problem::Failure;
+use problem::{Gone, Problem, finding_of};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Maximum number of names with failures of a deleted Job; the oldest are evicted first.
 pub const GONE_MAX: usize = 10_000;
@@ -269,7 +270,8 @@ impl Memory {
         let uid = &pod.metadata.uid;
         self.settling.take_if(|it| it.pod != *uid);
         let settling = self.settling.get_or_insert_with(|| {
-            let age = since.and_then(|at| context.wall.duration_since(at.system_time()).ok());
+            let made = pod.metadata.creation_timestamp;
+            let age = since.map(|at| context.now - context.moment(at, made));
             let is_known = age.is_some_and(|age| age >= min_ready.max(READY_LONG));
             Box::new(Settling {
                 pod: uid.clone(),
@@ -295,43 +297,17 @@ impl Memory {
         settings: &JobSettings,
         context: &Context<'_>,
     ) {
-        let Some(mut finding) = problem(&instance.status, settings) else {
-            self.problem = None;
+        let before = self.problem.take();
+        let Some(finding) = finding_of(&instance.status, settings) else {
             return;
         };
-        let (wall, uid) = (context.wall, instance.uid());
-        let before = self.problem.take();
-        let before = before.filter(|it| it.uid == *uid && is_same_problem(&it.finding, &finding));
-        let first_seen = before.as_ref().map_or(wall, |it| it.first_seen);
-        match &before {
-            Some(before) => finding.continue_from(&before.finding),
-            None => finding.since = finding.since.or_else(|| Timestamp::from_system_time(wall)),
-        }
-        let is_disrupted = instance.status.is_disrupted();
-        let failure = if is_disrupted {
-            None
-        } else {
-            failure(instance, &finding, settings, first_seen, wall)
-        };
-        let expires_at = before.and_then(|it| it.expires_at).or_else(|| {
-            let ttl = Duration::from_secs(instance.job.ttl_secs?.into());
-            failure.map(|_| context.now + ttl.saturating_sub(EXPIRES_EARLY))
-        });
-        self.problem = Some(Box::new(Problem {
-            uid: uid.clone(),
-            finding: finding.clone(),
-            first_seen,
-            failure,
-            is_disrupted,
-            is_by_app: has_ended_itself(instance),
-            expires_at,
-            gone: None,
-        }));
+        let problem = Problem::new(instance, finding, before, settings, context);
         if let InstanceStatus::Starting(own) | InstanceStatus::Failed { finding: own, .. } =
             &mut instance.status
         {
-            *own = finding;
+            own.clone_from(&problem.finding);
         }
+        self.problem = Some(Box::new(problem));
     }
 
     fn note_gone(&mut self, context: &Context<'_>) {
@@ -357,19 +333,20 @@ impl Memory {
     /// A failed Job that Kubernetes has deleted since its time to live was over: it is reported until it
     /// may be replaced.
     #[must_use]
-    pub fn expired(&self, wall: SystemTime) -> Option<(&Uid, &Finding)> {
+    pub fn expired(&self, now: Instant) -> Option<(&Uid, &Finding)> {
         let problem = self.problem.as_deref()?;
         let restart_at = problem.failure?.restart_at;
-        let is_kept = restart_at.is_none_or(|restart_at| restart_at > wall);
+        let is_kept = restart_at.is_none_or(|restart_at| restart_at > now);
         let has_expired = problem.gone?.has_expired;
         (is_kept && has_expired).then_some((&problem.uid, &problem.finding))
     }
 
-    /// When this replica first saw the problem of this Job; `wall` if it has none.
+    /// When the problem of this Job began; `now` if it has none.
     #[must_use]
-    pub fn first_seen(&self, uid: &Uid, wall: SystemTime) -> SystemTime {
+    pub fn begun(&self, uid: &Uid, now: Instant) -> Begun {
         let problem = self.problem.as_ref().filter(|it| it.uid == *uid);
-        problem.map_or(wall, |it| it.first_seen)
+        let (seen, budget) = (now, now);
+        problem.map_or(Begun { seen, budget }, |it| it.begun)
     }
 
     /// Since when this Job has its problem.
@@ -508,6 +485,3 @@ impl Memory {
         self.termination.take_if(|it| it.lost_at.is_some());
     }
 }
-
-#[cfg(test)]
-mod tests;

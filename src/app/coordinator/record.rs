@@ -334,7 +334,7 @@ impl Record {
         // A start that may still succeed may have done so, as far as an old cache knows.
         let is_known = || observed.state != State::Failing || context.cache.is_current(context.now);
         let may_replace = match failure {
-            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall) && is_known(),
+            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.now) && is_known(),
             None => observed.state == State::Finished,
         };
         let is_start_pending = operation.is_start_pending();

@@ -129,9 +129,9 @@ impl Observed {
             }
             InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => {
                 let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
-                let first_seen = memory.first_seen(instance.uid(), context.wall);
-                let at = finding.report_at(first_seen, &settings.budgets);
-                let is_due = at.is_some_and(|at| at <= context.wall);
+                let begun = memory.begun(instance.uid(), context.now);
+                let at = finding.report_at(begun, &settings.budgets);
+                let is_due = at.is_some_and(|at| at <= context.now);
                 let state = match (has_failed, is_due) {
                     (true, true) => State::Failed,
                     (true, false) => State::AwaitingReason,
@@ -139,9 +139,7 @@ impl Observed {
                     (false, false) => State::Starting,
                 };
                 let report = (has_failed || is_due).then(|| finding.clone());
-                let in_time = at.and_then(|at| at.duration_since(context.wall).ok());
-                let in_time = in_time.filter(|_| !is_due);
-                let report_at = in_time.map(|in_time| context.now + in_time);
+                let report_at = at.filter(|_| !is_due);
                 (state, report, report_at.or_else(|| memory.settled_at()))
             }
         };
@@ -164,7 +162,7 @@ impl Observed {
     ) -> Self {
         let expired = match absent {
             Lookup::NameConflict => None,
-            _ => memory.expired(context.wall),
+            _ => memory.expired(context.now),
         };
         Self {
             state: match (absent, expired) {

@@ -1,10 +1,11 @@
 //! Budgets: how long a start may stay in a state before it is reported as failing.
 //!
-//! Pure. This file has their names, which settings and annotations share, and their durations. Which
-//! budget applies is decided by the findings in [`super`], not here.
+//! Pure. This file has their names, which settings and annotations share, their durations, and when one
+//! is used up. Which budget applies is decided by the findings in [`super`], not here.
 
-use crate::kube::types::Job;
-use std::time::Duration;
+use super::{Finding, Prognosis, TERMINATION_REPORT_WAIT};
+use crate::kube::types::{Job, Timestamp};
+use std::time::{Duration, Instant};
 
 /// A state of a start that may only last for a limited time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,5 +92,38 @@ pub(super) fn controller_pause(job: &Job) -> Duration {
     match job.status.failed {
         0 => Duration::ZERO,
         failed => Duration::from_secs(600.min(10 << failed.min(7) >> 1)),
+    }
+}
+
+/// When a state began, on the monotonic clock of this replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// When this replica first observed it.
+    pub seen: Instant,
+    /// Start of its budget.
+    pub budget: Instant,
+}
+
+impl Finding {
+    /// Start of the budget, if Kubernetes has a timestamp for it.
+    #[must_use]
+    pub const fn budget_from(&self) -> Option<Timestamp> {
+        match self.prognosis {
+            Prognosis::Retryable { from, .. } => from,
+            Prognosis::AwaitingReason | Prognosis::Terminal => None,
+        }
+    }
+
+    /// When this finding becomes a failure report; `None` means never.
+    #[must_use]
+    pub fn report_at(&self, begun: Begun, budgets: &Budgets) -> Option<Instant> {
+        match self.prognosis {
+            Prognosis::Terminal => Some(begun.seen),
+            Prognosis::AwaitingReason => begun.seen.checked_add(TERMINATION_REPORT_WAIT),
+            Prognosis::Retryable { budget, pause, .. } => begun
+                .budget
+                .checked_add(budgets.get(budget?))?
+                .checked_add(pause),
+        }
     }
 }

@@ -30,8 +30,25 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     let ended = pod.app_containers().filter_map(ended_for_good);
     let at = ended.clone().filter_map(|ended| ended.finished_at).max();
     ended.clone().next()?;
-    let run = Run::of_pod(job, pod, at, None);
+    let run = Run::of_pod(job, pod, of_pod(pod, at), None);
     Some(InstanceStatus::Finished(Ending::completed(run)))
+}
+
+/// A time that the kubelet gives of this pod, by the clock of the API server: clocks of machines differ.
+///
+/// A kubelet accepts a pod after it has been scheduled. If it says that it was earlier, its clock is behind
+/// by at least the difference. Nothing shows whether a clock is ahead; the caller takes no time from the
+/// future.
+pub(super) fn of_pod(pod: &Pod, at: Option<Timestamp>) -> Option<Timestamp> {
+    let made = pod.metadata.creation_timestamp;
+    let scheduled = pod.conditions.holds(ConditionType::PodScheduled);
+    let scheduled = scheduled.and_then(|it| it.since).max(made);
+    let behind = scheduled.zip(pod.start_time);
+    let behind = behind.map_or(0, |(scheduled, start)| {
+        scheduled.seconds() - start.seconds()
+    });
+    let at = Timestamp::from_seconds(at?.seconds() + behind.max(0));
+    Some(at).max(made)
 }
 
 /// Whether others end it, or have ended it.
@@ -125,7 +142,7 @@ fn of_failed_pod(pod: &Pod, container: Option<Finding>) -> Option<Finding> {
 /// When the last app container of this pod ended, if one has.
 pub(super) fn ended_at(pod: &Pod) -> Option<Timestamp> {
     let ends = pod.app_containers().filter_map(terminated);
-    ends.filter_map(|ended| ended.finished_at).max()
+    of_pod(pod, ends.filter_map(|ended| ended.finished_at).max())
 }
 
 /// The newest failure of a container of this pod, as `end` has it; one of an app container comes first.
@@ -142,7 +159,12 @@ fn newest_failure<'a>(
     let (container, ended) = failures.max_by_key(|(container, ended)| {
         (container.kind == ContainerKind::App, ended.finished_at)
     })?;
-    Some(container_failure(phase_of(container), container, ended))
+    Some(container_failure(
+        phase_of(container),
+        container,
+        ended,
+        pod,
+    ))
 }
 
 /// The last failed run of a container. An init container that has succeeded since has none; an app that is
@@ -169,7 +191,12 @@ const RESTARTING_ALL: &str = "RestartingAllContainers";
 /// The exit code of a container that was ended by SIGKILL: 128 and the number of the signal.
 const KILLED: i32 = 137;
 
-fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminated) -> Finding {
+fn container_failure(
+    phase: Phase,
+    container: &ContainerStatus,
+    ended: &Terminated,
+    pod: &Pod,
+) -> Finding {
     let reason = ended.reason.as_deref().unwrap_or("Error");
     let kind = if phase == Phase::Initialising {
         "init container"
@@ -190,7 +217,8 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         ),
         _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
-    let mut finding = Finding::new(phase, reason, message).since(ended.finished_at);
+    let at = of_pod(pod, ended.finished_at);
+    let mut finding = Finding::new(phase, reason, message).since(at);
     if reason == RESTARTING_ALL {
         return finding;
     }
@@ -251,7 +279,7 @@ fn on_its_node(pod: &Pod, scheduled: Condition<'_>, events: EventsOf<'_>) -> Fin
         None => pod.app_containers().next().is_some(),
     };
     if !has_sandbox && pod.phase == PodPhase::Pending {
-        let since = sandbox.map_or(scheduled.since, |sandbox| sandbox.since);
+        let since = sandbox.map_or(scheduled.since, |it| of_pod(pod, it.since));
         return mounting(pod, events).since(since);
     }
     let waits = |c: &ContainerStatus| {
@@ -262,9 +290,8 @@ fn on_its_node(pod: &Pod, scheduled: Condition<'_>, events: EventsOf<'_>) -> Fin
     };
     let initialised = pod.conditions.get(ConditionType::Initialized);
     let holds = |condition: Option<Condition<'_>>| {
-        condition
-            .filter(|condition| condition.status == ConditionStatus::True)?
-            .since
+        let held = condition.filter(|condition| condition.status == ConditionStatus::True)?;
+        of_pod(pod, held.since)
     };
     // Each phase starts when the previous one ends.
     let begun = scheduled.since.max(holds(sandbox)).max(holds(initialised));
@@ -287,6 +314,7 @@ fn on_its_node(pod: &Pod, scheduled: Condition<'_>, events: EventsOf<'_>) -> Fin
     let unready = pod.conditions.get(ConditionType::Ready);
     let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
     let since = started.max().max(unready.and_then(|ready| ready.since));
+    let since = of_pod(pod, since);
     readying(pod, events).since(since)
 }
 
@@ -383,11 +411,12 @@ fn between_pods(job: &Job, pod: &Pod, failure: Finding) -> Finding {
     if !is_disrupted(pod) {
         return failure.within(Budget::Starting);
     }
-    let ended = failure.since;
-    let pause = i64::try_from(controller_pause(job).as_secs()).unwrap_or(0);
-    let next = ended.map(|ended| Timestamp::from_seconds(ended.seconds() + pause));
     Finding {
-        prognosis: Prognosis::within(Some(Budget::Starting), next),
+        prognosis: Prognosis::Retryable {
+            budget: Some(Budget::Starting),
+            pause: controller_pause(job),
+            from: failure.since,
+        },
         ..failure
     }
 }
@@ -401,7 +430,7 @@ fn blocked(container: &ContainerStatus, pod: &Pod, events: EventsOf<'_>) -> Opti
         }
         // It terminated, and the restart policy of the pod will restart it.
         ContainerState::Terminated(ended) if ended.exit_code != 0 => {
-            Some(container_failure(phase, container, ended).within(Budget::Starting))
+            Some(container_failure(phase, container, ended, pod).within(Budget::Starting))
         }
         _ => None,
     }
@@ -430,7 +459,7 @@ fn waiting(
         "CrashLoopBackOff" => {
             // The budget starts at the crash, as it does before the reason changes.
             let mut crash = match container.last_terminated() {
-                Some(ended) => container_failure(phase, container, ended),
+                Some(ended) => container_failure(phase, container, ended, pod),
                 None => Finding::new(phase, reason, message),
             };
             crash.reason = reason.into();

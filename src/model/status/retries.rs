@@ -4,7 +4,7 @@
 //! budget, whatever the present run has reached; a pod that becomes ready all the same is ready. Why a
 //! single pod has failed is in `pods.rs`.
 
-use super::pods::{has_ended, is_disrupted, last_end, last_failure};
+use super::pods::{has_ended, is_disrupted, last_end, last_failure, of_pod};
 use super::{Finding, LASTED_LONG, is_before};
 use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Job, Pod, Timestamp};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ const REPORTED_WITHIN_SECS: i64 = 2;
 
 fn ran_long(pod: &Pod, until: Option<Timestamp>) -> bool {
     let secs = until
-        .zip(pod.start_time)
+        .zip(of_pod(pod, pod.start_time))
         .map(|(until, since)| until.seconds() - since.seconds());
     secs.and_then(|secs| u64::try_from(secs).ok())
         .is_some_and(|secs| secs >= LASTED_LONG.as_secs())

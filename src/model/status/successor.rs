@@ -32,14 +32,19 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
         // An Event from before the deletion of the pod is outdated.
         .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
     let pause = controller_pause(job);
+    let pause = if leaving.is_some() || (refusal.is_none() && had_pod(job)) {
+        pause.max(BACK_OFF)
+    } else {
+        pause
+    };
+    let ended = leaving.and_then(ended_at);
+    // The grace of a pod that has not ended is part of the pause: the time of its end is in the future.
+    let grace = leaving.map_or(0, |pod| pod.deletion_grace_secs);
+    let grace = Duration::from_secs(grace.into());
     let mut prognosis = Prognosis::Retryable {
         budget: Some(Budget::Creating),
-        pause: if leaving.is_some() || (refusal.is_none() && had_pod(job)) {
-            pause.max(BACK_OFF)
-        } else {
-            pause
-        },
-        from: leaving.and_then(|pod| ended_at(pod).or(pod.metadata.deletion_timestamp)),
+        pause: pause + ended.map_or(grace, |_| Duration::ZERO),
+        from: ended.or_else(|| leaving.and_then(deleted_since)),
     };
     let (reason, message) = match (refusal, leaving) {
         (Some(event), _) => {

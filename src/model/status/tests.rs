@@ -10,6 +10,7 @@ mod starts;
 use super::*;
 use crate::kube::types::Resource;
 use serde_json::{Value, json};
+use std::time::Instant;
 
 const T0: &str = "2026-05-01T10:00:00Z";
 
@@ -223,22 +224,25 @@ fn of_several_pods_the_one_that_the_job_controller_made_last_counts() {
 
 #[test]
 fn the_time_of_a_failure_report_by_prognosis() {
-    let seen = Timestamp::parse(&at(100)).unwrap().system_time();
+    let zero = Instant::now();
+    let (seen, budget) = [100, 50]
+        .map(|secs| zero + Duration::from_secs(secs))
+        .into();
+    let begun = Begun { seen, budget };
     let secs = |finding: &Finding| {
-        let reported_at = finding.report_at(seen, &Budgets::default())?;
-        let zero = Timestamp::parse(T0).unwrap().system_time();
-        Some(reported_at.duration_since(zero).unwrap().as_secs())
+        let reported_at = finding.report_at(begun, &Budgets::default())?;
+        Some((reported_at - zero).as_secs())
     };
     let of = |pod: Arc<Pod>| finding(&job(json!({})), &[pod]);
-    assert_eq!(secs(&of(pod(json!({})))), Some(601));
+    assert_eq!(secs(&of(pod(json!({})))), Some(650));
     let pull = |reason| on_node(json!({"containerStatuses": container(waiting(reason))}));
-    assert_eq!(secs(&of(pull("ErrImagePull"))), Some(110));
+    assert_eq!(secs(&of(pull("ErrImagePull"))), Some(60));
     assert_eq!(secs(&of(pull("InvalidImageName"))), Some(100));
     assert_eq!(secs(&of(pod(json!({}))).awaiting_reason()), Some(100));
     assert_eq!(
         Finding::admitting()
             .awaiting_reason()
-            .report_at(seen, &Budgets::default()),
+            .report_at(begun, &Budgets::default()),
         Some(seen + TERMINATION_REPORT_WAIT)
     );
     assert_eq!(secs(&Finding::admitting()), None);

@@ -1,5 +1,7 @@
 //! What is remembered, by literals: a name is observed in some state at some second.
 
+mod clocks;
+
 use super::*;
 use crate::app::cache::Lookup;
 use crate::app::fixture::{World, merge, n1, uid, waiting_pod};
@@ -60,7 +62,7 @@ impl Remembered {
     fn delay(&self, of: &str) -> Option<u64> {
         let failure = self.memory.failure(&uid(of))?;
         let at = failure.restart_at?;
-        Some(at.duration_since(self.world.wall()).unwrap().as_secs())
+        Some((at - self.world.instant()).as_secs())
     }
 
     fn carried(&self) -> u32 {
@@ -157,7 +159,7 @@ fn only_a_deletion_that_a_caller_asked_for_forgets_the_failures() {
 
 /// The exit code that is reported of a failed Job that is gone.
 fn expired(name: &Remembered) -> Option<i32> {
-    let (of, finding) = name.memory.expired(name.world.wall())?;
+    let (of, finding) = name.memory.expired(name.world.instant())?;
     assert_eq!(*of, uid("u1"));
     finding.exit_code
 }
@@ -244,6 +246,14 @@ fn since_is_there_and_stays() {
     assert_eq!(found(&mut name).since, end);
 }
 
+/// In how many seconds this becomes a failure report.
+fn report_in(name: &Remembered, found: &Finding) -> u64 {
+    let now = name.world.instant();
+    let begun = name.memory.begun(&uid("u1"), now);
+    let at = found.report_at(begun, &name.settings.budgets);
+    at.unwrap().saturating_duration_since(now).as_secs()
+}
+
 /// A running pod that is not ready since that time, as Kubernetes says.
 fn unready_since(stamp: &str) -> Value {
     json!({"status": {"phase": "Running",
@@ -267,9 +277,7 @@ fn a_state_that_began_anew_is_another_one() {
         name.world.pod("u1", unready_since(&stamp));
         let found = found(&mut name);
         assert_eq!(found.since, begun);
-        let report_at = found.report_at(name.world.wall(), &name.settings.budgets);
-        let in_time = report_at.unwrap().duration_since(name.world.wall());
-        assert_eq!(in_time.unwrap(), Duration::from_secs(300));
+        assert_eq!(report_in(&name, &found), 300);
     }
 }
 
@@ -288,21 +296,16 @@ fn a_crash_loop_has_the_budget_of_its_first_crash() {
     name.world.job("u1", json!({}));
     name.pass(5);
     let first = Timestamp::from_system_time(name.world.wall());
-    for _ in 0..3 {
+    for left in [10, 6, 2] {
         let mut looping = waiting_pod("CrashLoopBackOff");
         looping["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {
             "exitCode": 3, "finishedAt": name.world.stamp(),
         }});
         name.world.pod("u1", looping);
         let found = found(&mut name);
-        let seen = name.world.wall();
-        let report_at = found.report_at(seen, &name.settings.budgets).unwrap();
         assert_eq!(found.since, first);
-        assert_eq!(
-            report_at,
-            first.unwrap().system_time() + Duration::from_secs(10)
-        );
-        name.pass(7);
+        assert_eq!(report_in(&name, &found), left);
+        name.pass(4);
     }
 }
 
@@ -356,8 +359,8 @@ fn reasons_of_one_problem_share_its_first_observation() {
         let Lookup::Instance(instance) = name.world.cache.lookup(&n1()) else {
             panic!("it is there");
         };
-        let first = name.memory.first_seen(instance.uid(), name.world.wall());
-        name.world.wall().duration_since(first).unwrap().as_secs()
+        let now = name.world.instant();
+        (now - name.memory.begun(instance.uid(), now).seen).as_secs()
     };
     for (reason, expected) in [
         ("ErrImagePull", 0),

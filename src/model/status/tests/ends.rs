@@ -527,18 +527,20 @@ fn a_pod_that_others_end_is_reported_with_their_reason() {
         ("Evicted", Timestamp::parse(&at(50)))
     );
     assert!(found.message.contains("Eviction API: evicting"));
-    let starts = |from| format!("starting creating Evicted 25s@{from} node_not_ready");
-    check(&usual, &[pod(leaving.clone())], &starts(80));
+    // The grace, from when the deletion was requested.
+    let with_grace = "starting creating Evicted 55s@50 node_not_ready";
+    check(&usual, &[pod(leaving.clone())], with_grace);
     leaving["status"]["phase"] = json!("Failed");
     leaving["status"]["containerStatuses"] = container(ended(143, "Error"));
-    check(&usual, &[pod(leaving.clone())], &starts(9));
+    let from_its_end = "starting creating Evicted 25s@9 node_not_ready";
+    check(&usual, &[pod(leaving.clone())], from_its_end);
     // Its pod is gone, and remembered.
     let gone = Assessment {
         status: after_pod(&usual, &pod(leaving), &|_| Vec::new()),
         pod: None,
         is_contested: false,
     };
-    assert_eq!(line(&gone), starts(9));
+    assert_eq!(line(&gone), from_its_end);
 }
 
 /// A busy Job controller notes an end many seconds late, and the clock of the node may differ from its own.

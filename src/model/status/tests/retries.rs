@@ -4,12 +4,17 @@ use super::*;
 
 /// A pod of this name, made at that second, that has failed with exit code 3 two seconds later.
 fn failed_pod(name: &str, made: i64) -> Arc<Pod> {
-    let end = json!({"terminated": {"exitCode": 3, "reason": "Error", "finishedAt": at(made + 2)}});
+    failed_after(2, name, made)
+}
+
+fn failed_after(secs: i64, name: &str, made: i64) -> Arc<Pod> {
+    let end =
+        json!({"terminated": {"exitCode": 3, "reason": "Error", "finishedAt": at(made + secs)}});
     pod(json!({
         "metadata": {"name": name, "uid": name, "creationTimestamp": at(made)},
         "status": {
             "phase": "Failed", "startTime": at(made), "containerStatuses": container(end),
-            "conditions": conditions(&[("PodScheduled", "True", made), ("Ready", "False", made + 2)]),
+            "conditions": conditions(&[("PodScheduled", "True", made), ("Ready", "False", made + secs)]),
         },
     }))
 }
@@ -58,14 +63,12 @@ fn the_first_failed_pod_begins_the_budget_of_all() {
 #[test]
 fn a_failure_after_a_long_run_is_the_first() {
     let retries = job(json!({"spec": {"backoffLimit": 6}}));
-    let mut long = Pod::clone(&failed_pod("b", 1000));
-    long.start_time = Timestamp::parse(&at(1002 - 600));
     let running = json!({"running": {"startedAt": at(1013)}});
     check(
         &retries,
         &[
             failed_pod("a", 1),
-            Arc::new(long),
+            failed_after(600, "b", 402),
             next_pod(1012, running.clone()),
         ],
         "starting starting Error 10s@1002 pulling_image",
