@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Monotonic time, for deadlines and durations.
     fn now(&self) -> Instant;
-    /// Time of day, to compare with the timestamps of Kubernetes.
+    /// Time of day: that of the machine, or of the API server ([`crate::kube::server_clock`]).
     fn wall_now(&self) -> SystemTime;
 }
 

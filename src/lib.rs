@@ -56,6 +56,7 @@
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
 //! | When is a list made anew, and from what? | `app/lists.rs`, `app/assembler.rs` |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
+//! | What time is it by the API server's clock? | [`kube::server_clock`] |
 //! | How is a stale cache detected? | `kube/watch/upkeep.rs`, `store/freshness.rs`, `store/doubts.rs` |
 //! | Where is a failure of an instance logged? | [`app::reporter`] |
 //!

@@ -8,9 +8,10 @@ use crate::app::cache::Cache;
 use crate::app::catalog::SharedCatalog;
 use crate::app::index::{Counts, STATUS_WORDS};
 use crate::budget::WaitingBounds;
-use crate::clock::Clock;
+use crate::clock::Clock as _;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
+use crate::kube::server_clock::ServerClock;
 use crate::kube::watch::Cause;
 use crate::logging;
 use crate::metrics::{self, Metrics, OTHER, Registry, Scrape};
@@ -42,8 +43,8 @@ pub struct Sources {
     pub config_maps_left_out: Arc<AtomicU64>,
     /// The spans.
     pub traces: Traces,
-    /// The clock for the ages of caches.
-    pub clock: Arc<dyn Clock>,
+    /// The clock for the ages of caches, and its offset.
+    pub clock: Arc<ServerClock>,
 }
 
 /// Reads the values of all metrics of a service.
@@ -296,6 +297,8 @@ impl Collector {
         for (level, count) in logging::left_out() {
             registry.count(&metrics::LOG_LEFT_OUT, &[level], count);
         }
+        let offset = self.sources.clock.offset_secs();
+        registry.value(&metrics::CLOCK_OFFSET, &[], offset);
         registry.count(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         registry.text()
     }
@@ -306,7 +309,7 @@ mod tests {
     use super::*;
     use crate::app::RequestHandle;
     use crate::budget::{Division, Ledger};
-    use crate::clock::SystemClock;
+    use crate::clock::{Clock, SystemClock};
     use crate::http::mailbox::Mailboxes;
     use crate::http::message::Request;
     use crate::http::server::{Handled, Handler, Server, Settings};
@@ -344,7 +347,7 @@ mod tests {
 
     fn collector_of(cache: Cache, now: Instant) -> Collector {
         let metrics = Arc::new(Metrics::new(1, &[]));
-        let clock = Arc::new(Still(now));
+        let clock = Arc::new(ServerClock::new(Arc::new(Still(now))));
         Collector::new(Sources {
             metrics,
             cache,

@@ -42,6 +42,7 @@ use crate::http::tls::Tls;
 use crate::kube::Client;
 use crate::kube::auth;
 use crate::kube::metered::Metered;
+use crate::kube::server_clock::ServerClock;
 use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
 use crate::process;
@@ -219,7 +220,8 @@ impl Service {
             .map_err(|problem| Error::Settings(vec![problem]))?;
         let (endings, ended) = channel();
         let metrics = Arc::new(Metrics::new(config.io_threads, &endpoints::labels()));
-        let metered = Metered::new(transport, Arc::clone(&metrics), Arc::clone(&clock));
+        let server_clock = Arc::new(ServerClock::new(Arc::clone(&clock)));
+        let metered = Metered::new(transport, Arc::clone(&metrics), Arc::clone(&server_clock));
         let client = Client::new(Arc::new(metered), namespace);
         let now = clock.now();
         let stores = Stores::new(now);
@@ -240,7 +242,7 @@ impl Service {
                 cache: cache.clone(),
                 renderer: Renderer::default(),
             },
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(&server_clock) as Arc<dyn Clock>,
             reporter: Reporter {
                 metrics: Arc::clone(&metrics),
                 traces: traces.clone(),
@@ -273,7 +275,7 @@ impl Service {
             watches,
             config_maps_left_out,
             traces: traces.clone(),
-            clock: Arc::clone(&clock),
+            clock: server_clock,
         }));
         let app_clock = Arc::clone(&clock);
         let app = App::new(cache, catalog, inbox, config.waits, app_clock, reviews);

@@ -1,12 +1,14 @@
-//! [`Metered`]: a transport that counts the calls over another one.
+//! [`Metered`]: a transport that counts the calls over another one, and passes on what they tell of the
+//! server's clock.
 //!
 //! It changes nothing else. Retries of the transport itself (see
 //! [`super::transport`]) are not counted separately.
 
 use super::error::{Error, Failure};
 use super::request::Request;
+use super::server_clock::ServerClock;
 use super::transport::{EventStream, Response, Transport};
-use crate::clock::Clock;
+use crate::clock::Clock as _;
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
@@ -15,13 +17,13 @@ use std::sync::Arc;
 pub struct Metered {
     inner: Arc<dyn Transport>,
     metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<ServerClock>,
 }
 
 impl Metered {
     /// Counts the calls over `inner`.
     #[must_use]
-    pub fn new(inner: Arc<dyn Transport>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(inner: Arc<dyn Transport>, metrics: Arc<Metrics>, clock: Arc<ServerClock>) -> Self {
         Self {
             inner,
             metrics,
@@ -52,8 +54,13 @@ impl Metered {
 
 impl Transport for Metered {
     fn send(&self, request: &Request) -> Result<Response, Error> {
+        let sent = self.clock.now();
         let send = || self.inner.send(request);
-        self.counted(request, send, |response| response.status)
+        let response = self.counted(request, send, |response| response.status)?;
+        if let Some(date) = response.date {
+            self.clock.heard(date, sent);
+        }
+        Ok(response)
     }
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
@@ -106,7 +113,8 @@ mod tests {
     fn calls_are_counted_by_their_outcome() {
         let metrics = Arc::new(Metrics::new(1, &[]));
         for answer in [Some(404), Some(404), None] {
-            let (inner, clock) = (Arc::new(Canned(answer)), Arc::new(SystemClock));
+            let inner = Arc::new(Canned(answer));
+            let clock = Arc::new(ServerClock::new(Arc::new(SystemClock)));
             let metered = Metered::new(inner, Arc::clone(&metrics), clock);
             let _ = Client::new(Arc::new(metered), "apps").find_job("a");
         }

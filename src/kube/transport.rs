@@ -19,6 +19,7 @@ use super::error::{Error, Failure, Verb};
 use super::kubeconfig::ClientIdentity;
 use super::request::Request;
 use super::status::Status;
+use super::types::Timestamp;
 use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
 use crate::threads::lock;
@@ -89,6 +90,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// From the header `Retry-After`, where it holds seconds.
     pub retry_after: Option<Duration>,
+    /// The time by the server's clock, from the header `Date`.
+    pub date: Option<Timestamp>,
     /// The memory of the body, where it is large.
     pub charge: Option<Charge>,
 }

@@ -107,6 +107,8 @@ families! {
         "Objects that came to have more meta labels than are kept, set by other clients; each is logged";
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
         "Upper bound of the age of the cache of a resource";
+    CLOCK_OFFSET = "config_controller_clock_offset_seconds", GAUGE, [],
+        "How far the clock of the replica is ahead of that of the API server, as the `Date` of its responses tells; 0 before the first";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 if the template of an app type is valid, else 0";
     CONFIG_MAPS_LEFT_OUT = "config_controller_config_maps_left_out", GAUGE, [],

@@ -57,6 +57,14 @@ pub(crate) fn timestamp(ms: i64) -> String {
         .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
 }
 
+/// A time as in the header `Date`: whole seconds, cut off.
+pub(crate) fn date(ms: i64) -> String {
+    jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(
+        |_| String::new(),
+        |time| time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+    )
+}
+
 /// The milliseconds of a timestamp that [`timestamp`] (or a client) wrote.
 pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>()

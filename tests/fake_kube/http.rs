@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::api::{Model, Outcome, Reply, Request, Response, Watch};
+use super::clock;
 use super::cluster::read::WatchEvent;
 use super::faults::Fault;
 use tls::Tls;
@@ -317,7 +318,7 @@ impl Front {
                         headers,
                         body,
                     };
-                    return wire::write_response(&mut stream, &response, false);
+                    return wire::write_response(&mut stream, &response, &self.date(), false);
                 }
                 Incoming::Request(mut request, keep_alive) => {
                     request.has_certificate = has_certificate;
@@ -327,6 +328,11 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// The time, as in the header `Date`.
+    fn date(&self) -> String {
+        clock::date(self.shared.lock().cluster.clock().now_ms())
     }
 
     /// Responds to one request. False closes the connection.
@@ -347,15 +353,15 @@ impl Front {
         match reply {
             Reply::Nothing => Ok(false),
             _ if faults.contains(&Fault::Endless) => {
-                wire::write_endless(&mut stream)?;
+                wire::write_endless(&mut stream, &self.date())?;
                 Ok(false)
             }
             Reply::Response(response) => {
-                wire::write_response(&mut stream, &response, keep_alive)?;
+                wire::write_response(&mut stream, &response, &self.date(), keep_alive)?;
                 Ok(true)
             }
             Reply::Watch(watch) => {
-                wire::write_watch_head(&mut stream)?;
+                wire::write_watch_head(&mut stream, &self.date())?;
                 let mut sender = WatchSender::new(stream, &faults);
                 let ended = self.watch(&mut sender, probe, *watch)?;
                 if ended {

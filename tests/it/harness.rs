@@ -7,14 +7,15 @@
 //! - [`eventually`] waits for a condition. There are no other waits: nothing
 //!   here sleeps and then hopes.
 
+mod clock;
 mod http;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use config_controller::clock::Clock;
 use config_controller::config::{self, Command, Config};
@@ -27,6 +28,7 @@ use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::{self, FakeKube};
 
+pub(crate) use clock::MovableClock;
 pub(crate) use http::{Client, Connection, Pending, Response};
 
 /// How long a test waits for a condition; the machine may be busy.
@@ -110,28 +112,6 @@ pub(crate) fn eventually<T>(what: &str, mut satisfied: impl FnMut() -> Option<T>
         // What is waited for needs the processor that asking would take.
         std::thread::park_timeout(pause);
         pause = (2 * pause).min(PROBE_PAUSE_MAX);
-    }
-}
-
-/// The system's clock, which a test can move forward.
-#[derive(Debug, Default)]
-pub(crate) struct MovableClock {
-    ahead_ms: AtomicU64,
-}
-
-impl MovableClock {
-    fn ahead(&self) -> Duration {
-        Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst))
-    }
-}
-
-impl Clock for MovableClock {
-    fn now(&self) -> Instant {
-        Instant::now() + self.ahead()
-    }
-
-    fn wall_now(&self) -> SystemTime {
-        SystemTime::now() + self.ahead()
     }
 }
 
@@ -446,8 +426,7 @@ impl TestEnvironment {
     /// Moves the replicas' time and the fake's forward.
     pub(crate) fn advance(&self, by: Duration) {
         self.kube.advance(by);
-        let millis = u64::try_from(by.as_millis()).expect("a test moves by less than an age");
-        self.clock.ahead_ms.fetch_add(millis, Ordering::SeqCst);
+        self.clock.advance(by);
     }
 
     /// A request to the first replica.

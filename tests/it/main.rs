@@ -26,6 +26,7 @@
 //! | `check` | `config-controller check`: rights, templates, files |
 //! | `image` | the image is the same, whichever way it is built |
 //! | `traces` | requests and starts as spans, received by a collector of our own |
+//! | `clocks` | replicas whose clocks differ from that of the API server |
 //! | `timing` | `Server-Timing`: how long each phase of a start took |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (ignored without a cluster) that a cluster accepts them |
@@ -53,6 +54,7 @@
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
 
+mod clocks;
 mod cluster;
 mod fuzz;
 mod harness;

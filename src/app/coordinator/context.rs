@@ -21,7 +21,8 @@ use std::time::{Instant, SystemTime};
 pub struct Context<'a> {
     /// Monotonic time: for deadlines and durations.
     pub now: Instant,
-    /// Time of day: only for the age of a timestamp of Kubernetes; see [`Context::moment`].
+    /// Time of day of the API server: only for the age of a timestamp of Kubernetes; see
+    /// [`Context::moment`].
     pub wall: SystemTime,
     /// The state of the cluster, as this replica knows it.
     pub cache: &'a Cache,

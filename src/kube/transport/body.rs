@@ -9,7 +9,7 @@ use super::Response;
 use crate::budget::{Budget, Charge};
 use crate::kube::buffer;
 use crate::kube::error::Failure;
-use crate::kube::types::OBJECT_BYTES_MAX;
+use crate::kube::types::{OBJECT_BYTES_MAX, Timestamp};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ pub(super) fn read_whole(
     let retry_after = retry_after
         .and_then(|secs| secs.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
+    let date = response.headers().get("date");
+    let date = date.and_then(|date| Timestamp::parse_date(date.to_str().ok()?));
     let status = response.status();
     let length = response.body().content_length();
     let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -66,6 +68,7 @@ pub(super) fn read_whole(
         status: status.as_u16(),
         body,
         retry_after,
+        date,
         charge,
     })
 }

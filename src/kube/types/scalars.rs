@@ -180,10 +180,16 @@ impl Timestamp {
         i64::from(self.0.get())
     }
 
+    /// The time since 1970.
+    #[must_use]
+    pub fn since_epoch(self) -> Duration {
+        Duration::from_secs(u64::from(self.0.get()))
+    }
+
     /// The same point in time as [`SystemTime`].
     #[must_use]
     pub fn system_time(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(u64::from(self.0.get()))
+        UNIX_EPOCH + self.since_epoch()
     }
 
     /// The second of a [`SystemTime`]; `None` before 1970.
@@ -198,6 +204,13 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
         Some(Self::from_seconds(time.as_second()))
+    }
+
+    /// Reads the value of a header `Date`; `None` when it is malformed.
+    #[must_use]
+    pub fn parse_date(text: &str) -> Option<Self> {
+        let time = jiff::fmt::rfc2822::parse(text).ok()?;
+        Some(Self::from_seconds(time.timestamp().as_second()))
     }
 }
 

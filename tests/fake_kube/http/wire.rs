@@ -208,6 +208,7 @@ fn reason(code: u16) -> &'static str {
 pub(crate) fn write_response(
     stream: &mut impl Write,
     response: &Response,
+    date: &str,
     keep_alive: bool,
 ) -> io::Result<()> {
     // Probes return plain text; all others return JSON.
@@ -216,7 +217,7 @@ pub(crate) fn write_response(
         None => ("application/json", format!("{}\n", response.body)),
     };
     let mut head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n",
+        "HTTP/1.1 {} {}\r\nDate: {date}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n",
         response.code,
         reason(response.code),
         body.len()
@@ -234,10 +235,11 @@ pub(crate) fn write_response(
 }
 
 /// Writes the head of a watch.
-pub(crate) fn write_watch_head(stream: &mut impl Write) -> io::Result<()> {
-    stream.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-    )?;
+pub(crate) fn write_watch_head(stream: &mut impl Write, date: &str) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
     stream.flush()
 }
 
@@ -254,8 +256,8 @@ pub(crate) fn write_chunk(stream: &mut impl Write, bytes: &[u8]) -> io::Result<(
 const ENDLESS_BYTES_MAX: usize = 512 << 20;
 
 /// Writes a head and a list that does not end: an error once the client has closed.
-pub(crate) fn write_endless(stream: &mut impl Write) -> io::Result<()> {
-    write_watch_head(stream)?;
+pub(crate) fn write_endless(stream: &mut impl Write, date: &str) -> io::Result<()> {
+    write_watch_head(stream, date)?;
     write_chunk(stream, br#"{"kind":"List","metadata":{},"items":[{}"#)?;
     let items = br#",{"metadata":{"name":"x"}}"#.repeat(2_000);
     for _ in 0..ENDLESS_BYTES_MAX / items.len() {

@@ -116,6 +116,10 @@ const PROOFS: &[(&Family, Proof)] = &[
             "an_unreachable_collector_is_logged_once_and_so_is_its_return",
         ),
     ),
+    (
+        &metrics::CLOCK_OFFSET,
+        Within("tests/it/clocks.rs", "the_offset_of_the_clock_is_measured"),
+    ),
     (&metrics::TEMPLATE_VALID, Moves(break_template)),
     (&metrics::BUILD_INFO, Is(|_| 1.0)),
     (&metrics::PROCESS_CPU, Moves(pass_time)),

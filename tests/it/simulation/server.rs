@@ -314,6 +314,7 @@ impl Transport for Link {
             status: response.code,
             body: response.body.to_string().into_bytes(),
             retry_after: seconds.map(Duration::from_secs),
+            date: None,
             charge: None,
         })
     }
