@@ -23,7 +23,7 @@ pub(crate) mod jobs;
 pub(crate) mod pod_script;
 pub(crate) mod pods;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -87,6 +87,8 @@ pub(crate) struct Dynamics {
     addresses: PodAddresses,
     addresses_given: u16,
     hook: Option<PodHook>,
+    /// How far the clocks of nodes are ahead, in milliseconds.
+    node_clocks: BTreeMap<String, i64>,
 }
 
 impl std::fmt::Debug for Dynamics {
@@ -119,6 +121,7 @@ impl Dynamics {
             addresses,
             addresses_given: 0,
             hook,
+            node_clocks: BTreeMap::new(),
         }
     }
 

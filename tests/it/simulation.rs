@@ -21,12 +21,14 @@
 //! | `promises` | what must hold, each a pure check with its description |
 //! | `world` | the state of a schedule, and when each promise is checked |
 //! | `callers` | requests, and whether each response was true |
+//! | `clocks` | clocks of replicas and nodes that differ, and delays by the true time |
 //! | `labels` | the labels that requests set, and whether one is lost |
 //! | `unreliable` | lost events, versions that go back, replicas that stand still |
 //! | `moves` | the random events, and the end of a schedule |
 
 mod broken;
 mod callers;
+mod clocks;
 mod dice;
 mod labels;
 mod moves;

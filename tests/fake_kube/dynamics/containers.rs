@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{has_condition, pod_script::Exit, set_condition};
 
 /// The node of this pod: each Job name has its own, so that one can be lost without the others.
-fn node_of(pod: &Value) -> String {
+pub(crate) fn node_of(pod: &Value) -> String {
     let job = pod["metadata"]["labels"]["job-name"].as_str();
     format!("node-of-{}", job.unwrap_or("others"))
 }

@@ -83,6 +83,11 @@ pub(crate) enum PodMove {
 }
 
 impl Dynamics {
+    /// The clock of this node is so many milliseconds ahead.
+    pub(crate) fn set_node_clock(&mut self, node: String, ahead_ms: i64) {
+        self.node_clocks.insert(node, ahead_ms);
+    }
+
     fn pod_script_of(&self, pod: &Value) -> PodScript {
         let rule = self
             .pod_scripts
@@ -200,6 +205,8 @@ impl Dynamics {
         };
         let now_ms = cluster.clock().now_ms();
         let now = timestamp(now_ms);
+        let ahead_ms = self.node_clocks.get(&containers::node_of(&pod));
+        let on_node = timestamp(now_ms + ahead_ms.unwrap_or(&0));
         let uid = meta(&pod, "uid").to_owned();
         if let Some(stage) = stage_after(&pod, next) {
             self.enter(&uid, stage, now_ms);
@@ -207,42 +214,57 @@ impl Dynamics {
         match next {
             PodMove::Pull => {
                 let ip = self.new_address();
-                cluster.change(key, |pod| containers::pulling(pod, ip, &now))
+                cluster.change(key, |pod| {
+                    // A kubelet has accepted each pod that it starts.
+                    if pod["status"]["startTime"].is_null() {
+                        containers::mounting(pod, &on_node);
+                    }
+                    containers::pulling(pod, ip, &on_node);
+                })
             }
-            PodMove::Run => self.run(cluster, key, false, &now),
+            PodMove::Run => self.run(cluster, key, false, (&now, &on_node)),
             PodMove::Ready(true) if pod["status"]["phase"] == "Pending" => {
-                self.run(cluster, key, true, &now)
+                self.run(cluster, key, true, (&now, &on_node))
             }
-            PodMove::Exit(exit) => self.exit(cluster, key, exit, &now),
+            PodMove::Exit(exit) => self.exit(cluster, key, exit, &on_node),
             PodMove::Evict => evict(cluster, key, &now),
             PodMove::EvictByKubelet(message) => {
                 let changed = cluster.change(key, |pod| {
-                    containers::evicted_by_kubelet(pod, message, &now)
+                    containers::evicted_by_kubelet(pod, message, &on_node)
                 });
                 self.report_ended(&pod);
                 changed
             }
-            PodMove::Terminate => self.terminate(cluster, key, &pod, &now),
+            PodMove::Terminate => self.terminate(cluster, key, &pod, &on_node),
             PodMove::Warn(reason, message) => {
                 emit_event(cluster, &pod, "Warning", reason, message, "kubelet");
                 true
+            }
+            PodMove::Mount | PodMove::Ready(_) => {
+                cluster.change(key, |pod| simple_edit(pod, next, &on_node))
             }
             other => cluster.change(key, |pod| simple_edit(pod, other, &now)),
         }
     }
 
     /// The containers start; the hook is called before any watch sees it.
-    fn run(&mut self, cluster: &mut Cluster, key: &Key, ready: bool, now: &str) -> bool {
+    fn run(
+        &mut self,
+        cluster: &mut Cluster,
+        key: &Key,
+        ready: bool,
+        (now, on_node): (&str, &str),
+    ) -> bool {
         let Some(mut pod) = cluster.object(key).map(|pod| Value::clone(pod)) else {
             return false;
         };
         if pod["status"]["podIP"].is_null() {
             let ip = self.new_address();
             containers::scheduled(&mut pod, now);
-            containers::mounting(&mut pod, now);
-            containers::pulling(&mut pod, ip, now);
+            containers::mounting(&mut pod, on_node);
+            containers::pulling(&mut pod, ip, on_node);
         }
-        containers::running(&mut pod, ready, now);
+        containers::running(&mut pod, ready, on_node);
         if let Some(ip) = address(&pod) {
             let shown = Arc::new(pod.clone());
             self.call_hook(&PodChange::Running { pod: shown, ip });

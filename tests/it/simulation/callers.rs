@@ -212,6 +212,9 @@ impl World {
         if is_read && self.profile.unreliable != Unreliable::Etcd {
             floors.jobs = floors.jobs.max(waiting.requested_at);
         }
+        if waiting.kind == RequestKind::Ensure {
+            self.delay_ends(&waiting.pair, response)?;
+        }
         match response {
             Response::Ready { ready, .. } => {
                 promises::ready_is_true(history, ready.ip, floors)?;

@@ -4,7 +4,7 @@
 //! schedule advances it; the fake API server has its own clock, which is advanced with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use config_controller::clock::Clock;
@@ -45,11 +45,12 @@ impl Dice {
 /// The initial time of the fake's manual clock, in seconds since 1970.
 const BEGIN_SECS: u64 = 1_767_225_600;
 
-/// Time as all replicas of a schedule see it.
+/// Time as a replica of a schedule sees it: it passes for all alike, but the time of day may differ.
 #[derive(Clone, Debug)]
 pub(super) struct Time {
     started: Instant,
     nanos: Arc<AtomicU64>,
+    ahead_secs: Arc<AtomicI64>,
 }
 
 impl Time {
@@ -57,12 +58,26 @@ impl Time {
         Self {
             started: Instant::now(),
             nanos: Arc::default(),
+            ahead_secs: Arc::default(),
         }
     }
 
     /// The time since the schedule began.
     pub(super) fn passed(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    /// That of a machine whose clock is so many seconds ahead.
+    pub(super) fn of_machine(&self, ahead_secs: i64) -> Self {
+        Self {
+            ahead_secs: Arc::new(AtomicI64::new(ahead_secs)),
+            ..self.clone()
+        }
+    }
+
+    /// The clock of this machine is set.
+    pub(super) fn set_ahead(&self, secs: i64) {
+        self.ahead_secs.store(secs, Ordering::Relaxed);
     }
 
     /// Advances it to this moment, unless that is in the past.
@@ -79,6 +94,8 @@ impl Clock for Time {
     }
 
     fn wall_now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(BEGIN_SECS) + self.passed()
+        let ahead = self.ahead_secs.load(Ordering::Relaxed);
+        let begin = BEGIN_SECS.saturating_add_signed(ahead);
+        UNIX_EPOCH + Duration::from_secs(begin) + self.passed()
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use config_controller::model::status::{Budget, Finding, Prognosis};
 use serde_json::Value;
 
+use super::clocks::SLACK_MS;
 use super::truth::{InstanceHistory, ObjectHistory, has_ended, is_deleting, ready_address};
 use crate::fake_kube::cluster::meta;
 use crate::fake_kube::dynamics::has_condition;
@@ -59,6 +60,7 @@ pub(super) enum Promise {
     StartsAndStops,
     NothingIsLeft,
     PausesAreSaid,
+    DelayIsKept,
     NoPanic,
 }
 
@@ -128,9 +130,8 @@ impl Promise {
             Self::StoresAreSound => "the invariants of every store hold after every step",
             Self::StartsAndStops => "after the faults end, each name can be started and stopped",
             Self::NothingIsLeft => "after all instances are stopped, no Job and no pod is left",
-            Self::PausesAreSaid => {
-                "after a replica has stood still, its responses do not count as fresh"
-            }
+            Self::PausesAreSaid => "after a replica stood still, its responses are not fresh",
+            Self::DelayIsKept => "a failed Job is kept for its restart delay, by true time",
             Self::NoPanic => "nothing panics",
         }
     }
@@ -265,9 +266,6 @@ pub(super) fn ready_is_true(
 /// The reasons of a container while its image cannot be pulled.
 const PULL_ERRORS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
-/// Kubernetes truncates timestamps to whole seconds, so budgets that start at one end early.
-const SLACK_MS: i64 = 1000;
-
 /// [`Promise::FailureReportIsTrue`].
 pub(super) fn failure_report_is_true(
     history: Option<&InstanceHistory>,
@@ -279,7 +277,8 @@ pub(super) fn failure_report_is_true(
         Prognosis::Terminal | Prognosis::AwaitingReason => cannot_succeed(history, floors),
         Prognosis::Retryable { budget, .. } => budget.is_some_and(|budget| {
             let begun = begun_ms(history, budget, floors);
-            begun.is_some_and(|begun| begun + budget_ms(budget) - SLACK_MS <= now_ms)
+            let slack = SLACK_MS + late_ms(history);
+            begun.is_some_and(|begun| begun + budget_ms(budget) - slack <= now_ms)
         }),
     });
     check(Promise::FailureReportIsTrue, holds, || {
@@ -356,6 +355,16 @@ fn begun_ms(history: &InstanceHistory, budget: Budget, floors: Floors) -> Option
             lasting.min()
         }
     }
+}
+
+/// How late a kubelet accepted a pod after it had been scheduled, at most. So much less a replica corrects
+/// the clock of a node that is behind.
+pub(super) fn late_ms(history: &InstanceHistory) -> i64 {
+    let late = history.pods.iter().filter_map(|pod| {
+        let start = pod.first_ms(|pod| !pod["status"]["startTime"].is_null())?;
+        Some(start - pod.first_ms(|pod| has_condition(pod, "PodScheduled"))?)
+    });
+    late.max().unwrap_or(0)
 }
 
 /// The budgets of starts, in milliseconds (defaults of the settings).

@@ -23,6 +23,7 @@ use config_controller::clock::Clock;
 use config_controller::http::handlers;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
+use config_controller::kube::server_clock::ServerClock;
 use config_controller::kube::transport::Transport;
 use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
 use config_controller::kube::watch::{self, Next};
@@ -79,7 +80,8 @@ pub(super) struct Replica {
     inputs: Inputs,
     catalog: Arc<SharedCatalog>,
     executor: Executor,
-    time: Time,
+    pub(super) time: Time,
+    clock: Arc<dyn Clock>,
 }
 
 /// The bytes that all requests may hold; some of those in a burst are refused.
@@ -162,13 +164,14 @@ impl Replica {
     /// A replica that has just started.
     pub(super) fn new(
         server: &Arc<Mutex<Server>>,
-        time: &Time,
+        time: Time,
         (limits, workers): (Limits, usize),
         seed: u64,
     ) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(time.clone());
+        let server_clock = Arc::new(ServerClock::new(Arc::new(time.clone())));
+        let clock: Arc<dyn Clock> = Arc::clone(&server_clock) as Arc<dyn Clock>;
         let now = time.now();
-        let link = Arc::new(Link::new(Arc::clone(server), time.clone()));
+        let link = Arc::new(Link::new(Arc::clone(server), server_clock));
         let client = Client::new(Arc::clone(&link) as Arc<dyn Transport>, NAMESPACE);
         let (inbox, inputs) = Inbox::new(INBOX_CAPACITY);
         let catalog = Arc::new(SharedCatalog::default());
@@ -210,7 +213,7 @@ impl Replica {
                 None,
             ),
             executor,
-            assembler: assembler(&cache, &census, &bounds, clock),
+            assembler: assembler(&cache, &census, &bounds, Arc::clone(&clock)),
             cache,
             census,
             config_maps: scanner,
@@ -224,7 +227,8 @@ impl Replica {
             inbox,
             inputs,
             catalog,
-            time: time.clone(),
+            time,
+            clock,
         }
     }
 
@@ -233,7 +237,7 @@ impl Replica {
         let catalog = self.catalog.current();
         let context = Context {
             now: self.time.now(),
-            wall: self.time.wall_now(),
+            wall: self.clock.wall_now(),
             cache: &self.cache,
             catalog: &catalog,
         };

@@ -12,7 +12,9 @@ use config_controller::clock::Clock;
 use config_controller::kube::Error;
 use config_controller::kube::error::{Failure, Verb};
 use config_controller::kube::request::Request;
+use config_controller::kube::server_clock::ServerClock;
 use config_controller::kube::transport::{EventStream, Response, Transport};
+use config_controller::kube::types::Timestamp;
 use config_controller::kube::watch::SLICE;
 use percent_encoding::percent_decode_str;
 
@@ -276,16 +278,16 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(super) struct Link {
     server: Arc<Mutex<Server>>,
-    time: Time,
+    clock: Arc<ServerClock>,
     /// The watch that was opened last, until it is taken.
     opened: Mutex<Option<Arc<Mutex<Pipe>>>>,
 }
 
 impl Link {
-    pub(super) fn new(server: Arc<Mutex<Server>>, time: Time) -> Self {
+    pub(super) fn new(server: Arc<Mutex<Server>>, clock: Arc<ServerClock>) -> Self {
         Self {
             server,
-            time,
+            clock,
             opened: Mutex::default(),
         }
     }
@@ -298,13 +300,18 @@ impl Link {
 
 impl Transport for Link {
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        let outcome = lock(&self.server).handle(request);
+        let (outcome, date) = {
+            let mut server = lock(&self.server);
+            let date = server.model.cluster.clock().now_ms() / 1000;
+            (server.handle(request), Timestamp::from_seconds(date))
+        };
         let response = match outcome.map_err(|failure| request.error(failure))?.reply {
             Reply::Response(response) => response,
             Reply::Nothing | Reply::Watch(_) => {
                 return Err(request.error(Failure::Lost("connection reset".into())));
             }
         };
+        self.clock.heard(date, self.clock.now());
         let seconds = response
             .headers
             .iter()
@@ -314,7 +321,7 @@ impl Transport for Link {
             status: response.code,
             body: response.body.to_string().into_bytes(),
             retry_after: seconds.map(Duration::from_secs),
-            date: None,
+            date: Some(date),
             charge: None,
         })
     }
@@ -344,9 +351,9 @@ impl Transport for Link {
         };
         let pipe = Arc::new(Mutex::new(Pipe {
             refusal,
-            opened: self.time.now(),
-            last_sent: self.time.now(),
-            read_since: self.time.now(),
+            opened: self.clock.now(),
+            last_sent: self.clock.now(),
+            read_since: self.clock.now(),
             is_silent: outcome.faults.contains(&Fault::SilentWatch),
             is_split: outcome.faults.contains(&Fault::SplitWatch),
             frozen_until: None,

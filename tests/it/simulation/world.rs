@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::broken::Broken;
 use super::callers::{RequestKind, Waiting};
+use super::clocks::Clocks;
 use super::dice::{Dice, Time};
 use super::labels::{self, Labels};
 use super::promises::{self, Breach, Promise, check};
@@ -100,6 +101,7 @@ pub(super) struct World {
     pub(super) reasons: VecDeque<(Instant, Pair)>,
     /// Number of lists so far that went back to an older state.
     pub(super) stale_lists: u64,
+    pub(super) clocks: Clocks,
 }
 
 impl World {
@@ -140,7 +142,9 @@ impl World {
             calls: BTreeMap::new(),
             reasons: VecDeque::new(),
             stale_lists: 0,
+            clocks: Clocks::new(seed),
         };
+        world.set_node_clocks();
         for number in 0..count {
             world.boot(number);
         }
@@ -173,11 +177,13 @@ impl World {
         let seed = self.dice.next();
         let workers = if self.profile.is_crowded { 1 } else { 8 };
         let bounds = (self.profile.limits, workers);
-        let replica = Replica::new(&self.server, &self.time, bounds, seed);
+        let ahead = self.clocks.of_replica();
+        let time = self.time.of_machine(ahead);
+        let replica = Replica::new(&self.server, time, bounds, seed);
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
         self.pauses[number] = None;
-        self.log(|| format!("replica {number} starts"));
+        self.log(|| format!("replica {number} starts, its clock {ahead} s ahead"));
     }
 
     /// Kills a replica: its state and its waiting requests are lost. A call in flight may still
@@ -269,8 +275,9 @@ impl World {
                 )
             });
             self.called(number, &call.key)?;
+            let pair = (call.key.app_type.to_string(), call.key.name.to_string());
+            self.delay_is_kept(&pair, &call.action)?;
             if let Action::CreateJob(_) = &call.action {
-                let pair = (call.key.app_type.to_string(), call.key.name.to_string());
                 let floors = self.replicas[number].as_ref().map(Replica::floors);
                 if let (Some(history), Some(floors)) = (self.truth.history(&pair), floors) {
                     promises::none_beside_an_orphan(history, floors)?;
@@ -387,6 +394,7 @@ impl World {
     /// [`REFLECTOR_INTERVAL`].
     pub(super) fn pass(&mut self, duration: Duration) -> Result<(), Breach> {
         let end = self.time.now() + duration;
+        self.jump_clocks();
         self.run_all_coordinators()?;
         if self.profile.is_calm {
             self.finish_calls()?;
