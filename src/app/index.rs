@@ -410,7 +410,8 @@ pub(super) fn bytes_of_job(job: &Job, key: Option<&InstanceKey>) -> usize {
 /// The bytes of a pod's meta labels, and what the cache takes for the pod with them; about, in bytes.
 pub(super) fn sizes_of_pod(pod: &Pod) -> (usize, usize) {
     let labels = labels::size(&pod.metadata).kept_bytes();
-    (labels, bytes_of(pod) + labels + labels / 4)
+    let containers = size_of_val(&*pod.containers);
+    (labels, bytes_of(pod) + containers + labels + labels / 4)
 }
 
 impl State {

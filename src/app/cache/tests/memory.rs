@@ -6,6 +6,7 @@
 use super::*;
 use crate::app::api_call::CallOutcome;
 use crate::app::fixture::{Fixture, waiting_pod};
+use crate::kube::types::CONTAINERS_MAX;
 use allocation_counter::AllocationInfo;
 use serde_json::Value;
 
@@ -56,12 +57,17 @@ fn cached_instances_take_no_more_and_not_much_less_than_is_counted() {
     let waiting = json!({"status": {"containerStatuses": [{"name": "app", "state": {
         "waiting": {"reason": "ImagePullBackOff", "message": "m".repeat(900)},
     }}]}});
+    let mut many = running();
+    let states = (0..CONTAINERS_MAX)
+        .map(|number| json!({"name": format!("container-{number}"), "state": {"running": {}}}));
+    many["status"]["containerStatuses"] = states.collect();
     for (what, name_bytes, pod) in [
         ("ready", 8, running()),
         ("long names", 200, running()),
         ("labels", 8, labelled),
         ("short labels", 8, short),
         ("messages", 8, waiting),
+        ("containers", 8, many),
     ] {
         let mut world = World::new();
         let info = allocation_counter::measure(|| {
