@@ -5,12 +5,14 @@
 //! a pod template. Nothing here knows ConfigMaps, Jobs or our labels.
 //!
 //! The steps: `mako.rs` splits the text into parts, `select.rs` evaluates control lines,
-//! `expression.rs` evaluates `${…}`, `fill.rs` puts the values into the parsed YAML.
+//! `expression.rs` evaluates `${…}`, `fill.rs` puts the values into the parsed YAML, and `dollar.rs` keeps
+//! Kubernetes from expanding them.
 //!
 //! Only the text of a template is kept, and it is parsed for each rendering: a parsed one may take sixty
 //! times its bytes. One with control lines has a different text for each rendering, so only its control
 //! lines and expressions are checked when the ConfigMap is read.
 
+mod dollar;
 mod expression;
 mod fill;
 mod mako;

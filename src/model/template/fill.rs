@@ -3,8 +3,9 @@
 //! This file decides the type of a value (contract A12). A plain scalar has the type of its final
 //! text, except where Kubernetes requires a string. A value replaces a placeholder inside one
 //! scalar or key after parsing, so it cannot add keys, entries or documents. Expressions are not
-//! evaluated here.
+//! evaluated here; how Kubernetes leaves a value as it is, is in `dollar.rs`.
 
+use super::dollar;
 use super::mako::{CLOSE, OPEN};
 use super::{Parsed, Problem, RenderError};
 use crate::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
@@ -18,6 +19,10 @@ enum Place {
     Any,
     /// A string, or a list or map of strings.
     Strings,
+    /// The same, and Kubernetes replaces `$(NAME)` in it.
+    Expanded,
+    /// In a lifecycle hook, whose command is run as it is.
+    Hook,
     /// The list `env`.
     EnvList,
     /// One of its entries.
@@ -29,8 +34,13 @@ impl Place {
     /// template, including probes, init containers and volume claims.
     fn of_key(self, key: &str) -> Self {
         match (self, key) {
-            (Self::Strings, _) | (Self::EnvVar, "name" | "value") => Self::Strings,
-            (_, "command" | "args") => Self::Strings,
+            (Self::Strings, _) | (Self::EnvVar, "name") => Self::Strings,
+            (Self::Hook, "command") => Self::Strings,
+            (Self::Hook, _) | (_, "lifecycle") => Self::Hook,
+            // The kubelet does that in the commands of containers and of probes (its `expansion`
+            // package).
+            (Self::Expanded, _) | (Self::EnvVar, "value") => Self::Expanded,
+            (_, "command" | "args" | "subPathExpr") => Self::Expanded,
             (_, "labels" | "annotations" | "nodeSelector" | "matchLabels") => Self::Strings,
             (_, "env") => Self::EnvList,
             _ => Self::Any,
@@ -40,7 +50,7 @@ impl Place {
     fn of_item(self) -> Self {
         match self {
             Self::EnvList => Self::EnvVar,
-            Self::Strings => Self::Strings,
+            Self::Strings | Self::Expanded | Self::Hook => self,
             Self::Any | Self::EnvVar => Self::Any,
         }
     }
@@ -84,7 +94,7 @@ impl<'a> Filler<'a> {
             Kind::Mapping(entries) => {
                 let mut map = Map::new();
                 for entry in entries {
-                    let key = self.substitute(&entry.key)?;
+                    let key = self.substitute(&entry.key, Place::Any)?;
                     let value = self.node(entry.value, place.of_key(&entry.key))?;
                     if map.contains_key(key.as_ref()) {
                         return Err(RenderError::KeyTwice {
@@ -105,9 +115,9 @@ impl<'a> Filler<'a> {
         place: Place,
         line: u32,
     ) -> Result<Value, RenderError> {
-        let text = self.substitute(&scalar.text)?;
+        let text = self.substitute(&scalar.text, place)?;
         let changed = matches!(text, Cow::Owned(_));
-        if place == Place::Strings {
+        if matches!(place, Place::Strings | Place::Expanded) {
             // A template may set null where Kubernetes requires a string; a value may not.
             let null = scalar.resolved == Resolved::Null && !changed;
             return Ok(if null {
@@ -129,27 +139,42 @@ impl<'a> Filler<'a> {
     }
 
     /// Replaces the placeholders in `text`, once: placeholders inside values are not replaced.
-    fn substitute(&mut self, text: &'a str) -> Result<Cow<'a, str>, RenderError> {
+    fn substitute(&mut self, text: &'a str, place: Place) -> Result<Cow<'a, str>, RenderError> {
         let mut pieces = text.split(OPEN);
         let first = pieces.next().expect("a split has at least one piece");
         if first.len() == text.len() {
             self.spend(json_bytes(text))?;
             return Ok(Cow::Borrowed(text));
         }
-        self.spend(json_bytes(first))?;
-        let mut filled = first.to_owned();
-        for piece in pieces {
+        let is_expanded = place == Place::Expanded;
+        let of_template = |text: &'a str, is_last| match is_expanded {
+            true => dollar::close(text, is_last),
+            false => Cow::Borrowed(text),
+        };
+        let mut filled = String::new();
+        self.push(&mut filled, &of_template(first, false))?;
+        let mut pieces = pieces.peekable();
+        while let Some(piece) = pieces.next() {
             let value = piece.split_once(CLOSE).and_then(|(number, rest)| {
                 let value = self.values.get(number.parse::<usize>().ok()?)?;
                 Some((value.as_str(), rest))
             });
             // An escape in double quotes can produce a fake placeholder; it stays as text.
             let (value, rest) = value.unwrap_or(("", piece));
-            self.spend(json_bytes(value) + json_bytes(rest))?;
-            filled.push_str(value);
-            filled.push_str(rest);
+            let value = match is_expanded {
+                true => dollar::escape(value),
+                false => Cow::Borrowed(value),
+            };
+            self.push(&mut filled, &value)?;
+            self.push(&mut filled, &of_template(rest, pieces.peek().is_none()))?;
         }
         Ok(Cow::Owned(filled))
+    }
+
+    fn push(&mut self, filled: &mut String, text: &str) -> Result<(), RenderError> {
+        self.spend(json_bytes(text))?;
+        filled.push_str(text);
+        Ok(())
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), RenderError> {

@@ -65,3 +65,19 @@ fn a_broken_template_affects_no_other() {
         "ann"
     );
 }
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_value_does_not_read_other_variables_of_its_container() {
+    let environment = TestEnvironment::shared();
+    let template = real("$(GREETING) ${alternatives['who']}", 1, &[]);
+    let secret = "- {name: GREETING, value: hello}\n    - {name: PASSWORD, value: secret}\n    - {name: INSTANCE";
+    let template = template.replacen("- {name: INSTANCE", secret, 1);
+    environment.offer("pages", "page", &template);
+    let program = environment.program();
+    let got = program.get_prefer(
+        "/app/page/ann?who=%24(PASSWORD)%20%24%24(x%20%24",
+        LONG_WAIT,
+    );
+    assert_eq!(page(got.ip()), "hello $(PASSWORD) $$(x $");
+}

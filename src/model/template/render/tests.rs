@@ -366,3 +366,42 @@ fn a_check_finds_that_a_variable_is_missing_in_any_template() {
         }
     }
 }
+
+/// Where Kubernetes replaces `$(NAME)`, a value is escaped; elsewhere it is as it was.
+#[test]
+fn a_value_refers_to_no_variable_of_the_container() {
+    let text = "
+metadata: {annotations: {note: $(OWN) ${alternatives['x']}}}
+spec:
+  containers:
+  - name: app
+    image: ${alternatives['x']}
+    workingDir: /$${alternatives['x']}
+    command: [run, $(OWN) ${alternatives['x']}]
+    args: [a$${alternatives['x']}, '$$(${alternatives[\"x\"]})', $$(OWN)]
+    env:
+    - {name: '${alternatives[\"x\"]}', value: '${alternatives[\"x\"]}${alternatives[\"x\"]} $$'}
+    volumeMounts: [{name: v, subPathExpr: $(OWN)/${alternatives['x']}}]
+    livenessProbe: {exec: {command: [test, ${alternatives['x']}]}}
+    lifecycle: {preStop: {exec: {command: [stop, ${alternatives['x']}]}}}
+";
+    let rendered = template(text).render(&one("$(PW)")).unwrap();
+    let expected = json!({
+        "metadata": {"annotations": {"note": "$(OWN) $(PW)"}},
+        "spec": {"containers": [{
+            "name": "app",
+            "image": "$(PW)",
+            "workingDir": "/$$(PW)",
+            "command": ["run", "$(OWN) $$(PW)"],
+            "args": ["a$$$$(PW)", "$$($$(PW))", "$$(OWN)"],
+            "env": [{"name": "$(PW)", "value": "$$(PW)$$(PW) $$"}],
+            "volumeMounts": [{"name": "v", "subPathExpr": "$(OWN)/$$(PW)"}],
+            "livenessProbe": {"exec": {"command": ["test", "$$(PW)"]}},
+            "lifecycle": {"preStop": {"exec": {"command": ["stop", "$(PW)"]}}},
+        }]},
+    });
+    assert_eq!(rendered, expected);
+    // Alone, without a `$`: as before.
+    let simple = template(text).render(&one("5")).unwrap();
+    assert_eq!(simple["spec"]["containers"][0]["command"][1], "$(OWN) 5");
+}
