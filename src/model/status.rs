@@ -15,14 +15,14 @@ mod tests;
 
 pub use budgets::{Begun, Budget, Budgets};
 pub use ending::Ending;
-pub use pods::{has_ended, has_lost_node};
+pub use pods::{has_ended, has_lost_node, of_pod};
 pub use successor::after_pod;
 
 use crate::kube::types::{
     Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,
 };
 use ending::DEADLINE_EXCEEDED;
-use pods::{ended_at, is_disrupted, last_failure, of_pod, pod_ended, progress};
+use pods::{ended_at, is_disrupted, last_failure, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -60,8 +60,8 @@ struct Settling {
     until: Instant,
 }
 
-/// A pod that is ready for so long, by its own time, when this replica first sees it, counts as ready at
-/// once: the replica has just started. Clocks may differ by less than that.
+/// A pod that has been ready for so long when this replica first sees it counts as ready at once: the replica
+/// has just started. It is more than by what the time of a node differs after its correction.
 const READY_LONG: Duration = Duration::from_secs(60);
 
 /// The last pod of a Job with a termination report, or that is being deleted. It is shared with the cache, so nothing is held
@@ -271,7 +271,8 @@ impl Memory {
         self.settling.take_if(|it| it.pod != *uid);
         let settling = self.settling.get_or_insert_with(|| {
             let made = pod.metadata.creation_timestamp;
-            let age = since.map(|at| context.now - context.moment(at, made));
+            let at = status::of_pod(pod, since);
+            let age = at.map(|at| context.now - context.moment(at, made));
             let is_known = age.is_some_and(|age| age >= min_ready.max(READY_LONG));
             Box::new(Settling {
                 pod: uid.clone(),

@@ -39,7 +39,8 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
 /// A kubelet accepts a pod after it has been scheduled. If it says that it was earlier, its clock is behind
 /// by at least the difference. Nothing shows whether a clock is ahead; the caller takes no time from the
 /// future.
-pub(super) fn of_pod(pod: &Pod, at: Option<Timestamp>) -> Option<Timestamp> {
+#[must_use]
+pub fn of_pod(pod: &Pod, at: Option<Timestamp>) -> Option<Timestamp> {
     let made = pod.metadata.creation_timestamp;
     let scheduled = pod.conditions.holds(ConditionType::PodScheduled);
     let scheduled = scheduled.and_then(|it| it.since).max(made);

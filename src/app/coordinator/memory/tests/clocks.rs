@@ -140,3 +140,27 @@ fn how_long_an_instance_lasted_does_not_depend_on_the_clock_of_its_node() {
         assert_eq!(name.carried(), expected, "{ran} {ahead}");
     }
 }
+
+/// A node whose clock is behind makes a pod that has just become ready look as if it were ready for long.
+#[test]
+fn the_clock_of_a_node_does_not_skip_min_ready() {
+    let wants =
+        json!({"metadata": {"annotations": {"config-controller.semafor.ch/min-ready": "5s"}}});
+    for ahead in [-600, 0, 600] {
+        let mut name = Remembered::new();
+        name.world.job("u1", wants.clone());
+        let start = stamp(&name, ahead);
+        name.pass(900);
+        let mut pod = crate::app::fixture::ready_pod("10.0.0.1");
+        pod["metadata"] = json!({"creationTimestamp": crate::app::fixture::T0});
+        pod["status"]["startTime"] = json!(start);
+        pod["status"]["conditions"] = json!([
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": crate::app::fixture::T0},
+            {"type": "Ready", "status": "True", "lastTransitionTime": stamp(&name, ahead)},
+        ]);
+        name.world.pod("u1", pod);
+        name.note();
+        let settled_at = name.memory.settled_at().unwrap();
+        assert_eq!((settled_at - name.world.instant()).as_secs(), 5, "{ahead}");
+    }
+}
