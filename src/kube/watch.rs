@@ -130,6 +130,13 @@ impl Watch {
         matches!(self.state, State::Watching { .. })
     }
 
+    /// Whether a list is requested over a connection of its own: the one before may lead to what has lost
+    /// events, or shows an older state.
+    #[must_use]
+    pub fn lists_apart(&self) -> bool {
+        self.is_open() || matches!(self.list_cause, Some(Cause::WentBack | Cause::Differs))
+    }
+
     /// Processes an input that arrived `now`. The first is [`Input::Woken`]; which
     /// ones can follow depends on [`Step::next`]. Any other is a late one of a
     /// closed stream, and changes nothing.
@@ -150,13 +157,7 @@ impl Watch {
             Input::Idle => self.idle(now, &mut effects),
             Input::Probed(newest, known) => self.probed(newest, &known, now, &mut effects),
             Input::Checked(checked) => self.checked(checked, now, &mut effects),
-            Input::Doubted => {
-                self.upkeep.doubted(now);
-                match self.is_open() {
-                    true => self.next_beside(now, &mut effects),
-                    false => self.woken(&mut effects),
-                }
-            }
+            Input::Doubted => self.doubted(now, &mut effects),
             Input::Ended(end) => self.ended(end, now, &mut effects),
             Input::Unfit => {
                 let why = "more templates than are kept, or room for more".into();

@@ -1,7 +1,7 @@
-//! [`Doubts`]: the suspicion that versions went back, as after etcd was restored from a backup.
+//! [`Doubts`]: the proof that versions went back, as after etcd was restored from a backup.
 //!
-//! Whoever sees a sign of it raises a doubt: a watch, or a call whose response is older than what the
-//! cache had before. Each reflector then looks whether its own store is affected.
+//! Whoever sees it raises a doubt about all stores: a watch, or a call whose response is older than what
+//! the cache had before. Each reflector then lists again, or looks whether its own store is affected.
 
 use crate::kube::types::ResourceVersion;
 use std::fmt::Display;

@@ -256,8 +256,8 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                 continue_token,
                 limit,
             } => {
-                let (token, is_beside) = (continue_token.as_deref(), self.watch.is_open());
-                Input::Listed(client.list(scope, token, *limit, is_beside))
+                let (token, is_apart) = (continue_token.as_deref(), self.watch.lists_apart());
+                Input::Listed(client.list(scope, token, *limit, is_apart))
             }
             Next::Probe => {
                 let known = self.reflector.writer.newest();
@@ -292,6 +292,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     /// Processes the result; returns how long to wait before the next action, if at all.
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
+        let is_told = matches!(input, Input::Doubted);
         let step = self.watch.step(input, now);
         if !self.watch.is_open() {
             self.open = None;
@@ -307,7 +308,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         let longest = wait.unwrap_or_default().saturating_add(STEP_LONGEST);
         self.heartbeat.beat(now, longest);
         self.next = step.next;
-        self.carry_out(step.effects, wait, now);
+        self.carry_out(step.effects, wait, now, is_told);
         self.reflector.writer.alive(now);
         if self.next == Next::Read && self.reflector.writer.needs_list() {
             return self.take(Input::Unfit);
@@ -320,7 +321,14 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         wait
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect<K>>, wait: Option<Duration>, now: Instant) {
+    /// `is_told`: others have shown that versions went back, if they did.
+    fn carry_out(
+        &mut self,
+        effects: Vec<Effect<K>>,
+        wait: Option<Duration>,
+        now: Instant,
+        is_told: bool,
+    ) {
         let writer = &self.reflector.writer;
         let mut changes = Vec::new();
         let mut complete = false;
@@ -342,8 +350,10 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                         // The other reflectors look at their stores, too.
                         Note::Restart(Cause::WentBack, _) => {
                             writer.went_back();
-                            self.reflector.doubts.raise();
-                            self.doubts = self.reflector.doubts.count();
+                            if !is_told {
+                                self.reflector.doubts.raise();
+                                self.doubts = self.reflector.doubts.count();
+                            }
                         }
                         _ => {}
                     }

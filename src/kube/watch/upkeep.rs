@@ -8,6 +8,9 @@
 //! - A *check* reads one object by name. Only that reads etcd; lists come from the API server's own
 //!   cache. An object that differs, and still does after [`IN_FLIGHT`], is followed by a list. If that
 //!   list contradicts the check, the API server's cache is wrong, and the store counts as stale.
+//! - Proof that versions went back (a call whose response is older than what was known, or another
+//!   watch) is followed by a list at once, but only once in each interval, so that nothing that lies can
+//!   make lists follow each other. Then, and otherwise, a probe and a check show what is wrong.
 //! - After a *pause* of this process the store counts as stale until the watch has caught up.
 
 use super::{Cause, Effects, Next, Note, PAUSE, State, Watch};
@@ -36,6 +39,8 @@ pub(super) struct Upkeep {
     random: u64,
     relist: Relist,
     check_at: Option<Instant>,
+    /// From when on a proof that versions went back is followed by a list at once.
+    relist_on_proof_from: Option<Instant>,
     doubt: Doubt,
     must_probe: bool,
     behind: Option<Behind>,
@@ -85,6 +90,7 @@ impl Upkeep {
             random: seed,
             relist: Relist::Due(None),
             check_at: None,
+            relist_on_proof_from: None,
             doubt: Doubt::None,
             must_probe: false,
             behind: None,
@@ -197,13 +203,36 @@ impl Upkeep {
         }
     }
 
-    pub(super) fn doubted(&mut self, now: Instant) {
+    /// Versions went back, as others have shown: returns whether a list is due at once. There is one in
+    /// each interval at most; otherwise a probe and a check show whether one is needed.
+    fn doubted(&mut self, now: Instant) -> bool {
         self.must_probe = true;
         self.check_at = self.interval.map(|_| now);
+        let is_due =
+            self.interval.is_some() && self.relist_on_proof_from.is_none_or(|at| at <= now);
+        if is_due {
+            self.relist_on_proof_from = self.interval.map(|interval| now + interval);
+        }
+        is_due
     }
 }
 
 impl Watch {
+    /// A call, or the watch on another collection, has shown that versions went back. The store is listed
+    /// again without a back-off.
+    pub(super) fn doubted(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
+        let is_open = self.is_open();
+        if is_open && self.upkeep.doubted(now) {
+            let why = "a response, or another watch, has shown it".into();
+            drop(self.relist(Cause::WentBack, why, effects));
+            return self.woken(effects);
+        }
+        match is_open {
+            true => self.next_beside(now, effects),
+            false => self.woken(effects),
+        }
+    }
+
     /// What is next while the watch is open.
     pub(super) fn next_beside(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
         let upkeep = &mut self.upkeep;

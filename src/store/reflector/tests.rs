@@ -92,6 +92,7 @@ struct Harness {
     changes: Receiver<usize>,
     watches: Sender<Receiver<Vec<u8>>>,
     transport: Arc<Scripted>,
+    doubts: Doubts,
     stop: Stop,
 }
 
@@ -107,7 +108,7 @@ impl Harness {
             requests: Mutex::default(),
         });
         let (writer, store) = store::new(SystemClock.now());
-        let stop = Stop::new();
+        let (stop, doubts) = (Stop::new(), Doubts::default());
         let (death_sender, deaths) = channel();
         let reflector = Reflector {
             client: Client::new(transport.clone(), "apps"),
@@ -117,7 +118,7 @@ impl Harness {
             stop: stop.clone(),
             poll: Duration::from_secs(2),
             relist: Some(Duration::from_secs(900)),
-            doubts: Doubts::default(),
+            doubts: doubts.clone(),
             loss: None,
             seed: 1,
             heartbeats: Heartbeats::default(),
@@ -138,6 +139,7 @@ impl Harness {
             changes,
             watches,
             transport,
+            doubts,
             stop,
         }
     }
@@ -219,6 +221,30 @@ fn after_a_lost_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     assert_eq!(harness.stats.restarts(Cause::WentBack), 1);
     assert_eq!(harness.stats.relisted(Cause::WentBack), 1);
     assert_eq!(harness.stats.differences(), 0);
+    harness.stop.set();
+    drop((watch, harness.watches));
+    harness.thread.join().unwrap();
+}
+
+/// There are so many new writes that the newest version shows nothing.
+#[test]
+fn after_a_call_has_shown_that_versions_went_back_a_list_follows_at_once() {
+    let harness = Harness::new();
+    harness.changed(1);
+    let watch = harness.open();
+    watch.send(added("lost", "700")).unwrap();
+    harness.changed(1);
+    harness.transport.version.store(900, Ordering::SeqCst);
+    harness.doubts.compare(&"lost", &"8".into(), &"700".into());
+    watch.send(IDLE.to_vec()).unwrap();
+    harness.changed(1);
+    assert!(harness.store.get("lost").is_none());
+    let requests = harness.transport.requests.lock().unwrap().clone();
+    let list = "/api/v1/namespaces/apps/configmaps?limit=100";
+    assert_eq!(requests[2], list, "{requests:?}");
+    assert_eq!(harness.stats.relisted(Cause::WentBack), 1);
+    // The other reflectors know it already.
+    assert_eq!(harness.doubts.count(), 1);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.thread.join().unwrap();

@@ -59,6 +59,24 @@ fn silence_is_counted_from_what_was_received_last() {
 }
 
 impl Scenario {
+    /// Others have shown that versions went back, and the list that follows has the same version.
+    fn relist_on_proof(&mut self) {
+        let effects = self.check(Input::Doubted, list(None));
+        assert_eq!(causes(&effects), [Cause::WentBack]);
+        assert!(self.watch.lists_apart());
+        let effects = self.check(page(&["a"], "10", None), open("10"));
+        assert_eq!(relisted(&effects), Some(Cause::WentBack));
+        self.check(Input::Opened(Ok(())), CHECK);
+        self.check(checked(SAME), Next::Read);
+    }
+
+    /// A check follows a doubt that no list follows.
+    fn doubt(&mut self) {
+        self.relist_on_proof();
+        self.check(Input::Doubted, Next::Probe);
+        self.check(probed("10"), CHECK);
+    }
+
     /// Nothing is received for so many seconds, and checks by name find nothing.
     fn check_away(&mut self, secs: u64) {
         for _ in 0..secs {
@@ -153,12 +171,44 @@ fn a_list_beside_a_watch_that_went_back_or_fails_is_made_anew() {
     }
 }
 
+/// A proof may come with each call, if an API server lies for long.
+#[test]
+fn proof_that_versions_went_back_is_followed_by_a_list_at_once_but_once_in_an_interval() {
+    let mut scenario = Scenario::watching();
+    scenario.relist_on_proof();
+    let began = scenario.now;
+    let mut lists = 0;
+    while scenario.now < began + 3 * RELIST {
+        scenario.after(1.0).step(bookmark("10"));
+        let mut step = scenario.step(Input::Doubted);
+        while step.next != Next::Read {
+            step = match step.next {
+                Next::Probe => scenario.step(probed("10")),
+                Next::Check { .. } => scenario.step(checked(SAME)),
+                Next::Open { .. } => scenario.step(Input::Opened(Ok(()))),
+                Next::List { .. } => {
+                    lists += u32::from(scenario.watch.list_cause == Some(Cause::WentBack));
+                    scenario.step(page(&["a"], "10", None))
+                }
+                other => panic!("{other:?}"),
+            };
+        }
+    }
+    assert_eq!(lists, 3);
+    // A store that may lack objects is not compared.
+    let mut scenario = Scenario::new();
+    scenario.watch = Watch::new(POLL, None, 1);
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "10", None), open("10"));
+    scenario.check(Input::Opened(Ok(())), Next::Read);
+    scenario.check(Input::Doubted, Next::Probe);
+}
+
 #[test]
 fn an_object_that_differs_and_stays_so_is_followed_by_a_list() {
     let name = || "a".into();
     let mut scenario = Scenario::watching();
-    scenario.check(Input::Doubted, Next::Probe);
-    scenario.check(probed("10"), CHECK);
+    scenario.doubt();
     // Its event may be on its way.
     scenario.check(checked(Checked::Differs(name())), Next::Read);
     scenario.idle(IN_FLIGHT.as_secs() - 1);
@@ -179,8 +229,7 @@ fn an_object_that_differs_and_stays_so_is_followed_by_a_list() {
 fn a_list_that_contradicts_a_read_makes_the_store_stale_until_they_agree() {
     let older = || checked(Checked::Older("a".into()));
     let mut scenario = Scenario::watching();
-    scenario.check(Input::Doubted, Next::Probe);
-    scenario.check(probed("10"), CHECK);
+    scenario.doubt();
     let effects = scenario.check(older(), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::WentBack]);
     scenario.check(Input::Woken, list(None));
@@ -255,6 +304,7 @@ fn after_a_pause_the_store_is_stale_until_the_watch_has_caught_up() {
 fn a_probe_may_take_its_time() {
     let later = PAUSE.as_secs_f64();
     let mut scenario = Scenario::watching();
+    scenario.relist_on_proof();
     scenario.check(Input::Doubted, Next::Probe);
     scenario.after(later).check(probed("10"), CHECK);
     let effects = scenario.after(later).check(checked(SAME), Next::Probe);
