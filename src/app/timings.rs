@@ -47,7 +47,8 @@ impl Timings {
 
     /// The durations by Kubernetes' timestamps, if the instance has a pod.
     ///
-    /// A failed start has only the phases with an end recorded by Kubernetes.
+    /// A failed start has only the phases with an end recorded by Kubernetes. Times of the kubelet are by the
+    /// clock of its node, which may differ: nothing is decided from these durations, they are only shown.
     #[must_use]
     pub fn of_pod(instance: &Instance, wall: SystemTime) -> Option<Self> {
         let open = match &instance.status {

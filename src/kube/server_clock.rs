@@ -130,9 +130,10 @@ impl ServerClock {
         let ahead = self.ahead_of(&state.estimate, now);
         if !state.is_far && ahead.abs() > FAR_SECS {
             state.is_far = true;
-            let (secs, where_to) = (ahead.abs(), if ahead > 0.0 { "ahead" } else { "behind" });
+            let secs = ahead.abs();
+            let where_to = if ahead > 0.0 { "ahead of" } else { "behind" };
             log::warn!(
-                "the clock of this machine is {secs:.1} s {where_to} of the API server's; config-controller goes by the latter, but check the time service of the node"
+                "the clock of this machine is {secs:.1} s {where_to} the API server's; config-controller goes by the latter, but check the time service of the node"
             );
         } else if state.is_far && ahead.abs() < NEAR_SECS {
             state.is_far = false;

@@ -452,7 +452,7 @@ pub fn with_termination_report(job: &Job, pod: &Pod, status: &InstanceStatus) ->
 #[must_use]
 pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let ended = job_ended(job, pod)?;
-    // Not the end of its pod: the clock of the node may differ.
+    // Not the end of its pod: the clock of the node may differ. Both of these times are the control plane's.
     let (_, end) = end_of_job(job)?;
     let at = end.since;
     let deleted_at = job.metadata.deletion_timestamp;

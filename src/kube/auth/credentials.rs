@@ -120,6 +120,8 @@ impl Credentials {
         }
     }
 
+    /// By the clock of this machine, on which the plugin runs. If that clock is behind, a token may expire
+    /// earlier: the API server rejects it, and the plugin runs then. If it is ahead, the plugin runs sooner.
     fn expires_within(&self, held: &Held, secs: u64) -> bool {
         let then = self.clock.wall_now() + Duration::from_secs(secs);
         let expires = held.proof.as_ref().and_then(|proof| proof.expires);

@@ -29,7 +29,7 @@ pub fn after_pod(job: &Job, pod: &Pod, events: EventsOf<'_>) -> InstanceStatus {
 /// failing start while its pod is being replaced.
 pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Finding {
     let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
-        // An Event from before the deletion of the pod is outdated.
+        // An Event from before the deletion of the pod is outdated. Both times are the control plane's.
         .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
     let pause = controller_pause(job);
     let pause = if leaving.is_some() || (refusal.is_none() && had_pod(job)) {
