@@ -166,19 +166,39 @@ fn shape(value: &Value) -> Value {
     }
 }
 
+/// What a container gets of a text, where its variable FIRST has this value (Kubernetes, "Define dependent
+/// environment variables").
+fn expanded(text: &Value, first: &str) -> Value {
+    let mut expanded = String::new();
+    let mut rest = text.as_str().expect("it is a text");
+    while let Some((before, after)) = rest.split_once('$') {
+        let (name, taken) = match (after.strip_prefix('('), after.strip_prefix('$')) {
+            (_, Some(after)) => ("$", after),
+            (Some(named), _) if named.starts_with("FIRST)") => (first, &named["FIRST)".len()..]),
+            _ => ("$", after),
+        };
+        expanded += before;
+        expanded += name;
+        rest = taken;
+    }
+    Value::String(expanded + rest)
+}
+
+fn each_expanded(texts: &Value, first: &str) -> Value {
+    let texts = texts.as_array().expect("it is a list").iter();
+    texts.map(|text| expanded(text, first)).collect()
+}
+
 /// Starts an instance with `x` as `query` has it, and checks that `x` is `value` at each place.
 #[track_caller]
 fn check_each_form(environment: &TestEnvironment, name: &str, query: &str, value: &str) {
     environment.start_instance(&format!("/app/each/{name}?x={query}"));
     let found = pod_template(environment, &format!("each-{name}"));
     let block =
-        format!("% d {value}       joined $HOME $(X) $$ {{{{x}}}} 5%\n${{HOME}} % if # end\n");
+        format!("% d {value}       joined $HOME $(X) $ {{{{x}}}} 5%\n${{HOME}} % if # end\n");
     let container = &found["spec"]["containers"][0];
-    assert_eq!(
-        container["command"],
-        json!(["run", value, value]),
-        "{value:?}"
-    );
+    let command = each_expanded(&container["command"], "another");
+    assert_eq!(command, json!(["run", value, value]), "{value:?}");
     let args = json!([
         value,
         value,
@@ -193,9 +213,14 @@ fn check_each_form(environment: &TestEnvironment, name: &str, query: &str, value
         format!("folded {value}"),
         format!("elif {value}"),
     ]);
-    assert_eq!(container["args"], args, "{value:?}");
-    let env = json!([{"name": "FIRST", "value": value}, {"name": "V_x", "value": value}]);
-    assert_eq!(container["env"], env, "{value:?}");
+    let found_args = each_expanded(&container["args"], "another");
+    assert_eq!(found_args, args, "{value:?}");
+    for (place, name) in ["FIRST", "V_x"].into_iter().enumerate() {
+        let variable = &container["env"][place];
+        assert_eq!(variable["name"], name);
+        assert_eq!(expanded(&variable["value"], "another"), value, "{value:?}");
+    }
+    assert_eq!(container["env"].as_array().map(Vec::len), Some(2));
     let padded = json!(format!("a {value} b"));
     let annotations = &found["metadata"]["annotations"];
     for style in ["plain", "double", "single"] {
