@@ -98,6 +98,12 @@ pub(super) const ROWS: &[Row] = &[
         reads_back,
     ),
     fixture(
+        "A5-digits",
+        "a number is kept digit for digit; a body may begin with a byte order mark",
+        &[],
+        digits,
+    ),
+    fixture(
         "A5-limit",
         "an instance has at most 64 labels with 16 KiB of keys and values: what would exceed that is 422 labels_limit and changes nothing; removing is always possible",
         &[],
@@ -296,6 +302,29 @@ fn content_types(fixture: &Fixture) -> Outcome {
         response.exactly(422, refused)?;
     }
     Ok(())
+}
+
+fn digits(fixture: &Fixture) -> Outcome {
+    let (path, ip) = started(fixture, "digits")?;
+    let numbers = [
+        ("a", "12345678901234567890123"),
+        ("b", "1e3"),
+        ("c", "1.10"),
+        ("d", "-0"),
+    ];
+    let sent = numbers.map(|(key, number)| format!(r#""{key}": {number}"#));
+    let body = format!("\u{feff}{{{}}}", sent.join(", "));
+    fixture
+        .ask(
+            "PATCH",
+            &path,
+            &[("Content-Type", "application/json")],
+            &body,
+        )?
+        .exactly(200, SUCCESS)?;
+    let kept = numbers.map(|(key, number)| format!(r#""{key}":"{number}""#));
+    let found = format!(r#"{{"ip":"{ip}",{}}}"#, kept.join(","));
+    fixture.get(&path)?.exactly(200, &found).map(drop)
 }
 
 fn null_removes(fixture: &Fixture) -> Outcome {
