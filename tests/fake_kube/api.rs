@@ -17,6 +17,7 @@ use super::cluster::{Cluster, meta};
 use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
+use super::quota::Quota;
 
 /// Most requests that the journal keeps; older ones are dropped.
 const JOURNAL_MAX: usize = 200_000;
@@ -39,6 +40,7 @@ pub(crate) struct Model {
     pub(crate) journal: Vec<Logged>,
     /// The events that watches lose.
     pub(crate) lost: Vec<Lost>,
+    pub(crate) quota: Option<Quota>,
 }
 
 /// Events that a relay between the API server and its clients loses.
@@ -296,6 +298,7 @@ impl Model {
             "create" => {
                 check_type(request, JSON_TYPES)?;
                 let body = request.json()?;
+                self.charge(resource, meta(&body, "name"), dry_run)?;
                 self.cluster.create(resource, &namespace, body, dry_run)?
             }
             "update" => {

@@ -12,6 +12,7 @@
 //! | `dynamics` | yes | Job controller, scheduler, kubelet, garbage collector |
 //! | `faults` | yes | faults, set by a test or drawn from a seed |
 //! | `access` | yes | tokens, RBAC from our own Role |
+//! | `quota` | yes | a quota on Jobs, which frees late |
 //! | `api` | yes | one request, processed by all of these |
 //! | `clock` | yes | the fake's time |
 //! | `http` | no | sockets, threads, TLS |
@@ -39,8 +40,8 @@
 //! - Pods: all containers of a pod start, become ready and end together; init
 //!   containers succeed at once; images are ignored; probes, volumes,
 //!   resources and nodes do not exist; every pod is on one node.
-//! - A ResourceQuota, Pod Security or a webhook is a fault or a rejection that a
-//!   test requests, not an object.
+//! - A ResourceQuota on pods, Pod Security or a webhook is a fault or a rejection
+//!   that a test requests; a quota on Jobs is set by a test. None is an object.
 //! - Fields that we do not read: `observedGeneration`, `hostIPs`, default
 //!   tolerations and volumes of a pod, `resources` of its status.
 //! - Events: one for each pod that a Job creates, or fails to create; of the
@@ -56,6 +57,7 @@ pub(crate) mod cluster;
 pub(crate) mod dynamics;
 pub(crate) mod faults;
 pub(crate) mod http;
+pub(crate) mod quota;
 
 use std::io;
 use std::net::SocketAddr;
@@ -218,6 +220,7 @@ impl Builder {
             access: self.access,
             journal: Vec::new(),
             lost: Vec::new(),
+            quota: None,
         }
     }
 

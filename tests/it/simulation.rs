@@ -9,7 +9,10 @@
 //! - `cargo test simulation` runs [`SCHEDULES`]; `SIM_SCHEDULES=100000 cargo test --release
 //!   simulation` runs that many, starting at `SIM_SEED` (0).
 //! - A failure prints its seed, the promise, the violation and the last steps; `SIM_SEED=<seed>
-//!   SIM_SCHEDULES=1 cargo test --release simulation` repeats it.
+//!   SIM_SCHEDULES=1 cargo test --release simulation` repeats it. It prints the profile that the seed
+//!   drew, too: which events, perturbations and faults it had, and how often.
+//! - Schedules with even weights, a quota of none and no name that is stuck repeat the seeds that have
+//!   found defects before there were others; `SIM_EVEN=1` runs such.
 //!
 //! | module | what lives there |
 //! |---|---|
@@ -22,6 +25,8 @@
 //! | `world` | the state of a schedule, and when each promise is checked |
 //! | `callers` | requests, and whether each response was true |
 //! | `clocks` | clocks of replicas and nodes that differ, and delays by the true time |
+//! | `profile` | the parameters of a schedule, and how often what happens |
+//! | `stuck` | a name that fails for ever while others go on |
 //! | `labels` | the labels that requests set, and whether one is lost |
 //! | `unreliable` | lost events, versions that go back, replicas that stand still |
 //! | `moves` | the random events, and the end of a schedule |
@@ -32,9 +37,11 @@ mod clocks;
 mod dice;
 mod labels;
 mod moves;
+mod profile;
 mod promises;
 mod replica;
 mod server;
+mod stuck;
 mod truth;
 mod unreliable;
 mod world;
@@ -46,9 +53,10 @@ use std::time::Instant;
 
 use broken::Broken;
 use dice::Dice;
+use profile::Profile;
 use promises::{Breach, Promise};
 use server::lock;
-use world::{Profile, Tally, World};
+use world::{Tally, World};
 
 /// Default number of schedules, which takes some seconds.
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 40 } else { 1000 };
@@ -132,6 +140,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
 #[derive(Debug)]
 struct Found {
     seed: u64,
+    profile: String,
     breach: Breach,
     steps: Vec<String>,
 }
@@ -140,12 +149,13 @@ impl Found {
     fn report(&self) -> String {
         let Self {
             seed,
+            profile,
             breach,
             steps,
         } = self;
         let from = steps.len().saturating_sub(TAIL);
         format!(
-            "schedule {seed} breaks {:?}: {}\nviolation: {}\nthe last steps:\n{}\nto repeat it: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
+            "schedule {seed} breaks {:?}: {}\nviolation: {}\nits profile: {profile}\nthe last steps:\n{}\nto repeat it: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
             breach.promise,
             breach.promise.description(),
             breach.seen,
@@ -154,10 +164,28 @@ impl Found {
     }
 }
 
+/// Which schedules there are for a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// With even weights, and against this API server.
+    Even(Broken),
+    /// With weights and further faults that the seed draws.
+    Varied,
+}
+
+impl Kind {
+    fn profile(self, seed: u64, dice: &mut Dice) -> Profile {
+        match self {
+            Self::Even(broken) => Profile::draw(seed, dice, broken),
+            Self::Varied => Profile::draw(seed, dice, Broken::Not).varied(seed),
+        }
+    }
+}
+
 /// Runs one schedule; returns its counts, or the broken promise and, if `steps` is set, its steps.
-fn run(seed: u64, broken: Broken, steps: bool) -> Result<Tally, (Breach, Vec<String>)> {
+fn run(seed: u64, kind: Kind, steps: bool) -> Result<Tally, (Breach, Vec<String>)> {
     let mut dice = Dice::new(seed);
-    let profile = Profile::draw(seed, &mut dice, broken);
+    let profile = kind.profile(seed, &mut dice);
     let mut world = World::new(seed, dice, profile, steps);
     let result = catch_unwind(AssertUnwindSafe(|| world.play()));
     let result = result.unwrap_or_else(|panic| {
@@ -186,15 +214,18 @@ impl World {
 }
 
 /// Runs a failed schedule again, to record its steps.
-fn found(seed: u64, broken: Broken, first: Breach) -> Found {
-    match run(seed, broken, true) {
+fn found(seed: u64, kind: Kind, first: Breach) -> Found {
+    let profile = format!("{:?}", kind.profile(seed, &mut Dice::new(seed)));
+    match run(seed, kind, true) {
         Err((breach, steps)) => Found {
             seed,
+            profile,
             breach,
             steps,
         },
         Ok(_) => Found {
             seed,
+            profile,
             breach: first,
             steps: vec![
                 "it passed when repeated: the simulation is not a function of its seed".into(),
@@ -204,7 +235,7 @@ fn found(seed: u64, broken: Broken, first: Breach) -> Found {
 }
 
 /// Runs `count` schedules starting at seed `first`, on as many threads as there are processors.
-fn run_all(first: u64, count: u64) -> Result<Tally, Found> {
+fn run_all(kind: Kind, first: u64, count: u64) -> Result<Tally, Found> {
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
     let all = Mutex::new((Tally::new(), None::<(u64, Breach)>));
@@ -217,7 +248,7 @@ fn run_all(first: u64, count: u64) -> Result<Tally, Found> {
                     if seed >= first + count {
                         return;
                     }
-                    let result = run(seed, Broken::Not, false);
+                    let result = run(seed, kind, false);
                     let mut all = lock(&all);
                     match result {
                         Ok(tally) => {
@@ -238,7 +269,7 @@ fn run_all(first: u64, count: u64) -> Result<Tally, Found> {
     });
     match all.into_inner().expect("no thread has panicked") {
         (tally, None) => Ok(tally),
-        (_, Some((seed, breach))) => Err(found(seed, Broken::Not, breach)),
+        (_, Some((seed, breach))) => Err(found(seed, kind, breach)),
     }
 }
 
@@ -253,7 +284,11 @@ fn no_schedule_breaks_an_invariant() {
     let first = from_environment("SIM_SEED").unwrap_or(0);
     let count = from_environment("SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let begun = Instant::now();
-    let tally = run_all(first, count).unwrap_or_else(|found| panic!("{}", found.report()));
+    let kind = match from_environment("SIM_EVEN") {
+        Some(_) => Kind::Even(Broken::Not),
+        None => Kind::Varied,
+    };
+    let tally = run_all(kind, first, count).unwrap_or_else(|found| panic!("{}", found.report()));
     let secs = begun.elapsed().as_secs_f64();
     eprintln!("{count} schedules starting at seed {first} in {secs:.1} s; counts: {tally:#?}");
 }
@@ -261,8 +296,9 @@ fn no_schedule_breaks_an_invariant() {
 #[test]
 fn known_defects_do_not_recur() {
     for (seed, what) in REGRESSIONS {
-        if let Err((breach, _)) = run(*seed, Broken::Not, false) {
-            panic!("{what}\n{}", found(*seed, Broken::Not, breach).report());
+        let kind = Kind::Even(Broken::Not);
+        if let Err((breach, _)) = run(*seed, kind, false) {
+            panic!("{what}\n{}", found(*seed, kind, breach).report());
         }
     }
 }
@@ -280,7 +316,7 @@ fn a_broken_api_server_is_detected() {
     ];
     for (broken, promise) in expected {
         let found = (0..BROKEN_SCHEDULES).find_map(|seed| {
-            let (breach, _) = run(seed, broken, false).err()?;
+            let (breach, _) = run(seed, Kind::Even(broken), false).err()?;
             (breach.promise == promise).then_some(seed)
         });
         assert!(

@@ -6,21 +6,16 @@
 
 use std::time::Duration;
 
-use config_controller::app::coordinator::Limits;
-use config_controller::budget::Division;
 use config_controller::clock::Clock;
-use config_controller::model::labels::ALL_BYTES_MAX;
 use serde_json::{Value, json};
 
-use super::broken::Broken;
 use super::callers::RequestKind;
 use super::dice::Dice;
 use super::promises::{Breach, Promise, check};
 use super::replica::InFlight;
 use super::server::{Cut, lock};
 use super::truth::Pair;
-use super::unreliable::Unreliable;
-use super::world::{Profile, World, key_of, what};
+use super::world::{World, key_of, what};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::{DeleteOptions, Part};
 use crate::fake_kube::cluster::{Key, is_deleting, meta};
@@ -29,75 +24,33 @@ use crate::fake_kube::dynamics::pod_script::{Exit, PodScript, PodScriptRule};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::NAMESPACE;
 
-/// The instances of a schedule. The two of the last entry have the same Job name.
-const PAIRS: [&[(&str, &str)]; 4] = [
-    &[("hello", "ann")],
-    &[("hello", "ann"), ("loop", "ann")],
-    &[("hello", "ann"), ("brief", "ann"), ("hello", "bob")],
-    &[("hello", "x-ann"), ("hello-x", "ann")],
-];
-
-impl Profile {
-    /// Draws the parameters of a schedule.
-    pub(super) fn draw(seed: u64, dice: &mut Dice, broken: Broken) -> Self {
-        let is_calm = dice.chance(150);
-        let pairs = dice.pick(&PAIRS).iter();
-        let limits = if dice.chance(150) { (6, 3) } else { (40, 20) };
-        Self {
-            replicas: 1 + dice.roll(3),
-            pairs: pairs
-                .map(|(t, n)| ((*t).to_owned(), (*n).to_owned()))
-                .collect(),
-            is_calm,
-            faults_per_thousand: if is_calm {
-                0
-            } else {
-                dice.pick(&[0, 20, 80, 250])
-            },
-            moves: 60 + dice.roll(120),
-            limits: Limits {
-                parked_max: limits.0,
-                parked_per_key_max: limits.1,
-                division: Division::default(),
-                // Some crowds exceed it.
-                label_bytes_max: if seed % 7 == 3 { 1_500 } else { ALL_BYTES_MAX },
-                force_stop: true,
-            },
-            // Not drawn, so that the events of all other schedules stay as they are.
-            is_crowded: matches!(seed % 7, 3 | 4),
-            unreliable: Unreliable::of(seed, is_calm),
-            broken,
-        }
-    }
-}
-
 impl World {
     /// Runs one random event.
     pub(super) fn random_event(&mut self) -> Result<(), Breach> {
         for _ in 0..20 {
-            let happened = match self.dice.roll(100) {
-                0..14 => self.random_request()?,
-                14..16 => self.hang_up(),
-                16..30 => {
+            let happened = match self.dice.weighted(&self.profile.weights.events) {
+                0 => self.random_request()?,
+                1 => self.hang_up(),
+                2 => {
                     let number = self.any_replica();
                     self.run_coordinator(number)?
                 }
-                30..41 => self.deliver_random_call()?,
-                41..52 => self.deliver_random_result(),
-                52..72 => self.run_random_reflector()?,
-                72..82 => self.step_controllers(),
-                82..92 => self.move_random_pod(),
-                92..96 => {
+                3 => self.deliver_random_call()?,
+                4 => self.deliver_random_result(),
+                5 => self.run_random_reflector()?,
+                6 => self.step_controllers(),
+                7 => self.move_random_pod(),
+                8 => {
                     let millis = self.dice.pick(&[1, 50, 200, 1000, 1500, 3000]);
                     self.log(|| format!("{millis} ms pass"));
                     self.pass(Duration::from_millis(millis)).map(|()| true)?
                 }
-                96 => {
+                9 => {
                     let secs = self.dice.pick(&[5, 10, 15, 40, 95, 310, 700]);
                     self.log(|| format!("{secs} s pass"));
                     self.pass(Duration::from_secs(secs)).map(|()| true)?
                 }
-                97 => self.delete_random_object(),
+                10 => self.delete_random_object(),
                 _ => !self.profile.is_calm && self.perturb()?,
             };
             if happened {
@@ -264,29 +217,31 @@ impl World {
         let number = self.any_replica();
         let secs = self.dice.pick(&[1, 3, 8]);
         let until = self.time.now() + Duration::from_secs(secs);
-        Ok(match self.dice.roll(13) {
-            10 => self.pause(number),
-            11 | 12 => self.back_up_or_restore(),
-            0 | 1 => self.make_stale(number),
-            2 | 3 => self.stop_between_writes(number),
-            4 | 5 => self.hide_events(number)?,
-            6 if self.replicas[number].is_none() => {
-                self.boot(number);
-                true
-            }
-            6 => self.cut_a_watch(number),
-            9 => self.lose_a_job(),
-            7 => {
-                self.server().away_until = Some(until);
-                self.log(|| format!("the API server is unreachable for {secs} s"));
-                true
-            }
-            _ => {
-                self.server().forbidden_until = Some(until);
-                self.log(|| format!("everything is forbidden for {secs} s"));
-                true
-            }
-        })
+        Ok(
+            match self.dice.weighted(&self.profile.weights.perturbations) {
+                10 => self.pause(number),
+                11 | 12 => self.back_up_or_restore(),
+                0 | 1 => self.make_stale(number),
+                2 | 3 => self.stop_between_writes(number),
+                4 | 5 => self.hide_events(number)?,
+                6 if self.replicas[number].is_none() => {
+                    self.boot(number);
+                    true
+                }
+                6 => self.cut_a_watch(number),
+                9 => self.lose_a_job(),
+                7 => {
+                    self.server().away_until = Some(until);
+                    self.log(|| format!("the API server is unreachable for {secs} s"));
+                    true
+                }
+                _ => {
+                    self.server().forbidden_until = Some(until);
+                    self.log(|| format!("everything is forbidden for {secs} s"));
+                    true
+                }
+            },
+        )
     }
 
     /// **Stale**: the cache of one replica lags from now on. (Going back to an older version is one of
@@ -458,7 +413,8 @@ impl World {
             format!("{unfinished} requests and calls are unfinished")
         })?;
         self.caches_are_current()?;
-        let pairs = self.profile.pairs.clone();
+        let mut pairs = self.profile.pairs.clone();
+        pairs.retain(|pair| !self.profile.is_stuck(&key_of(pair).job_name()));
         for pair in &pairs {
             self.check_request(pair, RequestKind::Stop)?;
         }
@@ -473,6 +429,7 @@ impl World {
             let objects = server.model.cluster.objects(resource, NAMESPACE);
             // Another client has taken a pod from its Job, beside which there was another one.
             let is_released = |pod: &Value| pod["metadata"]["ownerReferences"].is_null();
+            let objects = objects.filter(|(key, _)| !self.profile.is_stuck(&key.2));
             let left = objects.filter(|(_, it)| resource == Resource::Jobs || !is_released(it));
             left.map(|(key, _)| key.2.clone()).collect::<Vec<_>>()
         };
@@ -500,6 +457,12 @@ impl World {
             name: "*".to_owned(),
             pod_script: PodScript::default(),
         });
+        if let Some(stuck) = &self.profile.stuck {
+            server.model.dynamics.set_pod_script(PodScriptRule {
+                name: stuck.job.clone(),
+                pod_script: PodScript::by_hand(),
+            });
+        }
     }
 
     /// Runs everything that can happen without time passing.

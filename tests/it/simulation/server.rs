@@ -20,6 +20,8 @@ use percent_encoding::percent_decode_str;
 
 use super::broken::Broken;
 use super::dice::{Dice, Time};
+use super::profile::Profile;
+use super::stuck::Stuck;
 use crate::fake_kube::api::{self, Model, Reply, Watch};
 use crate::fake_kube::cluster::read::WatchEvent;
 use crate::fake_kube::cluster::resource::Resource;
@@ -44,6 +46,10 @@ pub(super) struct Server {
     pub(super) forbidden_until: Option<Instant>,
     /// What is wrong with this server on purpose.
     pub(super) broken: Broken,
+    /// How often each fault is met, relative to the others.
+    weights: Vec<usize>,
+    /// What fails for ever.
+    stuck: Option<Stuck>,
     /// Requests so far: all, and those that create a Job.
     pub(super) requests: u64,
     pub(super) posts: u64,
@@ -60,13 +66,15 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(model: Model, seed: u64, time: Time, broken: Broken) -> Self {
+    pub(super) fn new(model: Model, seed: u64, time: Time, profile: &Profile) -> Self {
         Self {
             model,
             faults_per_thousand: 0,
             away_until: None,
             forbidden_until: None,
-            broken,
+            broken: profile.broken,
+            weights: profile.weights.faults.clone(),
+            stuck: profile.stuck.clone(),
             requests: 0,
             posts: 0,
             failures: 0,
@@ -155,7 +163,7 @@ impl Server {
         let few = u64::try_from(self.dice.roll(8)).expect("it is below 8");
         let retry_after_secs = u32::try_from(self.dice.roll(4)).expect("it is below 4");
         let status = self.dice.pick(&[500, 502, 503, 504]);
-        Some(match (verb, self.dice.roll(11)) {
+        Some(match (verb, self.dice.weighted(&self.weights)) {
             (_, 0 | 1) => Fault::TooManyRequests { retry_after_secs },
             (_, 2 | 3) => match few {
                 0 => Fault::Raw(429, "<html>slow down</html>"),
@@ -195,7 +203,8 @@ impl Server {
             (verb, _) => verb.as_str(),
         };
         self.posts += u64::from(verb == "create");
-        let fault = self.draw(verb);
+        let stuck = self.stuck.as_ref().and_then(|stuck| stuck.fault(request));
+        let fault = stuck.or_else(|| self.draw(verb));
         self.failures += u64::from(fault.is_some());
         if fault == Some(Fault::Drop) && self.dice.chance(500) {
             return Err(Failure::Connect("connection refused".into()));

@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::RequestIds;
 use config_controller::app::api_call::Action;
-use config_controller::app::coordinator::Limits;
 use config_controller::clock::Clock;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
 use serde_json::{Value, json};
 
-use super::broken::Broken;
 use super::callers::{RequestKind, Waiting};
 use super::clocks::Clocks;
 use super::dice::{Dice, Time};
 use super::labels::{self, Labels};
+use super::profile::Profile;
 use super::promises::{self, Breach, Promise, check};
 use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
@@ -28,6 +27,7 @@ use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::Backup;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::fake_kube::quota::Quota;
 use crate::harness::{NAMESPACE, PREFIX};
 
 /// Calls that a replica may make for a name within [`CALLS_WINDOW`] without an external reason.
@@ -41,29 +41,6 @@ const TURNS_MAX: usize = 10_000;
 
 /// The interval at which reflectors run during a jump of time, so that a watch does not count as silent.
 const REFLECTOR_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The parameters of a schedule.
-#[derive(Clone, Debug)]
-pub(super) struct Profile {
-    /// How many replicas.
-    pub(super) replicas: usize,
-    /// The instances that callers request.
-    pub(super) pairs: Vec<Pair>,
-    /// There are no faults, only failing pods.
-    pub(super) is_calm: bool,
-    /// How many of a thousand requests to the API server meet a fault.
-    pub(super) faults_per_thousand: usize,
-    /// How many random events until the faults end.
-    pub(super) moves: usize,
-    /// The limits of the coordinators.
-    pub(super) limits: Limits,
-    /// Requests for labels come together, and each replica has one worker.
-    pub(super) is_crowded: bool,
-    /// What of the world is unreliable.
-    pub(super) unreliable: Unreliable,
-    /// What is wrong with the API server on purpose.
-    pub(super) broken: Broken,
-}
 
 /// How often each event and response occurred, to detect a simulation in which nothing happens.
 pub(super) type Tally = BTreeMap<String, u64>;
@@ -116,7 +93,8 @@ impl World {
             .cluster
             .create(Resource::ConfigMaps, NAMESPACE, templates, false);
         made.expect("the ConfigMap of a schedule is valid");
-        let mut server = Server::new(model, dice.next(), time.clone(), profile.broken);
+        model.quota = profile.quota.map(Quota::new);
+        let mut server = Server::new(model, dice.next(), time.clone(), &profile);
         if let Unreliable::Watches(per_thousand) = profile.unreliable {
             server.losses_per_thousand = per_thousand;
         }
@@ -207,8 +185,11 @@ impl World {
     pub(super) fn observe(&mut self) -> Result<(), Breach> {
         let before = self.truth.revision();
         let touched = {
-            let server = lock(&self.server);
-            self.truth.absorb(&server.model.cluster)
+            let model = &mut lock(&self.server).model;
+            if let Some(quota) = &mut model.quota {
+                quota.absorb(&model.cluster);
+            }
+            self.truth.absorb(&model.cluster)
         };
         let now = self.time.now();
         for pair in touched {
