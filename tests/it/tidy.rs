@@ -1,5 +1,6 @@
 //! Rules of this repository, as tests instead of remarks in every review.
 
+mod clocks;
 mod files;
 mod imports;
 
