@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::dice::Dice;
 use super::promises::{Breach, Promise, check, late_ms};
-use super::truth::{InstanceHistory, ObjectHistory, Pair, has_ended};
+use super::truth::{InstanceHistory, ObjectHistory, Pair, has_ended, ready_address};
 use super::unreliable::Unreliable;
 use super::world::{World, key_of};
 use crate::harness::PREFIX;
@@ -24,6 +24,9 @@ const OF_NODES: [i64; 7] = [0, 0, 2, -2, 5, 600, -600];
 
 /// Timestamps are cut to seconds, and a single response shows the time within half a second.
 pub(super) const SLACK_MS: i64 = 1700;
+
+/// The least time after which a start has probably failed.
+const LEAST_BUDGET_MS: i64 = 15_000;
 
 /// The clocks of a schedule.
 #[derive(Debug)]
@@ -151,8 +154,18 @@ fn failed_ms(job: &ObjectHistory, history: Option<&InstanceHistory>) -> Option<(
     };
     let pods = history.into_iter().flat_map(|history| &history.pods);
     let pods = pods.filter(|pod| pod.owner.as_ref() == Some(&job.uid));
-    let first = pods.filter_map(|pod| pod.first_ms(is_over)).min();
+    let first = pods.clone().filter_map(|pod| pod.first_ms(is_over)).min();
     let first_ms = first.map_or(condition_ms, |first| first.min(condition_ms));
+    // A start that takes so long has probably failed, and counts from then on.
+    let is_ready = |pod: &Value| ready_address(pod).is_some();
+    let ready_ms = pods.filter_map(|pod| pod.first_ms(is_ready)).min();
+    let late_ms = job.first().at_ms + LEAST_BUDGET_MS;
+    let is_late = ready_ms.is_none_or(|ready_ms| ready_ms >= late_ms);
+    let first_ms = if is_late {
+        first_ms.min(late_ms)
+    } else {
+        first_ms
+    };
     Some((first_ms, condition_ms))
 }
 

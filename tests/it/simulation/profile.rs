@@ -165,14 +165,13 @@ impl Profile {
             .map(|pair| key_of(pair).job_name())
             .collect();
         names.dedup();
-        if dice.chance(300) {
-            // What is charged too much is given back with the next deletion, so there is always room in the
-            // end.
-            self.quota = Some(names.len() + dice.roll(2));
-        }
         if names.len() > 1 && dice.chance(250) {
             let at = dice.roll(self.pairs.len());
             self.stuck = Some(Stuck::draw(&names[at.min(names.len() - 1)], &mut dice));
+        } else if dice.chance(350) {
+            // What is charged too much is given back with the next deletion, so there is always room in the
+            // end; but not beside a name whose calls are made again and again.
+            self.quota = Some(names.len() + dice.roll(2));
         }
         self
     }

@@ -259,8 +259,9 @@ impl World {
             let pair = (call.key.app_type.to_string(), call.key.name.to_string());
             self.delay_is_kept(&pair, &call.action)?;
             if let Action::CreateJob(_) = &call.action {
-                let floors = self.replicas[number].as_ref().map(Replica::floors);
-                if let (Some(history), Some(floors)) = (self.truth.history(&pair), floors) {
+                // Where versions go back or events are lost, versions do not tell what it sees.
+                let floors = self.floors_of(number);
+                if let Some(history) = self.truth.history(&pair) {
                     promises::none_beside_an_orphan(history, floors)?;
                 }
             }
