@@ -112,13 +112,15 @@ impl Assembler {
         list.map(Arc::new)
     }
 
-    /// Appends the JSON of an instance; returns whether there is one.
+    /// Appends the JSON of an instance; returns whether there is one. A name that clients would change in
+    /// a URL is not listed: whoever cleans up would stop another.
     fn entry(&self, app_type: &AppType, name: &InstanceName, into: &mut Vec<u8>) -> bool {
         let key = InstanceKey {
             app_type: app_type.clone(),
             name: name.clone(),
         };
-        let entry = self.cache.entry(&key);
+        let is_listed = name.check_in_urls().is_ok();
+        let entry = is_listed.then(|| self.cache.entry(&key)).flatten();
         entry.inspect(|entry| (self.encode)(entry, into)).is_some()
     }
 

@@ -5,9 +5,9 @@
 use super::api_call::GoneJob;
 use super::cache::Cache;
 use super::coordinator::CacheChange;
-use super::keys::{key_of, key_of_pod};
+use super::keys::{key_of, key_of_pod, own_key_of};
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
-use crate::model::names::InstanceKey;
+use crate::model::names::{InstanceKey, NameError};
 use crate::model::status;
 use crate::store::Change;
 
@@ -20,6 +20,18 @@ pub fn removed(change: &Change<Job>) -> Option<GoneJob> {
     let key = key_of(old).filter(|_| new != Some(uid))?;
     let uid = uid.clone();
     Some(GoneJob { key, uid })
+}
+
+/// The instances that these changes bring, and whose names clients cannot put into URLs, with the names of
+/// their Jobs.
+pub fn unlisted(changes: &[Change<Job>]) -> impl Iterator<Item = (InstanceKey, &str, NameError)> {
+    let new = changes.iter().filter(|change| change.old.is_none());
+    new.filter_map(|change| {
+        let job = change.new.as_deref()?;
+        let key = own_key_of(job)?;
+        let error = key.name.check_in_urls().err()?;
+        Some((key, &*job.metadata.name, error))
+    })
 }
 
 /// The cache changes of these Job changes: the old object may have been another instance.
@@ -95,7 +107,7 @@ pub fn pods_past(changes: &[Change<Pod>]) -> impl Iterator<Item = &Uid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::fixture::{World, decode, n1, ready_pod, waiting_pod};
+    use crate::app::fixture::{World, decode, key, n1, ready_pod, waiting_pod};
     use serde_json::{Value, json};
     use std::sync::Arc;
 
@@ -155,5 +167,29 @@ mod tests {
         assert_eq!(past(Some(&waits), Some(&waits)), [""; 0]);
         assert_eq!(past(Some(&waits), Some(&ready)), ["p"]);
         assert_eq!(past(Some(&waits), None), ["p"]);
+    }
+
+    #[test]
+    fn an_instance_that_is_not_listed_is_reported_once() {
+        let mut world = World::new();
+        let mut job = |name: &str| -> Arc<Job> {
+            let key = key("scim", name);
+            Arc::new(decode(&world.job_json(&key, "u1", &json!({}))))
+        };
+        let (plain, odd) = (job("n1"), job("keep?x"));
+        let reports = |old: Option<&Arc<Job>>, new: Option<&Arc<Job>>| -> Vec<String> {
+            let change = Change {
+                old: old.cloned(),
+                new: new.cloned(),
+            };
+            let reports = unlisted(std::slice::from_ref(&change));
+            let lines = reports.map(|(key, job, _)| format!("{key} {job}"));
+            lines.collect()
+        };
+        assert_eq!(reports(None, Some(&plain)), [""; 0]);
+        let name = &odd.metadata.name;
+        assert_eq!(reports(None, Some(&odd)), [format!("scim/keep?x {name}")]);
+        assert_eq!(reports(Some(&odd), Some(&odd)), [""; 0]);
+        assert_eq!(reports(Some(&odd), None), [""; 0]);
     }
 }

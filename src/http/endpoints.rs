@@ -162,7 +162,14 @@ impl Endpoint {
         Ok(match self.serve {
             Fixed(_) => Target::None,
             Type(_) => Target::Type(next().to_owned()),
-            Instance(_) => Target::Instance(InstanceKey::new(next(), next())?),
+            Instance(_) => {
+                let key = InstanceKey::new(next(), next())?;
+                // What an older version has started can be stopped.
+                if !self.methods.contains(&Method::Delete) {
+                    key.name.check_in_urls()?;
+                }
+                Target::Instance(key)
+            }
             Name(_) => Target::Name(next().to_owned()),
         })
     }

@@ -242,7 +242,7 @@ mod tests {
             path,
             &instance("scim", "ä b"),
         );
-        check(Method::Get, "/app/a/b%zz", path, &instance("a", "b%zz"));
+        check(Method::Delete, "/app/a/b%zz", path, &instance("a", "b%zz"));
     }
 
     #[track_caller]
@@ -259,6 +259,9 @@ mod tests {
         check_bad("/app/a/%2e%2E", NameError::Dots);
         check_bad("/app/../a", NameError::Dots);
         check_bad("/app/a/b%00", NameError::Control('\0'));
+        check_bad("/app/a/keep%3Fx", NameError::OfUrls('?'));
+        check_bad("/app/a/b%zz", NameError::OfUrls('%'));
+        check_bad("/app/a/b%20", NameError::Blank);
         check_bad(
             &format!("/app/a/{}", "n".repeat(300)),
             NameError::TooLong(300),

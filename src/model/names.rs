@@ -32,6 +32,10 @@ pub enum NameError {
     Control(char),
     /// `.` or `..`, which clients and proxies resolve before sending.
     Dots,
+    /// A character that has a meaning in URLs; holds it.
+    OfUrls(char),
+    /// A blank at either end, which clients remove.
+    Blank,
 }
 
 impl fmt::Display for NameError {
@@ -51,6 +55,14 @@ impl fmt::Display for NameError {
             Self::Dots => write!(
                 f,
                 "the names '.' and '..' are not allowed, because clients and proxies resolve them; choose another name"
+            ),
+            Self::OfUrls(c) => write!(
+                f,
+                "the name contains '{c}', which clients that put names into URLs take for a part of the URL; remove it"
+            ),
+            Self::Blank => write!(
+                f,
+                "the name begins or ends with a blank, which clients remove; remove it"
             ),
         }
     }
@@ -127,6 +139,22 @@ macro_rules! checked_name {
 
 checked_name!(AppType);
 checked_name!(InstanceName);
+
+impl InstanceName {
+    /// Whether it arrives as it is when a client puts it into a URL without encoding it: `DELETE
+    /// /app/hello/keep?x` stops `keep`. So no instance with another name is started.
+    ///
+    /// # Errors
+    /// The character that must not be in it, or [`NameError::Blank`].
+    pub fn check_in_urls(&self) -> Result<(), NameError> {
+        let name = self.as_str();
+        match name.chars().find(|c| matches!(c, '?' | '#' | '%' | '\\')) {
+            Some(c) => Err(NameError::OfUrls(c)),
+            None if name.trim().len() < name.len() => Err(NameError::Blank),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The identity of an instance: app type and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -358,6 +386,22 @@ mod tests {
         check_name("..", Err(NameError::Dots));
         check_name("...", Ok(()));
         check_name("Ä b,c", Ok(()));
+    }
+
+    #[test]
+    fn names_that_clients_would_change_in_urls_are_found() {
+        for (name, expected) in [
+            ("Ä b,c&d=e+f;g:h@i!$'()*", Ok(())),
+            ("a?b", Err(NameError::OfUrls('?'))),
+            ("#", Err(NameError::OfUrls('#'))),
+            ("50%", Err(NameError::OfUrls('%'))),
+            ("a\\b", Err(NameError::OfUrls('\\'))),
+            (" a", Err(NameError::Blank)),
+            ("a\u{a0}", Err(NameError::Blank)),
+        ] {
+            let name = InstanceName::new(name).unwrap();
+            assert_eq!(name.check_in_urls(), expected, "{name}");
+        }
     }
 
     #[track_caller]

@@ -69,6 +69,7 @@ impl Background<'_> {
             doubts,
         } = stores.instances;
         let (job_events, pod_events) = (events.clone(), events.clone());
+        let namespace = self.client.namespace().to_owned();
         let templates = self.scope(&self.config.configmap_selector);
         let config_maps = TemplateSink::new(stores.config_maps, stores.left_out);
         Ok(vec![
@@ -81,6 +82,9 @@ impl Background<'_> {
             spawn(
                 self.reflector(jobs, self.scope(""), &doubts, move |changes| {
                     changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));
+                    changes::unlisted(changes).for_each(|(key, job, error)| {
+                        log::warn!("{key:?} is not listed, since {error}; if nobody needs it: kubectl -n {namespace} delete job {job}");
+                    });
                     of_jobs.pass_on(|| changes::changes_of_jobs(changes));
                 }),
             )?,

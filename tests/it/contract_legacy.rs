@@ -80,6 +80,12 @@ pub(super) const ROWS: &[Row] = &[
                 422,
                 Body::Error("bad_name"),
             ),
+            ask(
+                "GET",
+                "/create/<type>?sessionID=keep?x",
+                422,
+                Body::Error("bad_name"),
+            ),
         ],
     ),
     fake(

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use config_controller::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
@@ -160,4 +161,41 @@ fn templates_are_kept_by_name_up_to_a_number() {
     assert_eq!(unknown["code"], "unknown_type");
     let message = unknown["msg"].as_str().expect("a text");
     assert!(message.ends_with(" and 1901 more, which GET /app lists"));
+}
+
+/// Clients put names into URLs as they are, so whoever cleans up by the list would stop `keep`.
+#[test]
+fn an_older_instance_with_a_name_of_urls_is_not_listed_and_can_be_stopped() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/keep");
+    let mut odd = Value::clone(&environment.job("hello-keep").expect("it is there"));
+    let job = InstanceKey::new("hello", "keep?x")
+        .expect("it was valid")
+        .job_name();
+    for metadata in ["/metadata", "/spec/template/metadata"] {
+        let metadata = odd.pointer_mut(metadata).expect("it has metadata");
+        metadata["annotations"][format!("{PREFIX}instance-name")] = json!("keep?x");
+    }
+    odd["metadata"]["name"] = json!(job);
+    odd["metadata"]["uid"] = json!("odd");
+    let key = (Resource::Jobs, NAMESPACE.to_owned(), job.clone());
+    environment.kube.with(|model| model.cluster.put(key, odd));
+    let of_type = r#"config_controller_instances{type="hello","#;
+    eventually("the replica knows it", || {
+        let metrics = environment.get("/metrics").text;
+        let counts = metrics.lines().filter(|line| line.starts_with(of_type));
+        let known: usize = counts
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok())
+            .sum();
+        (known == 2).then_some(())
+    });
+    let list = environment.get("/app/hello").expect(200);
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(list[0]["name"], "keep");
+    let stopped = environment.delete("/app/hello/keep%3Fx");
+    stopped.expect_text(200, r#"{"status":"Success"}"#);
+    eventually("it is gone", || {
+        environment.job(&job).is_none().then_some(())
+    });
+    environment.wait_found("/app/hello/keep");
 }

@@ -31,6 +31,7 @@ impl Api {
             return reply(problem::detail(422, detail));
         };
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
+        key.name.check_in_urls().map_err(Error::BadName)?;
         if let Some(ready) = self.app.ready(&key)? {
             let timings = None;
             let found = app::Response::Ready { ready, timings };

@@ -11,7 +11,7 @@ use serde_json::Value;
 const REMARKS: [&str; 4] = ["description", "deprecated", "x-status", "$ref"];
 
 /// The one pattern that the document has: what [`InstanceName`] takes.
-const NAME_PATTERN: &str = r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$";
+const NAME_PATTERN: &str = r"^(?!\.{1,2}$)(?!\s)[^/?#%\\\u0000-\u001f\u007f-\u009f]+(?<!\s)$";
 
 /// What is wrong with the value at that place; the empty list if nothing is.
 pub(crate) fn faults(document: &Value, schema: &Value, value: &Value, place: &str) -> Vec<String> {
@@ -116,7 +116,9 @@ impl Check<'_> {
         let is = match (keyword, rule.as_str()) {
             ("minLength", _) => rule.as_u64().is_some_and(|least| length >= least),
             ("maxLength", _) => rule.as_u64().is_some_and(|most| length <= most),
-            ("pattern", Some(NAME_PATTERN)) => InstanceName::new(text).is_ok(),
+            ("pattern", Some(NAME_PATTERN)) => {
+                InstanceName::new(text).is_ok_and(|name| name.check_in_urls().is_ok())
+            }
             ("format", Some("date-time")) => text.parse::<jiff::Timestamp>().is_ok(),
             _ => panic!("{place}: this validator does not know {keyword}: {rule}"),
         };
