@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::fake_kube::quota::Quota;
 use crate::harness::{TestEnvironment, eventually};
 
 /// As many replicas, all of them ready.
@@ -96,4 +97,42 @@ fn waiters_of_one_replica_are_answered_when_another_stops_the_instance() {
     });
     environment.replica(1).delete("/app/hello/ann").expect(200);
     waiting.finish().expect_error(409, "stopped");
+}
+
+/// The quota is freed a moment after the Job is gone.
+#[test]
+fn a_stop_and_a_new_start_follow_each_other_under_a_quota_of_one() {
+    let environment = replicas(2, PodScript::default());
+    environment
+        .kube
+        .with(|model| model.quota = Some(Quota::new(1)));
+    for n in 0..6 {
+        let (path, client) = (format!("/app/hello/n{n}"), environment.replica(n % 2));
+        client.get(&path).expect(200);
+        let wait = [("Prefer", "wait=10")];
+        client
+            .begin("DELETE", &path, &wait, "")
+            .finish()
+            .expect(200);
+    }
+    let refused = environment.kube.requests();
+    let mut refused = refused.iter().filter(|it| it.verb == "create");
+    assert!(refused.any(|it| it.code == 403), "it is freed late");
+}
+
+/// Kubernetes answers 403 for the name of the other replica's Job, and not 409.
+#[test]
+fn concurrent_starts_of_one_name_are_one_instance_under_a_full_quota() {
+    let environment = replicas(2, PodScript::default());
+    environment
+        .kube
+        .with(|model| model.quota = Some(Quota::new(1)));
+    for n in 0..6 {
+        let path = format!("/app/hello/n{n}");
+        let callers = [0, 1].map(|replica| environment.replica(replica).begin_get(&path));
+        let ips = callers.map(|caller| caller.finish().expect(200)["ip"].clone());
+        assert_eq!(ips[0], ips[1]);
+        environment.delete(&path).expect(200);
+        environment.wait_no_jobs();
+    }
 }
