@@ -47,7 +47,7 @@ settings! {
     "ALLOWED_HOSTS" = "",
         "Hosts that requests may name, against DNS rebinding: comma-separated, each with an optional port, `*.` for all names below one; default: any. Probes may name any, `/metrics` also an IP address";
     "KUBECONFIG" = "",
-        "Kubeconfig file for use outside a cluster; default: ~/.kube/config";
+        "Kubeconfig file for use outside a cluster, or several with `:` between them; default: ~/.kube/config";
     "START_WAIT" = "10s",
         "How long a request waits for its instance to become ready before it returns 202";
     "START_WAIT_MAX" = "300s",

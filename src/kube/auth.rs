@@ -6,7 +6,7 @@
 //! running an exec plugin in `exec.rs`; sending is in [`super::transport`]. Tokens
 //! appear in no log line and no error.
 
-use super::kubeconfig::{self, ClientIdentity, Login, Secret, Source};
+use super::kubeconfig::{self, ClientIdentity, File, Login, Secret, Source};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -192,21 +192,22 @@ pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<String>> {
         return in_cluster(environment);
     }
     if let Some(list) = &environment.kubeconfig {
-        // kubectl merges all files; we use the first that exists.
+        // As kubectl does: one that does not exist may be made later.
         let paths = list.split(':').filter(|path| !path.is_empty());
-        return match paths.map(Path::new).find(|path| path.exists()) {
-            Some(path) => from_kubeconfig(path),
-            None => Err(vec![format!(
+        let paths: Vec<&Path> = paths.map(Path::new).filter(|path| path.exists()).collect();
+        if paths.is_empty() {
+            return Err(vec![format!(
                 "KUBECONFIG names no file that exists: {list}"
-            )]),
-        };
+            )]);
+        }
+        return from_kubeconfigs(&paths);
     }
     let default = environment
         .home
         .as_ref()
         .map(|home| home.join(".kube/config"));
     match default.filter(|path| path.exists()) {
-        Some(path) => from_kubeconfig(&path),
+        Some(path) => from_kubeconfigs(&[&path]),
         None => Err(vec![
             "no Kubernetes cluster is configured: run in a pod with a service account, or set KUBECONFIG to a kubeconfig file, or put one at ~/.kube/config".into(),
         ]),
@@ -241,7 +242,7 @@ fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<String>> {
             tls_server_name: None,
             certificate_authority: Some(Source::File(folder.join("ca.crt"))),
             client_certificate: None,
-            login: Login::TokenFile(folder.join("token")),
+            login: Login::TokenFile(folder.join("token"), None),
             namespace: namespace.unwrap_or_else(|| "default".into()),
             origin: "the service account of this pod".into(),
         }),
@@ -249,13 +250,29 @@ fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<String>> {
     }
 }
 
-fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<String>> {
-    let in_file = |problem: String| format!("kubeconfig {}: {problem}", path.display());
-    let text = read_file(path).map_err(|error| vec![in_file(error)])?;
-    let text = String::from_utf8_lossy(&text);
-    let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    let selected = kubeconfig::parse(&text, folder)
-        .map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
+fn from_kubeconfigs(paths: &[&Path]) -> Result<Cluster, Vec<String>> {
+    let of = |origin: &str, problems: Vec<String>| -> Vec<String> {
+        let problems = problems.into_iter();
+        problems
+            .map(|problem| format!("{origin}: {problem}"))
+            .collect()
+    };
+    let mut files = Vec::new();
+    let mut broken = Vec::new();
+    for path in paths {
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let text = read_file(path).map_err(|error| vec![error]);
+        let parse = |text: Vec<u8>| File::parse(&String::from_utf8_lossy(&text), folder);
+        match text.and_then(parse) {
+            Ok(file) => files.push(file),
+            Err(problems) => broken.extend(of(&origin_of(&[path]), problems)),
+        }
+    }
+    if !broken.is_empty() {
+        return Err(broken);
+    }
+    let origin = origin_of(paths);
+    let selected = kubeconfig::select(&files).map_err(|problems| of(&origin, problems))?;
 
     let mut problems = Vec::new();
     let server = Server::parse(&selected.server)
@@ -274,7 +291,7 @@ fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<String>> {
             problems.push(error);
         }
     }
-    if let Login::TokenFile(path) = &selected.login
+    if let Login::TokenFile(path, None) = &selected.login
         && let Err(error) = read_token(path)
     {
         problems.push(error);
@@ -287,10 +304,19 @@ fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<String>> {
             client_certificate: selected.client_certificate,
             login: selected.login,
             namespace: selected.namespace.unwrap_or_else(|| "default".into()),
-            origin: format!("kubeconfig {}", path.display()),
+            origin,
         }),
-        _ => Err(problems.into_iter().map(in_file).collect()),
+        _ => Err(of(&origin, problems)),
     }
+}
+
+/// These files in the log and in problems.
+fn origin_of(paths: &[&Path]) -> String {
+    let names: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    format!("kubeconfig {}", names.join(":"))
 }
 
 fn system_ca() -> Option<Source> {

@@ -1,6 +1,6 @@
-//! The kubeconfig file: from its text to the one cluster and user that it selects.
+//! Kubeconfig files: from their texts to the one cluster and user that they select together.
 //!
-//! Pure: files that it names are not read here, only resolved against its folder. Every problem is
+//! Pure: files that they name are not read here, only resolved against their folders. Every problem is
 //! a message with its fix, and all problems are reported together. Rejected on purpose: skipping
 //! the check of the server's certificate (any server could obtain our token), passwords and
 //! `auth-provider` (Kubernetes itself has removed both).
@@ -52,8 +52,8 @@ pub enum Login {
     Anonymous,
     /// With this token.
     Token(Secret),
-    /// With the token in this file, which may change.
-    TokenFile(PathBuf),
+    /// With the token in this file, which may change; with the other one while the file cannot be read.
+    TokenFile(PathBuf, Option<Secret>),
     /// With the credentials that this program prints.
     Exec(Exec),
 }
@@ -101,31 +101,49 @@ pub struct Selected {
     pub namespace: Option<String>,
 }
 
-/// Reads a kubeconfig; `folder` is where it lies.
+/// A kubeconfig file that has been read.
+#[derive(Debug)]
+pub struct File {
+    config: Value,
+    folder: PathBuf,
+}
+
+impl File {
+    /// Reads a kubeconfig; `folder` is where it lies.
+    ///
+    /// # Errors
+    /// All problems of its syntax and types, one message each.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<String>> {
+        let config = schema::read(text)?;
+        let folder = folder.to_owned();
+        Ok(Self { config, folder })
+    }
+}
+
+/// What these files select together. The first that has a current context, or an entry of a name, counts;
+/// nothing is added to that entry from the others (as in kubectl).
 ///
 /// # Errors
-/// All its problems, one message each.
-pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
-    let config = schema::read(text)?;
-    let mut problems = Problems {
-        found: Vec::new(),
-        folder,
-    };
-    let Some(context_name) = text_of(&config, "current-context") else {
+/// All problems of what is selected, one message each.
+pub fn select(files: &[File]) -> Result<Selected, Vec<String>> {
+    let mut problems = Problems { found: Vec::new() };
+    let mut current = files.iter();
+    let current = current.find_map(|file| text_of(&file.config, "current-context"));
+    let Some(context_name) = current else {
         return Err(vec![
             "it has no current-context: set one with kubectl config use-context".into(),
         ]);
     };
-    let context = find(&config["contexts"], "context", &context_name);
-    let Some(context) = context.filter(|context| !context.is_null()) else {
+    let context = find(files, "context", &context_name);
+    let Some((context, _)) = context.filter(|(context, _)| !context.is_null()) else {
         return Err(vec![format!(
             "its current-context \"{context_name}\" is not among its contexts"
         )]);
     };
 
     let cluster_name = text_of(context, "cluster").unwrap_or_default();
-    let cluster = find(&config["clusters"], "cluster", &cluster_name);
-    let cluster = cluster.filter(|cluster| !cluster.is_null());
+    let cluster = find(files, "cluster", &cluster_name);
+    let cluster = cluster.filter(|(cluster, _)| !cluster.is_null());
     if cluster.is_none() {
         problems.add(format!(
             "the cluster \"{cluster_name}\" of its current-context is missing"
@@ -133,19 +151,19 @@ pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     }
 
     let user_name = text_of(context, "user").unwrap_or_default();
-    let user = find(&config["users"], "user", &user_name);
+    let user = find(files, "user", &user_name);
     if user.is_none() && !user_name.is_empty() {
         problems.add(format!(
             "the user \"{user_name}\" of its current-context is missing"
         ));
     }
-    let user = user.unwrap_or(&Value::Null);
+    let user = user.unwrap_or((&Value::Null, Path::new("")));
 
     let client_certificate = problems.client_certificate(user);
-    let login = problems.login(user);
-    let selected = cluster.map(|cluster| Selected {
+    let login = problems.login(user, client_certificate.is_some());
+    let selected = cluster.map(|(cluster, folder)| Selected {
         tls_server_name: text_of(cluster, "tls-server-name"),
-        certificate_authority: problems.cluster(cluster),
+        certificate_authority: problems.cluster(cluster, folder),
         server: text_of(cluster, "server").unwrap_or_default(),
         client_certificate,
         login,
@@ -157,11 +175,13 @@ pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     }
 }
 
-/// The first entry of this name in a list, and what it has under this key: null if nothing.
-fn find<'a>(list: &'a Value, key: &str, name: &str) -> Option<&'a Value> {
-    let mut entries = list.as_array()?.iter();
-    let entry = entries.find(|entry| entry["name"] == name)?;
-    Some(&entry[key])
+/// What the first entry of this kind and name has, null if nothing, and the folder of its file.
+fn find<'a>(files: &'a [File], kind: &str, name: &str) -> Option<(&'a Value, &'a Path)> {
+    files.iter().find_map(|file| {
+        let mut entries = file.config[format!("{kind}s")].as_array()?.iter();
+        let entry = entries.find(|entry| entry["name"] == name)?;
+        Some((&entry[kind], &*file.folder))
+    })
 }
 
 /// The text of a field, unless it is empty.
@@ -176,18 +196,17 @@ fn items_of<'a>(map: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 /// The problems found so far.
-struct Problems<'a> {
+struct Problems {
     found: Vec<String>,
-    folder: &'a Path,
 }
 
-impl Problems<'_> {
+impl Problems {
     fn add(&mut self, problem: impl Into<String>) {
         self.found.push(problem.into());
     }
 
     /// Checks the cluster; returns the source of its CA.
-    fn cluster(&mut self, cluster: &Value) -> Option<Source> {
+    fn cluster(&mut self, cluster: &Value, folder: &Path) -> Option<Source> {
         if text_of(cluster, "server").is_none() {
             self.add("its cluster has no server");
         }
@@ -197,10 +216,10 @@ impl Problems<'_> {
         if text_of(cluster, "proxy-url").is_some() {
             self.add("its proxy-url is not supported: use a server that can be reached directly");
         }
-        self.source(cluster, "certificate-authority")
+        self.source((cluster, folder), "certificate-authority")
     }
 
-    fn client_certificate(&mut self, user: &Value) -> Option<ClientIdentity> {
+    fn client_certificate(&mut self, user: (&Value, &Path)) -> Option<ClientIdentity> {
         let certificate = self.source(user, "client-certificate");
         let key = self.source(user, "client-key");
         match (&certificate, &key) {
@@ -213,7 +232,7 @@ impl Problems<'_> {
 
     /// The value under `<key>-data`, or the file under this key. Data takes precedence, as in
     /// client-go; base64 is decoded.
-    fn source(&mut self, map: &Value, key: &str) -> Option<Source> {
+    fn source(&mut self, (map, folder): (&Value, &Path), key: &str) -> Option<Source> {
         if let Some(data) = text_of(map, &format!("{key}-data")) {
             let compact: String = data.split_ascii_whitespace().collect();
             match base64::engine::general_purpose::STANDARD.decode(compact) {
@@ -222,12 +241,13 @@ impl Problems<'_> {
             }
             return None;
         }
-        Some(Source::File(self.folder.join(text_of(map, key)?)))
+        Some(Source::File(folder.join(text_of(map, key)?)))
     }
 
-    fn login(&mut self, user: &Value) -> Login {
-        let has = |key: &str| !user[key].is_null();
-        if has("auth-provider") {
+    /// A client certificate or a token takes precedence over a plugin, as in client-go.
+    fn login(&mut self, (user, folder): (&Value, &Path), has_certificate: bool) -> Login {
+        let has = |key: &str| text_of(user, key).is_some();
+        if !user["auth-provider"].is_null() {
             self.add("its user has an auth-provider, which Kubernetes has removed: use an exec plugin or a token");
         }
         if has("username") || has("password") {
@@ -236,19 +256,19 @@ impl Problems<'_> {
         if has("as") {
             self.add("its user impersonates another one (as), which is not supported: use that user's own credentials");
         }
+        let token = text_of(user, "token").map(Secret);
         if let Some(file) = text_of(user, "tokenFile") {
-            return Login::TokenFile(self.folder.join(file));
+            return Login::TokenFile(folder.join(file), token);
         }
-        if let Some(token) = text_of(user, "token") {
-            return Login::Token(Secret(token));
-        }
-        match &user["exec"] {
-            Value::Null => Login::Anonymous,
-            exec => self.exec(exec),
+        match (token, &user["exec"]) {
+            (Some(token), _) => Login::Token(token),
+            (None, Value::Null) => Login::Anonymous,
+            (None, _) if has_certificate => Login::Anonymous,
+            (None, exec) => self.exec(exec, folder),
         }
     }
 
-    fn exec(&mut self, exec: &Value) -> Login {
+    fn exec(&mut self, exec: &Value, folder: &Path) -> Login {
         let api_version = text_of(exec, "apiVersion").unwrap_or_default();
         const KNOWN: [&str; 2] = [
             "client.authentication.k8s.io/v1",
@@ -272,7 +292,7 @@ impl Problems<'_> {
         // As in client-go: a path is relative to the file, a bare name is looked up.
         let has_folder = command.contains('/');
         let command = if has_folder {
-            self.folder.join(command)
+            folder.join(command)
         } else {
             command.into()
         };

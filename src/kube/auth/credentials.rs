@@ -6,7 +6,7 @@
 
 use super::{Cluster, Proof, check_token, exec, read_token};
 use crate::clock::Clock;
-use crate::kube::kubeconfig::Login;
+use crate::kube::kubeconfig::{Login, Secret};
 use crate::threads::lock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -112,7 +112,7 @@ impl Credentials {
     fn is_due(&self, held: &Held) -> bool {
         match &self.cluster.login {
             Login::Anonymous | Login::Token(_) => false,
-            Login::TokenFile(_) => held.read_at.is_none_or(|at| {
+            Login::TokenFile(..) => held.read_at.is_none_or(|at| {
                 let ago = self.clock.now().saturating_duration_since(at);
                 ago >= Duration::from_secs(TOKEN_REREAD_SECS)
             }),
@@ -146,13 +146,23 @@ impl Credentials {
         held.result()
     }
 
+    /// The token that is in the configuration itself.
+    fn given(&self, token: &Secret) -> Result<Proof, String> {
+        let token = check_token(token.0.clone());
+        token
+            .map(Proof::of_token)
+            .map_err(|why| format!("the token of the {} {why}", self.cluster.origin))
+    }
+
     fn read_login(&self) -> Result<Proof, String> {
         match &self.cluster.login {
             Login::Anonymous => Ok(Proof::default()),
-            Login::Token(token) => check_token(token.0.clone())
-                .map(Proof::of_token)
-                .map_err(|why| format!("the token of the {} {why}", self.cluster.origin)),
-            Login::TokenFile(path) => read_token(path).map(Proof::of_token),
+            Login::Token(token) => self.given(token),
+            Login::TokenFile(path, other) => match (read_token(path), other) {
+                (Ok(token), _) => Ok(Proof::of_token(token)),
+                (Err(_), Some(other)) => self.given(other),
+                (Err(error), None) => Err(error),
+            },
             Login::Exec(plugin) => exec::run(plugin, &self.cluster, exec::RUN_MAX),
         }
     }

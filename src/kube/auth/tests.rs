@@ -122,10 +122,16 @@ fn in_a_pod_the_service_account_takes_precedence() {
 }
 
 #[test]
-fn the_first_existing_file_of_kubeconfig_is_used() {
+fn all_existing_files_of_kubeconfig_are_used() {
     let folder = Folder::new();
     let second = folder.write("second", KUBECONFIG);
+    let third = folder.write("third", "users: 1");
     let mut environment = folder.environment();
+    let both = format!("{}::{}", second.display(), third.display());
+    environment.kubeconfig = Some(both);
+    let problems = resolve(&environment).unwrap_err();
+    let third = format!("kubeconfig {}: its users is a number", third.display());
+    assert!(problems[0].starts_with(&third), "{problems:?}");
     environment.kubeconfig = Some(format!("/nowhere/at/all:{}", second.display()));
     let cluster = resolve(&environment).unwrap();
     assert_eq!(
@@ -160,6 +166,15 @@ fn files_that_a_kubeconfig_names_are_checked_at_the_start() {
     );
     folder.write(".kube/tok", "tok");
     assert!(resolve(&folder.environment()).is_ok());
+    // A token beside the file is used until the file is there.
+    let both = text.replace("tokenFile: tok", "token: given, tokenFile: later");
+    folder.write(".kube/config", &both);
+    let clock = clock();
+    let credentials = Credentials::new(&resolve(&folder.environment()).unwrap(), clock.clone());
+    assert_eq!(token(&credentials.current().unwrap()), "given");
+    folder.write(".kube/later", "rotated");
+    clock.turn(60);
+    assert_eq!(token(&credentials.current().unwrap()), "rotated");
 }
 
 #[test]
@@ -210,7 +225,7 @@ fn a_token_file_is_reloaded_every_minute_and_after_a_401() {
     let folder = Folder::new();
     let path = folder.write("token", "one\n");
     let clock = clock();
-    let credentials = Credentials::new(&cluster(Login::TokenFile(path)), clock.clone());
+    let credentials = Credentials::new(&cluster(Login::TokenFile(path, None)), clock.clone());
     let first = credentials.current().unwrap();
     assert_eq!(token(&first), "one");
     folder.write("token", "two");
@@ -235,7 +250,10 @@ fn the_last_valid_token_stays_while_the_file_cannot_be_read() {
     let folder = Folder::new();
     let path = folder.write("token", "one");
     let clock = clock();
-    let credentials = Credentials::new(&cluster(Login::TokenFile(path.clone())), clock.clone());
+    let credentials = Credentials::new(
+        &cluster(Login::TokenFile(path.clone(), None)),
+        clock.clone(),
+    );
     let first = credentials.current().unwrap();
     for bad in ["", "to ken", "t\0"] {
         folder.write("token", bad);
@@ -245,7 +263,7 @@ fn the_last_valid_token_stays_while_the_file_cannot_be_read() {
     fs::remove_file(&path).unwrap();
     clock.turn(60);
     assert_eq!(credentials.current().unwrap().generation, first.generation);
-    let never = Credentials::new(&cluster(Login::TokenFile(path)), clock);
+    let never = Credentials::new(&cluster(Login::TokenFile(path, None)), clock);
     assert!(never.current().is_err());
 }
 

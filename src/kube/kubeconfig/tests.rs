@@ -1,7 +1,11 @@
 //! Valid and invalid kubeconfigs.
 
-use super::{Login, Secret, Selected, Source, parse};
+use super::{File, Login, Secret, Selected, Source, select};
 use std::path::Path;
+
+fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
+    select(&[File::parse(text, folder)?])
+}
 
 /// A kubeconfig with these lines in its cluster and its user.
 fn config(cluster: &[&str], user: &[&str]) -> String {
@@ -64,7 +68,51 @@ fn paths_are_relative_to_the_file_and_data_takes_precedence() {
     let (certificate, key) = selected.client_certificate.unwrap();
     assert_eq!(certificate, Source::File("/home/ann/.kube/c.pem".into()));
     assert_eq!(key, Source::File("/home/ann/.kube/../k.pem".into()));
-    assert_eq!(selected.login, Login::TokenFile("/home/ann/.kube/t".into()));
+    let token = Some(Secret("other".into()));
+    let file = Login::TokenFile("/home/ann/.kube/t".into(), token);
+    assert_eq!(selected.login, file);
+}
+
+/// As kubectl does: the first file that has an entry counts for all of it, also for its folder.
+#[test]
+fn several_files_are_one() {
+    let file = |text: &str, folder: &str| File::parse(text, Path::new(folder)).unwrap();
+    let cluster = "clusters: [{name: c, cluster: {server: https://a, certificate-authority: ca}}]";
+    let users = "users: [{name: u, user: {token: first}}, {name: v, user: {tokenFile: t}}]";
+    let second = format!(
+        "current-context: other\n{cluster}\nusers: [{{name: u, user: {{as: root}}}}]\n\
+         contexts: [{{name: dev, context: {{cluster: c, user: u, namespace: apps}}}}]"
+    );
+    let files = [
+        file("", "/a"),
+        file(&format!("current-context: dev\n{users}"), "/b"),
+        file(&second, "/c"),
+    ];
+    let selected = select(&files).unwrap();
+    assert_eq!(selected.login, Login::Token(Secret("first".into())));
+    assert_eq!(selected.namespace.as_deref(), Some("apps"));
+    let ca = Some(Source::File("/c/ca".into()));
+    assert_eq!(selected.certificate_authority, ca);
+    let problems = select(&files[..2]).unwrap_err();
+    assert!(problems[0].contains("\"dev\" is not among"), "{problems:?}");
+}
+
+#[test]
+fn empty_fields_are_absent_and_a_certificate_needs_no_plugin() {
+    let selected = good(
+        &[],
+        &["username: ''", "password: \"\"", "as: ''", "token: t"],
+    );
+    assert_eq!(selected.login, Login::Token(Secret("t".into())));
+    let plugin = "exec: {apiVersion: client.authentication.k8s.io/v1, command: c}";
+    let certificate = [
+        "client-certificate-data: YQ==",
+        "client-key-data: YQ==",
+        plugin,
+    ];
+    assert_eq!(good(&[], &certificate).login, Login::Anonymous);
+    let token = ["token: t", plugin];
+    assert_eq!(good(&[], &token).login, Login::Token(Secret("t".into())));
 }
 
 #[test]

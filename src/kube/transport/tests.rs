@@ -206,7 +206,7 @@ fn the_token_is_reloaded_once_after_a_401() {
             wire.answer(401, "{}");
         }
     });
-    let transport = peer.transport(Login::TokenFile(path.clone()));
+    let transport = peer.transport(Login::TokenFile(path.clone(), None));
     assert_eq!(transport.send(&get()).unwrap().status, 401);
     assert!(peer.request().contains("Bearer old"));
     assert!(
@@ -231,7 +231,7 @@ fn the_last_accepted_token_is_tried_after_a_401_for_its_successor() {
             wire.answer(lock(&codes).pop().unwrap(), "{}");
         }
     });
-    let transport = peer.transport(Login::TokenFile(path.clone()));
+    let transport = peer.transport(Login::TokenFile(path.clone(), None));
     assert_eq!(transport.send(&get()).unwrap().status, 200);
     std::fs::write(&path, "new").unwrap();
     assert_eq!(transport.send(&get()).unwrap().status, 200);
