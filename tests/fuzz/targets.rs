@@ -305,7 +305,8 @@ fn open(watch: &mut Watch, now: Instant) {
 /// A kubeconfig.
 pub(crate) fn kubeconfig(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    match kubeconfig::parse(&text, Path::new("/folder")) {
+    let file = kubeconfig::File::parse(&text, Path::new("/folder"));
+    match file.and_then(|file| kubeconfig::select(&[file])) {
         Ok(selected) => {
             assert!(!selected.server.is_empty());
             if let Login::Token(_) = selected.login {
