@@ -8,7 +8,7 @@ use super::queue::Lane;
 use super::request::Origin;
 use crate::budget::{Account, Held};
 use crate::kube;
-use crate::kube::types::Uid;
+use crate::kube::types::{ResourceVersion, Uid};
 use crate::model::job::JobSettings;
 use crate::model::labels::MetaChange;
 use crate::model::names::InstanceKey;
@@ -91,6 +91,9 @@ pub enum Action {
         changes: Vec<Arc<MetaChange>>,
         /// By how many bytes they lengthen the labels of the pod, as far as the cache knows.
         growth: usize,
+        /// The version that the pod must still have. Labels of the pod before are passed on only if
+        /// nobody has set others since.
+        version: Option<ResourceVersion>,
     },
 }
 

@@ -439,10 +439,17 @@ impl Executor {
                 }
             }
             Action::LabelPod {
-                pod, uid, changes, ..
+                pod,
+                uid,
+                changes,
+                version,
+                ..
             } => {
                 let merged = MetaChange::merged(changes.iter().map(|change| &**change));
-                let patch = merged.merge_patch();
+                let mut patch = merged.merge_patch();
+                if let Some(version) = version {
+                    patch["metadata"]["resourceVersion"] = version.to_string().into();
+                }
                 client.patch_pod(pod, uid, patch).map(Returned::Pod)
             }
             Action::DeletePod { pod, uid } => {

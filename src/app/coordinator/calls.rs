@@ -235,23 +235,26 @@ fn force_delete_pod(pod: &Pod) -> Action {
 /// one that lengthens labels where all instances together have too many.
 ///
 /// The labels of the pod before are passed on first, in a call of their own: they are older than
-/// every request.
+/// every request. The cache may lag behind a request to another replica, so the pod must be unchanged.
 fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Step<'_>) -> Next {
     let Some(pod) = &instance.pod else {
         return Ok(None);
     };
-    let call = |waiters, changes, growth| Action::LabelPod {
+    let call = |waiters, changes, growth, version| Action::LabelPod {
         waiters,
         pod: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         changes,
         growth,
+        version,
     };
     if let Some(own) = operation.own_label() {
         return match memory.inheritance(instance) {
             Some(change) => {
                 let growth = change.size().bytes;
-                Ok(Some(call(vec![own.number], vec![Arc::new(change)], growth)))
+                let version = Some(pod.metadata.resource_version.clone());
+                let (number, change) = (vec![own.number], vec![Arc::new(change)]);
+                Ok(Some(call(number, change, growth, version)))
             }
             // They have been passed on in the meantime.
             None => Err(vec![(own.number, Response::Done)]),
@@ -287,5 +290,5 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Ste
         return Err(rejected);
     }
     let growth = all.bytes.saturating_sub(before.bytes);
-    Ok((!waiters.is_empty()).then(|| call(waiters, changes, growth)))
+    Ok((!waiters.is_empty()).then(|| call(waiters, changes, growth, None)))
 }

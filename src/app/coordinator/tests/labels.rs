@@ -2,7 +2,9 @@
 
 use super::{Limits, NOTHING, WRITE_WAIT};
 use crate::app::api_call::Action;
-use crate::app::fixture::{Fixture, ROOMY, invalid, key, n1, ready_pod, uid, unavailable};
+use crate::app::fixture::{
+    Fixture, ROOMY, conflict, invalid, key, n1, ready_pod, uid, unavailable,
+};
 use crate::kube::error::Verb;
 use crate::model::labels::{MetaChange, PAIR_BYTES};
 use serde_json::{Map, Value, json};
@@ -257,10 +259,23 @@ fn labels_are_passed_on_before_those_that_wait_are_set() {
     let called = fixture.label_with(1, &json!({"username": "new"}));
     assert_eq!(called, ["call label p2"]);
     assert_eq!(change(&fixture), json!({"username": "old"}));
+    let version = |fixture: &Fixture| match fixture.call() {
+        Some(Action::LabelPod { version, .. }) => version.clone(),
+        other => panic!("{other:?}"),
+    };
+    // Another replica may have set one meanwhile; then the cache must show that first.
+    let pod = fixture.world.cache.pods.get("p2").unwrap();
+    assert_eq!(
+        version(&fixture),
+        Some(pod.metadata.resource_version.clone())
+    );
+    assert_eq!(fixture.fails(conflict(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call label p2"]);
     assert_eq!(fixture.changed(), NOTHING);
     show(&mut fixture, "p2", user("old"));
     assert_eq!(fixture.done(), ["call label p2"]);
     assert_eq!(change(&fixture), json!({"username": "new"}));
+    assert_eq!(version(&fixture), None);
     show(&mut fixture, "p2", user("new"));
     assert_eq!(fixture.done(), ["1: done"]);
     fixture.check_idle();
