@@ -19,7 +19,7 @@ use super::Intent;
 use super::api_call::{Action, CallOutcome, Completed, GoneJob};
 use super::cache::{Cache, Census};
 use super::catalog::Catalog;
-use super::changes::removed;
+use super::changes::{changes_of_jobs, changes_of_pods, removed};
 use super::coordinator::{
     CacheChange, Context, Coordinator, Effect, Input, Limits, NewWaiter, WRITE_WAIT, Want,
 };
@@ -34,7 +34,7 @@ use crate::model::template::Variables;
 use crate::store::{Change, EventWriter, Sink as _, Writer};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The start time of every test.
@@ -65,6 +65,9 @@ fn names_json(key: &InstanceKey) -> Value {
     })
 }
 
+/// The templates of most tests: to read them takes longer than a test.
+static USUAL: OnceLock<Catalog> = OnceLock::new();
+
 /// Stores, templates and the time.
 pub(crate) struct World {
     started: Instant,
@@ -81,6 +84,8 @@ pub(crate) struct World {
     pub(crate) catalog: Catalog,
     /// Jobs that have left the cache and were not reported to the coordinator yet.
     gone: Vec<GoneJob>,
+    /// What the watches on pods and on Jobs have passed on, each in its own order; see [`Fixture::fed`].
+    pub(crate) fed: Option<[Vec<CacheChange>; 2]>,
 }
 
 impl World {
@@ -89,7 +94,11 @@ impl World {
     pub(crate) fn new() -> Self {
         let mut world = Self::unsynced();
         world.sync();
-        world.offer(json!({}));
+        let catalog = USUAL.get_or_init(|| {
+            world.offer(json!({}));
+            world.catalog.clone()
+        });
+        world.catalog = catalog.clone();
         world
     }
 
@@ -114,6 +123,7 @@ impl World {
             census,
             catalog: Catalog::default(),
             gone: Vec::new(),
+            fed: None,
         }
     }
 
@@ -208,8 +218,17 @@ impl World {
     }
 
     fn take_job(&mut self, event: StoreEvent<Job>) {
-        for change in self.jobs.apply(event) {
-            self.gone.extend(removed(&change));
+        let changes = self.jobs.apply(event);
+        if let Some([_, fed]) = &mut self.fed {
+            fed.extend(changes_of_jobs(&changes));
+        }
+        self.gone.extend(changes.iter().filter_map(removed));
+    }
+
+    fn take_pod(&mut self, event: StoreEvent<Pod>) {
+        let changes = self.pods.apply(event);
+        if let Some([fed, _]) = &mut self.fed {
+            fed.extend(changes_of_pods(&changes));
         }
     }
 
@@ -243,7 +262,7 @@ impl World {
             "status": {"phase": "Pending"},
         });
         merge(&mut pod, &patch);
-        drop(self.pods.apply(StoreEvent::Apply(decode(&pod))));
+        self.take_pod(StoreEvent::Apply(decode(&pod)));
     }
 
     /// The watch shows that the pod of this Job is being deleted; its grace ends now.
@@ -258,16 +277,6 @@ impl World {
         let mut lost = lost_pod();
         lost["metadata"] = json!({"deletionTimestamp": self.stamp()});
         self.pod(uid, lost);
-    }
-
-    /// The watch shows that the pod of this Job is gone.
-    pub(crate) fn pod_gone(&mut self, uid: &str) {
-        let (name, version) = (format!("p-{uid}"), self.next_version());
-        drop(self.pods.apply(StoreEvent::Delete {
-            uid: name.as_str().into(),
-            name: name.into(),
-            version: version.as_str().into(),
-        }));
     }
 
     /// The watch shows an Event about the object with that UID.

@@ -1,6 +1,6 @@
 //! [`Index`]: what is asked of all instances together, kept up to date by each change: how many are
 //! in which status, which have which session, how long their meta labels are, which nodes are lost,
-//! and the lists.
+//! how pods ended, and the lists.
 //!
 //! The stores report their changes ([`Index::job_changed`], [`Index::pod_changed`]) while they
 //! are locked, so the index reads no store. A status needs the Job and its pods: it is computed from
@@ -10,6 +10,7 @@
 use super::keys::{key_of_pod, own_key_of};
 use super::list::List;
 use super::lists::{Lists, Task};
+use super::lost_pods::LostPods;
 use super::request_handle::RequestHandle;
 use crate::budget::Memory;
 use crate::clock::Clock;
@@ -99,6 +100,7 @@ struct State {
     /// How many pods bear the mark of a lost node, by its name.
     lost_nodes: BTreeMap<Box<str>, usize>,
     lists: Lists,
+    lost_pods: LostPods,
 }
 
 /// The pods with a session, by the hash of the session and the type (never `None`); each with the
@@ -170,6 +172,7 @@ impl Index {
         self.memory.resize_cache(bytes_before, bytes);
         state.count_lost_nodes(change);
         state.count_live_pods(change);
+        state.lost_pods.note(change, bytes_before);
         if old == new {
             return;
         }
@@ -259,6 +262,12 @@ impl Index {
     #[must_use]
     pub fn is_lost(&self, node: &str) -> bool {
         self.state().lost_nodes.contains_key(node)
+    }
+
+    /// Takes the last state of the pod of this Job, if the cache has lost it a moment ago.
+    #[must_use]
+    pub fn take_lost_pod(&self, job: &Uid) -> Option<Arc<Pod>> {
+        self.state().lost_pods.take(job)
     }
 
     /// The instances of these types that have a pod with this session, by type and name; of each

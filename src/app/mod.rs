@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `request`, `request_handle`, `request_id`, `error` | requests, responses and errors |
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
+//! | `lost_pods` | how pods ended that are gone by now |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `coordinator` | every decision about starts, stops and waits |
@@ -32,6 +33,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod list;
 pub mod lists;
+mod lost_pods;
 pub mod queue;
 pub mod rendering;
 pub mod reporter;

@@ -304,6 +304,25 @@ impl Pod {
         let all = self.containers.iter();
         all.filter(|container| container.kind != ContainerKind::App)
     }
+
+    /// When its deletion was requested, if it is being deleted: its timestamp is the end of the grace
+    /// period.
+    #[must_use]
+    pub fn deleted_since(&self) -> Option<Timestamp> {
+        let ends = self.metadata.deletion_timestamp?;
+        let grace = i64::from(self.deletion_grace_secs);
+        Some(Timestamp::from_seconds(ends.seconds() - grace))
+    }
+
+    /// Whether it shows an end: its own, or one for good of an app container.
+    #[must_use]
+    pub fn shows_its_end(&self) -> bool {
+        let ended = |container: &ContainerStatus| {
+            matches!(container.state, ContainerState::Terminated(_)) && !container.is_restarted
+        };
+        matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+            || self.app_containers().any(ended)
+    }
 }
 
 /// The role of a container.

@@ -478,6 +478,12 @@ pub fn job_ended_at(job: &Job) -> Option<Timestamp> {
     end_of_job(job)?.1.since
 }
 
+/// The end of a Job that is gone, by its last state, with its last pod.
+#[must_use]
+pub fn end_of_gone_job(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
+    job_ended(job, pod)
+}
+
 /// Whether the conditions of this Job say that it has ended.
 #[must_use]
 pub fn has_job_ended(job: &Job) -> bool {

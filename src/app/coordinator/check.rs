@@ -96,7 +96,10 @@ fn check_record(record: &Record) -> Result<(), String> {
         || operation.calling().is_some()
         || record.memory.overdue_at().is_some();
     hold(has_reason, "an operation has no reason to live")?;
-    hold(operation.last.len() <= 1, "more than the last Job is kept")?;
+    hold(
+        operation.last.len() <= 2,
+        "more than the last Jobs are kept",
+    )?;
     let is_called = !matches!(operation.call, CallState::MustRead);
     hold(is_called, "a call is due and was not made")?;
     operation.waiters.iter().try_for_each(check_waiter)

@@ -64,8 +64,8 @@ struct Settling {
 /// has just started. It is more than by what the time of a node differs after its correction.
 const READY_LONG: Duration = Duration::from_secs(60);
 
-/// The last pod of a Job with a termination report, or that is being deleted. It is shared with the cache, so nothing is held
-/// twice.
+/// The last pod of a Job with a termination report, or that is being deleted or gone. It is shared with the
+/// cache, so nothing is held twice.
 #[derive(Clone, Debug)]
 struct TerminationReport {
     job: Uid,
@@ -101,7 +101,7 @@ impl Memory {
         context: &Context<'_>,
     ) {
         self.note_labelled(instance.as_deref());
-        self.note_termination(instance.as_deref(), context.now);
+        self.note_termination(instance.as_deref(), context);
         let is_live = |it: &&mut Instance| !matches!(it.status, InstanceStatus::Stopping { .. });
         match instance.take_if(|it| is_live(it)) {
             Some(instance) => {
@@ -173,35 +173,49 @@ impl Memory {
         (!instance.is_contested && !pod.metadata.is_deleting()).then_some(change)
     }
 
-    fn note_termination(&mut self, instance: Option<&Instance>, now: Instant) {
+    fn note_termination(&mut self, instance: Option<&Instance>, context: &Context<'_>) {
+        let now = context.now;
         let is_over = |lost: Instant| now.saturating_duration_since(lost) >= LOST_KEPT;
         self.termination
             .take_if(|report| report.lost_at.is_some_and(is_over));
         // A ready instance has no earlier failure.
-        let Some(instance) =
-            instance.filter(|seen| !matches!(seen.status, InstanceStatus::Ready { .. }))
-        else {
-            self.termination = None;
-            return;
-        };
-        let known = self.report_of(instance.uid());
-        let says_more = |pod: &&Arc<Pod>| {
+        if let Some(ready) = instance.filter(|it| matches!(it.status, InstanceStatus::Ready { .. }))
+        {
+            self.end_seen(ready.uid());
+        } else if let Some((job, pod, lost_at)) =
+            instance.and_then(|it| self.news_of_pod(it, context))
+        {
+            self.termination = Some(Box::new(TerminationReport { job, pod, lost_at }));
+        } else if let Some(report) = &mut self.termination {
+            // The cache may show what came after the end of its Job, which is yet to be seen.
+            report.lost_at.get_or_insert(now);
+        }
+    }
+
+    /// What the pod of this instance says of its end beyond what is known; with the time if the pod is gone.
+    fn news_of_pod(
+        &self,
+        instance: &Instance,
+        context: &Context<'_>,
+    ) -> Option<(Uid, Arc<Pod>, Option<Instant>)> {
+        let job = instance.uid().clone();
+        let known = self.report_of(&job);
+        let says_more = |pod: &Pod| {
             let is_first = known.is_none_or(|known| !status::has_termination_report(known));
             status::has_termination_report(pod) || (pod.metadata.is_deleting() && is_first)
         };
-        if let Some(pod) = instance.pod.as_ref().filter(says_more) {
-            self.termination = Some(Box::new(TerminationReport {
-                job: instance.uid().clone(),
-                pod: Arc::clone(pod),
-                lost_at: None,
-            }));
-            return;
+        if let Some(pod) = &instance.pod {
+            return says_more(pod).then(|| (job, Arc::clone(pod), None));
         }
-        self.termination
-            .take_if(|report| report.job != *instance.uid());
-        if let Some(report) = &mut self.termination {
-            report.lost_at.get_or_insert(now);
-        }
+        // What the pod was last may not have been seen from here while it was there.
+        let lost = context.cache.index().take_lost_pod(&job);
+        let lost = lost.filter(|pod| known.is_none() || says_more(pod))?;
+        Some((job, lost, Some(context.now)))
+    }
+
+    /// The end of this Job has been seen: the report of its pod is needed no longer.
+    pub fn end_seen(&mut self, job: &Uid) {
+        self.termination.take_if(|report| report.job == *job);
     }
 
     /// Records the pod that is being deleted, if one is.
@@ -298,17 +312,39 @@ impl Memory {
         settings: &JobSettings,
         context: &Context<'_>,
     ) {
+        let unclear_since = self.decide(instance, context.now);
         let before = self.problem.take();
         let Some(finding) = finding_of(&instance.status, settings) else {
             return;
         };
-        let problem = Problem::new(instance, finding, before, settings, context);
+        let mut problem = Problem::new(instance, finding, before, settings, context);
+        problem.unclear_since = unclear_since;
         if let InstanceStatus::Starting(own) | InstanceStatus::Failed { finding: own, .. } =
             &mut instance.status
         {
             own.clone_from(&problem.finding);
         }
         self.problem = Some(Box::new(problem));
+    }
+
+    /// Decides who ended an instance if that has been unclear for long. Returns since when it is unclear.
+    fn decide(&self, instance: &mut Instance, now: Instant) -> Option<Instant> {
+        let InstanceStatus::Finished(ending) = &instance.status else {
+            return None;
+        };
+        let wait = ending.unclear_for()?;
+        let since = self.unclear_since(instance.uid()).unwrap_or(now);
+        if since + wait <= now {
+            instance.status = InstanceStatus::Finished(ending.clone().decided());
+        }
+        Some(since)
+    }
+
+    /// Since when it is unclear who ended this Job.
+    #[must_use]
+    pub fn unclear_since(&self, uid: &Uid) -> Option<Instant> {
+        let problem = self.problem.as_ref().filter(|it| it.uid == *uid);
+        problem?.unclear_since
     }
 
     fn note_gone(&mut self, context: &Context<'_>) {
@@ -408,8 +444,17 @@ impl Memory {
         let own = instance.pod.as_deref();
         let known = self.report_of(instance.uid());
         let status = match (&instance.status, known) {
-            (InstanceStatus::Failed { .. } | InstanceStatus::Finished(_), Some(pod))
+            (InstanceStatus::Failed { .. }, Some(pod))
                 if !own.is_some_and(status::has_termination_report) =>
+            {
+                status::with_termination_report(job, pod, &instance.status)
+            }
+            // The pod of an app that ended by itself would be there.
+            (InstanceStatus::Finished(_), Some(pod))
+                if own.is_none()
+                    && (job.metadata.is_deleting()
+                        || pod.metadata.is_deleting()
+                        || status::has_termination_report(pod)) =>
             {
                 status::with_termination_report(job, pod, &instance.status)
             }
@@ -418,11 +463,11 @@ impl Memory {
             {
                 status::after_pod(job, pod, &|uid| context.cache.events.of(uid))
             }
-            // The watch has shown no pod while it started, so it lags behind.
+            // The watch on pods has shown none while it started, so it lags behind.
             (InstanceStatus::Finished(ending), None)
-                if ending.is_unseen() && self.has_followed(instance.uid()) =>
+                if ending.is_unseen() && own.is_none() && self.has_followed(instance.uid()) =>
             {
-                InstanceStatus::Finished(ending.of_app())
+                InstanceStatus::Finished(ending.clone().unclear())
             }
             _ => return,
         };

@@ -424,6 +424,20 @@ impl Operation {
         }
     }
 
+    /// Keeps the report of the last Job, and that of the one before for waiters until its end is reported.
+    pub(super) fn forget_last(&mut self) {
+        let is_waited_for = |last: &Last| {
+            let mut waiters = self.waiters.iter();
+            !last.is_gone
+                && waiters.any(|waiter| match &waiter.state {
+                    WaitState::Ready(uid) | WaitState::Held(uid, _) => *uid == last.uid,
+                    _ => false,
+                })
+        };
+        let keeps_two = self.last.get(1).is_some_and(is_waited_for);
+        self.last.truncate(if keeps_two { 2 } else { 1 });
+    }
+
     /// Whether the cache has just lost a Job, so that its end is yet to be reported.
     #[must_use]
     pub(super) fn is_end_unknown(&self) -> bool {

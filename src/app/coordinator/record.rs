@@ -160,15 +160,15 @@ impl Record {
         if is_known || status::ended_before_deletion(job, None).is_none() {
             return;
         }
-        let mut before = job.clone();
-        before.metadata.deletion_timestamp = None;
-        let mut instance = Box::new(cache.instance(Arc::new(before)));
-        // Its pods are gone with it.
-        if let InstanceStatus::Finished(ending) = &instance.status
-            && ending.is_unseen()
-        {
-            instance.status = InstanceStatus::Finished(ending.of_app());
-        }
+        let mut gone = job.clone();
+        // If its deletion was not seen, it was later than the end. So was that of pods by its deletion.
+        let deleted = &mut gone.metadata.deletion_timestamp;
+        *deleted = deleted.or_else(|| status::job_ended_at(job));
+        let mut instance = Box::new(cache.instance(Arc::new(gone)));
+        let Some(end) = status::end_of_gone_job(&instance.job, instance.pod.as_deref()) else {
+            return;
+        };
+        instance.status = end;
         let lookup = Lookup::Instance(instance);
         let observed = Observed::new(step.key, lookup, &mut self.memory, step.context);
         Track::observe(&mut self.track, &observed, None, None, step);
@@ -176,6 +176,7 @@ impl Record {
     }
 
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
+        self.memory.end_seen(uid);
         let mut cause = None;
         if let Some(operation) = &mut self.operation {
             operation.lose(uid);
@@ -257,7 +258,7 @@ impl Record {
         let is_over = |it: &Operation| it.waiters.is_empty() && it.calling().is_none();
         self.operation.take_if(|it| !keeps && is_over(it));
         if let Some(operation) = &mut self.operation {
-            operation.last.truncate(1);
+            operation.forget_last();
         }
         self.wake = self.next_wake(&observed, is_overdue, step);
     }

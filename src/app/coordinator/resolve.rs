@@ -11,7 +11,7 @@
 //! | deleting | next ¹ | next ¹ | its last report | its last report | waits | its last report |
 //! | ready | ready | ready | ready | ready | ready | its last report |
 //! | starting | ready (this Job) | ready (this Job) | waits | ready (this Job) | ready (this Job) ² | its last report |
-//! | awaiting reason | replacement ³, else held | ready (this Job) | waits | waits | waits | its last report |
+//! | awaiting reason | replacement ³, else held | ready (this Job) | waits | waits ⁷ | waits | its last report |
 //! | finished by others ⁶ | replacement ³ | replacement ³ | replacement ³ | replacement ³ | waits | its last report |
 //! | failing, failed, finished | replacement ³, else held ⁴ | replacement ³, else report ⁴ | report | report, once the second is over | waits | its last report |
 //!
@@ -24,6 +24,8 @@
 //!   waiter that may start an instance waits for the next one instead.
 //! - ⁶ An eviction is no failure. A waiter that starts nothing gets `no instance`, unless it can wait for a
 //!   start in progress.
+//! - ⁷ Once the second is over, it gets the report. Of a complete Job whose pod was not seen to end there is
+//!   none: the waiter waits like one for this Job.
 
 use super::context::Context;
 use super::memory::Memory;
@@ -34,7 +36,7 @@ use crate::app::request::{Progress, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::{Pod, Uid};
 use crate::model::names::InstanceKey;
-use crate::model::status::{self, Finding, InstanceStatus};
+use crate::model::status::{self, Budgets, Finding, InstanceStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,7 +57,7 @@ pub(super) enum State {
     Failing,
     /// Ready.
     Ready,
-    /// Failed; the termination report of its pod may still arrive.
+    /// Failed, or ended; the termination report of its pod may still arrive.
     AwaitingReason,
     /// Failed, and Kubernetes does not retry.
     Failed,
@@ -119,8 +121,15 @@ impl Observed {
                 let pod = memory.explaining_pod(&instance);
                 let ended = status::ended_before_deletion(&instance.job, pod);
                 is_disrupted = ended.as_ref().is_some_and(InstanceStatus::is_disrupted);
-                let report = ended.and_then(InstanceStatus::report_of_end);
-                (State::Deleting, report, None)
+                (
+                    State::Deleting,
+                    ended.and_then(InstanceStatus::report_of_end),
+                    None,
+                )
+            }
+            InstanceStatus::Finished(ending) if let Some(wait) = ending.unclear_for() => {
+                let since = memory.unclear_since(instance.uid());
+                (State::AwaitingReason, None, since.map(|at| at + wait))
             }
             InstanceStatus::Finished(ending) => {
                 let mut report = ending.finding();
@@ -128,19 +137,7 @@ impl Observed {
                 (State::Finished, Some(report), None)
             }
             InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => {
-                let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
-                let begun = memory.begun(instance.uid(), context.now);
-                let at = finding.report_at(begun, &settings.budgets);
-                let is_due = at.is_some_and(|at| at <= context.now);
-                let state = match (has_failed, is_due) {
-                    (true, true) => State::Failed,
-                    (true, false) => State::AwaitingReason,
-                    (false, true) => State::Failing,
-                    (false, false) => State::Starting,
-                };
-                let report = (has_failed || is_due).then(|| finding.clone());
-                let report_at = at.filter(|_| !is_due);
-                (state, report, report_at.or_else(|| memory.settled_at()))
+                of_unready(&instance, finding, memory, &settings.budgets, context.now)
             }
         };
         Self {
@@ -228,6 +225,28 @@ impl Observed {
             Some(InstanceStatus::Ready { .. }) | None => Finding::admitting(),
         }
     }
+}
+
+/// State and report of an instance that has failed, or is starting, and when that changes by itself.
+fn of_unready(
+    instance: &Instance,
+    finding: &Finding,
+    memory: &Memory,
+    budgets: &Budgets,
+    now: Instant,
+) -> (State, Option<Finding>, Option<Instant>) {
+    let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
+    let at = finding.report_at(memory.begun(instance.uid(), now), budgets);
+    let is_due = at.is_some_and(|at| at <= now);
+    let state = match (has_failed, is_due) {
+        (true, true) => State::Failed,
+        (true, false) => State::AwaitingReason,
+        (false, true) => State::Failing,
+        (false, false) => State::Starting,
+    };
+    let report = (has_failed || is_due).then(|| finding.clone());
+    let report_at = at.filter(|_| !is_due);
+    (state, report, report_at.or_else(|| memory.settled_at()))
 }
 
 /// What a waiter gets, or waits for from here on.
@@ -380,6 +399,10 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (Finished, New) if observed.is_disrupted => Wait(Next),
         (Finished, _) if observed.is_disrupted => Wait(waiter.state.clone()),
         (Failing | Failed | Finished, Ready(_)) => report(),
+        // Who ended it is not known yet.
+        (AwaitingReason, Held(_, until)) if *until <= facts.now && observed.report.is_none() => {
+            Wait(Ready(uid()))
+        }
         (_, Held(_, until)) if *until <= facts.now => report(),
         (_, Held(..) | Replacement(_)) => Wait(waiter.state.clone()),
         (_, New | Next) if is_over && !may_start => facts.no_instance(),

@@ -503,7 +503,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
             operation(it).waiters.clear();
             operation(it).call = CallState::Idle;
         }),
-        ("more than the last Job is kept", |it| {
+        ("more than the last Jobs are kept", |it| {
             let last = Last {
                 uid: "u1".into(),
                 report: None,
@@ -511,7 +511,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
                 was_disrupted: false,
                 is_gone: true,
             };
-            operation(it).last = vec![last.clone(), last];
+            operation(it).last = vec![last.clone(), last.clone(), last];
         }),
         ("a call is due and was not made", |it| {
             operation(it).call = CallState::MustRead;

@@ -115,6 +115,7 @@ impl Track {
             && observed.state == State::AwaitingReason
         {
             track.reported = Reported::Failure;
+            track.is_finished = true;
         }
     }
 
@@ -141,7 +142,9 @@ impl Track {
                 self.is_ready = false;
                 self.failed(finding, true, step);
             }
-            (InstanceStatus::Finished(ending), _) => self.finished(&ending.reason, step),
+            (InstanceStatus::Finished(ending), State::Finished) => {
+                self.finished(&ending.reason, step);
+            }
             (InstanceStatus::Ready { .. }, _) => self.ready(step),
             (InstanceStatus::Stopping { .. }, _) => {
                 let is_ours =
@@ -150,8 +153,8 @@ impl Track {
                     self.stopping(sent, step);
                 }
             }
-            // It has failed; the termination report of its pod may follow.
-            (InstanceStatus::Failed { .. }, _) => {}
+            // It has ended; the termination report of its pod may follow.
+            (InstanceStatus::Failed { .. } | InstanceStatus::Finished(_), _) => {}
         }
     }
 

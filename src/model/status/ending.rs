@@ -52,7 +52,13 @@ enum By {
     Deletion,
     /// Others, since its pod is gone.
     SomeoneUnseen,
+    /// Its pod was not seen to end: the watch on pods lags behind.
+    Unclear,
 }
+
+/// How long the end of a pod is awaited whose Job is complete. If it is not seen by then, it is taken for one
+/// by others: waiters get the successor.
+const END_WAIT: Duration = Duration::from_secs(10);
 
 /// Why others end a pod.
 #[derive(Clone, Debug)]
@@ -94,6 +100,12 @@ impl Ending {
         Self::new(run, By::Itself, COMPLETED, message)
     }
 
+    /// The pod is gone, and nothing says why.
+    fn unseen(run: Run) -> Self {
+        let message = "the pod was not seen to end: it was evicted, preempted or deleted before the app ended";
+        Self::new(run, By::SomeoneUnseen, EVICTED, message.to_owned())
+    }
+
     /// Its lifetime is over.
     pub(super) fn lifetime(run: Run) -> Self {
         let message = "the instance reached the maximum lifetime that its template sets";
@@ -106,24 +118,26 @@ impl Ending {
         Self::new(run, By::Others, &disruption.reason, message)
     }
 
-    /// The end of a complete Job with its last pod. A deletion of the Job removes its pods, so only a mark
-    /// counts then.
+    /// The end of a complete Job with its last pod. A deletion of the Job removes its pods, so then only a
+    /// mark or an earlier deletion counts.
+    ///
+    /// A pod ends at least a second before its Job. If it is not seen to have ended, the watch on pods lags
+    /// behind: the mark of a disruption may follow. Waiters of a Job that is being deleted cannot wait for
+    /// that, and get the successor.
     pub(super) fn of_complete_job(job: &Job, pod: Option<&Pod>, run: Run) -> Self {
         if let Some(disruption) = pod.and_then(disruption) {
             return Self::disrupted(run, &disruption);
         }
+        let is_deleting = job.metadata.is_deleting();
         match pod {
-            _ if job.metadata.is_deleting() => Self::completed(run),
-            Some(pod) if pod.metadata.is_deleting() => {
+            Some(pod) if is_deleted_before(pod, job) => {
                 let message = "the pod was deleted, so Kubernetes stopped the app".to_owned();
                 Self::new(run, By::Deletion, "PodDeleted", message)
             }
+            Some(pod) if !pod.shows_its_end() && is_deleting => Self::unseen(run),
+            Some(pod) if !pod.shows_its_end() => Self::unseen(run).unclear(),
             Some(_) => Self::completed(run),
-            None => {
-                let message =
-                    "the pod is gone: it was evicted, preempted or deleted before the app ended";
-                Self::new(run, By::SomeoneUnseen, EVICTED, message.to_owned())
-            }
+            None => Self::unseen(run),
         }
     }
 
@@ -164,11 +178,31 @@ impl Ending {
         self.by == By::SomeoneUnseen
     }
 
-    /// The same by its app itself: the absence of its pod has another cause.
+    /// The same by its app itself, which its pod has shown.
     #[must_use]
     pub fn of_app(&self) -> Self {
         let Self { at, lasted, .. } = *self;
         Self::completed(Run { at, lasted })
+    }
+
+    /// The same, but the watch on pods may still show another cause.
+    #[must_use]
+    pub fn unclear(mut self) -> Self {
+        self.by = By::Unclear;
+        self
+    }
+
+    /// How long to wait for the watch on pods to show who ended it, if that is unclear.
+    #[must_use]
+    pub fn unclear_for(&self) -> Option<Duration> {
+        (self.by == By::Unclear).then_some(END_WAIT)
+    }
+
+    /// The same once that wait is over.
+    #[must_use]
+    pub fn decided(mut self) -> Self {
+        self.by = By::SomeoneUnseen;
+        self
     }
 
     /// The finding for requests that waited for this instance to become ready.
@@ -180,4 +214,11 @@ impl Ending {
         finding.exit_code = self.is_by_app().then_some(0);
         finding
     }
+}
+
+/// Whether somebody deleted this pod, and not with its Job: before that. (Both times are the API server's.)
+fn is_deleted_before(pod: &Pod, job: &Job) -> bool {
+    let of_job = job.metadata.deletion_timestamp;
+    let is_before = |of_pod| of_job.is_none_or(|of_job| of_pod < of_job);
+    pod.deleted_since().is_some_and(is_before)
 }

@@ -9,7 +9,7 @@ use super::pods::ended_at;
 use super::{
     Budget, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
 };
-use crate::kube::types::{EventReason, Job, Pod, Timestamp};
+use crate::kube::types::{EventReason, Job, Pod};
 use crate::model::labels::INSTANCE_NAME;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
     let mut prognosis = Prognosis::Retryable {
         budget: Some(Budget::Creating),
         pause: pause + ended.map_or(grace, |_| Duration::ZERO),
-        from: ended.or_else(|| leaving.and_then(deleted_since)),
+        from: ended.or_else(|| leaving.and_then(Pod::deleted_since)),
     };
     let (reason, message) = match (refusal, leaving) {
         (Some(event), _) => {
@@ -82,7 +82,7 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
     Finding {
         reason,
         since: leaving
-            .and_then(deleted_since)
+            .and_then(Pod::deleted_since)
             .or(job.metadata.creation_timestamp),
         prognosis,
         ..Finding::new(Phase::Creating, "", message)
@@ -93,11 +93,4 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
 /// notes the start of a Job together with its first pod (measured with Kubernetes 1.36).
 fn had_pod(job: &Job) -> bool {
     job.status.start_time.is_some() && job.status.active == 0
-}
-
-/// When the deletion of this pod was requested: its timestamp is the end of the grace period.
-fn deleted_since(pod: &Pod) -> Option<Timestamp> {
-    let ends = pod.metadata.deletion_timestamp?;
-    let grace = i64::from(pod.deletion_grace_secs);
-    Some(Timestamp::from_seconds(ends.seconds() - grace))
 }

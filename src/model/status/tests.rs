@@ -6,6 +6,7 @@ mod ends;
 mod events;
 mod retries;
 mod starts;
+mod unclear;
 
 use super::*;
 use crate::kube::types::Resource;

@@ -274,7 +274,10 @@ pub(super) fn failure_report_is_true(
     now_ms: i64,
 ) -> Result<(), Breach> {
     let holds = history.is_some_and(|history| match finding.prognosis {
-        Prognosis::Terminal | Prognosis::AwaitingReason => cannot_succeed(history, floors),
+        Prognosis::Terminal | Prognosis::AwaitingReason => {
+            let is_true = &*finding.reason != "Completed" || has_ended_by_itself(history);
+            is_true && cannot_succeed(history, floors)
+        }
         Prognosis::Retryable { budget, .. } => budget.is_some_and(|budget| {
             let begun = begun_ms(history, budget, floors);
             let slack = SLACK_MS + late_ms(history);
@@ -286,6 +289,18 @@ pub(super) fn failure_report_is_true(
         let known: Vec<_> = pods.map(ObjectHistory::outline).collect();
         format!("{finding:?}, {floors:?}, at {now_ms}; its pods: {known:?}")
     })
+}
+
+/// Whether an app has exited with code 0 although nobody stopped its pod.
+fn has_ended_by_itself(history: &InstanceHistory) -> bool {
+    let is_own_end = |pod: &Value| {
+        let end = container_state(pod, "terminated");
+        end.is_some_and(|end| end["exitCode"] == 0)
+            && !is_deleting(pod)
+            && !has_condition(pod, "DisruptionTarget")
+    };
+    let mut pods = history.pods.iter();
+    pods.any(|pod| pod.first_ms(is_own_end).is_some())
 }
 
 /// Whether the objects' status has shown that this start cannot succeed.

@@ -25,6 +25,8 @@ pub(super) struct Problem {
     pub(super) is_disrupted: bool,
     /// Its app exited with code 0, which a later deletion of the pod does not change.
     pub(super) is_by_app: bool,
+    /// Since when the end of its pod is awaited.
+    pub(super) unclear_since: Option<Instant>,
     /// From when Kubernetes itself deletes the failed Job.
     pub(super) expires_at: Option<Instant>,
     pub(super) gone: Option<Gone>,
@@ -67,10 +69,14 @@ impl Problem {
         let begun = begun(instance, before.as_deref(), &mut finding, context);
         let known = before.as_ref().and_then(|it| it.failure);
         let is_disrupted = instance.status.is_disrupted();
-        let failure = if is_disrupted {
-            None
-        } else {
+        let is_failure = match &instance.status {
+            InstanceStatus::Finished(ending) => !is_disrupted && is_too_short(ending, settings),
+            _ => true,
+        };
+        let failure = if is_failure {
             failure(instance, &finding, settings, begun, known, context)
+        } else {
+            None
         };
         let expires_at = before.and_then(|it| it.expires_at).or_else(|| {
             let ttl = Duration::from_secs(instance.job.ttl_secs?.into());
@@ -83,6 +89,7 @@ impl Problem {
             failure,
             is_disrupted,
             is_by_app: has_ended_itself(instance),
+            unclear_since: None,
             expires_at,
             gone: None,
         }
@@ -130,7 +137,9 @@ pub(super) fn finding_of(status: &InstanceStatus, settings: &JobSettings) -> Opt
             Some(finding.clone())
         }
         InstanceStatus::Finished(ending)
-            if ending.is_disrupted() || is_too_short(ending, settings) =>
+            if ending.is_disrupted()
+                || ending.unclear_for().is_some()
+                || is_too_short(ending, settings) =>
         {
             Some(ending.finding())
         }

@@ -1,9 +1,10 @@
 //! Instances whose pod others end: their waiters get the successor, and no failure is counted.
 
 use super::{NOTHING, ready, starting};
-use crate::app::fixture::{Fixture, conflict, n1, ready_pod};
+use crate::app::api_call::{Action, CallOutcome};
+use crate::app::fixture::{Fixture, World, conflict, n1, ready_pod};
 use crate::kube::error::Verb;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Request 2 waits while the app of a ready instance exits with code 0 on SIGTERM.
 fn evicted() -> Fixture {
@@ -93,16 +94,46 @@ fn a_search_waits_for_the_replacement_of_an_evicted_instance() {
     assert_eq!(fixture.find_of(1, &n1()), ["1: NoInstance"]);
 }
 
-/// This replica has followed the start, and its watch on pods lags behind: the app ended by itself.
+/// This replica has followed the start, and its watch on pods lags behind: who ended it is not known yet.
 #[test]
-fn a_complete_job_whose_pod_is_not_seen_yet_has_failed() {
+fn a_complete_job_is_reported_once_the_end_of_its_pod_is_seen() {
     let mut fixture = starting();
     fixture.pass(2.0);
-    fixture.world.ended("u1", "Complete", json!({}));
-    fixture.world.pod_gone("u1");
-    assert_eq!(fixture.changed(), ["1: app_error Completed"]);
+    fixture.world.complete("u1", json!({}));
+    assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.get(2), NOTHING);
-    assert_eq!(fixture.pass(1.0), ["2: app_error Completed"]);
+    assert_eq!(fixture.pass(5.0), NOTHING);
+    fixture.world.pod("u1", exited("Succeeded", None));
+    assert_eq!(
+        fixture.changed(),
+        ["1: app_error Completed", "2: app_error Completed"]
+    );
+    assert_eq!(fixture.get(3), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["3: app_error Completed"]);
+}
+
+/// What is not seen for long does not keep callers from the successor.
+#[test]
+fn a_complete_job_whose_pod_is_not_seen_to_end_is_replaced_after_a_while() {
+    for is_seen in [false, true] {
+        let mut fixture = if is_seen { readying() } else { starting() };
+        fixture.pass(2.0);
+        fixture.get_of(2, &n1(), "", 60);
+        fixture.reported();
+        fixture.world.complete("u1", json!({}));
+        assert_eq!(fixture.changed(), NOTHING);
+        assert_eq!(fixture.pass(9.9), ["1: node_not_ready Stopping"]);
+        assert_eq!(fixture.reported(), [""; 0]);
+        let calls = fixture.pass(0.1);
+        let reported = fixture.reported();
+        assert!(
+            reported[0].starts_with("u1 finished Evicted"),
+            "{reported:?}"
+        );
+        fixture.world.pod_gone("u1");
+        replaced(&mut fixture, &calls);
+        assert_eq!(fixture.done(), ["2: ready 10.0.0.2"]);
+    }
 }
 
 /// Another replica replaces it, and the caches show that at once.
@@ -152,7 +183,7 @@ fn the_back_off_before_the_successor_of_an_evicted_pod_uses_up_no_budget() {
 /// change who ended it.
 #[test]
 fn an_app_that_ended_by_itself_counts_as_failed_when_its_pod_is_deleted() {
-    type Watch = fn(&mut crate::app::fixture::World, &str);
+    type Watch = fn(&mut World, &str);
     let ways: [Watch; 2] = [|it, uid| it.pod_leaving(uid), |it, uid| it.pod_gone(uid)];
     for leaves in ways {
         let mut fixture = starting();
@@ -169,4 +200,145 @@ fn an_app_that_ended_by_itself_counts_as_failed_when_its_pod_is_deleted() {
         fixture.world.job_gone("u1");
         assert_eq!(fixture.changed(), ["call create for ann after 1"]);
     }
+}
+
+/// What the watches on pods and on Jobs show, one after the other.
+type Shown = fn(&mut World);
+
+/// All ways to merge the two, each in its own order.
+fn merged(pods: &[Shown], jobs: &[Shown]) -> Vec<Vec<Shown>> {
+    let (Some((pod, later_pods)), Some((job, later_jobs))) =
+        (pods.split_first(), jobs.split_first())
+    else {
+        return vec![[pods, jobs].concat()];
+    };
+    let begin = |first: &Shown, rest: Vec<Vec<Shown>>| {
+        let prepend = |rest: Vec<Shown>| [&[*first], &rest[..]].concat();
+        rest.into_iter().map(prepend).collect::<Vec<_>>()
+    };
+    let mut all = begin(pod, merged(later_pods, jobs));
+    all.extend(begin(job, merged(pods, later_jobs)));
+    all
+}
+
+/// Shows these to a coordinator that looks only after those before `looks`, and at the end, while a request
+/// waits if it can. Returns its effects until 1 s later.
+fn observe(
+    mut fixture: Fixture,
+    shown: &[Shown],
+    looks: [usize; 2],
+    pods_first: bool,
+) -> Vec<String> {
+    fixture.pass(3.0);
+    fixture.world.fed = Some(Default::default());
+    let mut lines = Vec::new();
+    for (number, show) in (1..).zip(shown) {
+        show(&mut fixture.world);
+        if looks.contains(&number) || number == shown.len() {
+            lines.extend(fixture.fed(pods_first));
+            if fixture.coordinator.waiting() == 0 {
+                lines.extend(fixture.get(number as u64 + 1));
+            }
+        }
+    }
+    // A replacement of the Job, or a read of it before its pod is deleted as one that outlives it.
+    while matches!(
+        fixture.call(),
+        Some(Action::DeleteJob { .. } | Action::ReadJob)
+    ) {
+        lines.extend(fixture.ends(CallOutcome::Absent));
+    }
+    lines.extend(fixture.pass(1.0));
+    lines
+}
+
+/// Calls `check` with what each order of events gives, and each order in which they are processed.
+fn in_each_order(orders: &[Vec<Shown>], start: fn() -> Fixture, check: impl Fn(&[String]) -> bool) {
+    for (order, shown) in orders.iter().enumerate() {
+        for first in 0..shown.len() {
+            // One look in between, or two in a row.
+            let looks = [first, first + (order + first) % 2];
+            for pods_first in [true, false] {
+                let lines = observe(start(), shown, looks, pods_first);
+                assert!(check(&lines), "{order} {looks:?} {pods_first}: {lines:?}");
+            }
+        }
+    }
+}
+
+/// The Job `u1` ends well, and another replica replaces it.
+const REPLACED: [Shown; 5] = [
+    |world| {
+        world.job("u1", json!({"status": {"conditions": [
+        {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": world.stamp()},
+    ]}}))
+    },
+    |world| world.complete("u1", json!({})),
+    |world| {
+        let deleted = json!({"metadata": {"deletionTimestamp": world.stamp()}});
+        world.complete("u1", deleted);
+    },
+    |world| world.job_gone("u1"),
+    |world| {
+        world.job("u2", json!({}));
+        world.ready("u2", "10.0.0.2");
+    },
+];
+
+/// Jobs and pods have watches of their own, and another thread may look at the caches late: whatever this
+/// replica sees first, a waiter gets the successor.
+#[test]
+fn a_waiter_gets_the_successor_whatever_is_seen_first() {
+    let pods: [Shown; 4] = [
+        |world| world.pod_marked("u1"),
+        |world| world.pod_evicted("u1", None),
+        |world| world.pod_evicted("u1", Some(0)),
+        |world| world.pod_gone("u1"),
+    ];
+    let orders = merged(&pods, &REPLACED);
+    let gets_successor = |lines: &[String]| {
+        let is_wrong = |line: &String| line.contains("app_error") || line.contains("Stopped");
+        !lines.iter().any(is_wrong) && lines.iter().any(|line| line.ends_with(": ready 10.0.0.2"))
+    };
+    in_each_order(&orders, readying, gets_successor);
+    let some: Vec<_> = orders.into_iter().step_by(5).collect();
+    in_each_order(&some, ready, gets_successor);
+}
+
+/// The pod of an app that exits with code 0 by itself has ended before its Job, and is deleted with it.
+#[test]
+fn an_own_end_is_reported_whatever_is_seen_first() {
+    let pods: [Shown; 4] = [
+        |world| world.pod("u1", exited("Running", None)),
+        |world| world.pod("u1", exited("Succeeded", None)),
+        |world| {
+            let stamp = world.stamp();
+            world.pod("u1", exited("Succeeded", Some(&stamp)));
+        },
+        |world| world.pod_gone("u1"),
+    ];
+    let orders = merged(&pods[2..], &REPLACED[3..4]).into_iter();
+    let orders: Vec<_> = orders
+        .map(|last| [&pods[..2], &REPLACED[..3], &last[..]].concat())
+        .collect();
+    in_each_order(&orders, readying, |lines| {
+        lines.contains(&"1: app_error Completed".to_owned())
+    });
+}
+
+/// A fixture in which request 1 waits for the pod of the Job `u1`, which runs.
+fn readying() -> Fixture {
+    let mut fixture = starting();
+    let runs = json!({"status": {"phase": "Running"}});
+    fixture.world.pod("u1", runs);
+    fixture.changed();
+    fixture
+}
+
+/// The app of this pod has exited with code 0; the pod is being deleted since that time.
+fn exited(phase: &str, deleted: Option<&str>) -> Value {
+    json!({"metadata": {"deletionTimestamp": deleted}, "status": {
+        "phase": phase,
+        "containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": 0}}}],
+    }})
 }

@@ -273,10 +273,11 @@ fn the_condition_of_the_job_takes_precedence() {
     let up = [pod(ready("a", 1, "10.0.0.1"))];
     let deleted = job(json!({"metadata": {"deletionTimestamp": at(30)}}));
     check(&deleted, &up, "stopping 30");
+    let over = [pod(json!({"status": {"phase": "Succeeded"}}))];
     for good in ["Complete", "SuccessCriteriaMet"] {
         check(
             &job_with(good, 60, ""),
-            &up,
+            &over,
             "finished Completed at 60 after 60",
         );
     }
@@ -433,8 +434,9 @@ fn only_a_failure_before_the_deletion_is_reported() {
             "status": {"conditions": conditions(&[("FailureTarget", "True", failed_at)])},
         }))
     };
+    let over = pod(json!({"status": {"phase": "Succeeded"}}));
     let reason = |job: &Job| {
-        let ended = ended_before_deletion(job, None)?;
+        let ended = ended_before_deletion(job, Some(&over))?;
         ended.report_of_end().map(|it| it.reason.to_string())
     };
     assert_eq!(reason(&deleted(60)), Some("Failed".into()));
@@ -481,15 +483,17 @@ fn a_complete_job_whose_pod_others_ended_has_not_completed_by_itself() {
         let found = assess(&complete, &pods, &|_| Vec::new()).status;
         assert_eq!(found.is_disrupted(), reason != "Completed");
     }
-    // The deletion of the Job takes its pods along, so there only the mark counts.
+    // The deletion of the Job takes its pods along, so there only a mark or an earlier deletion counts.
     let mut leaving = complete.clone();
     leaving.metadata.deletion_timestamp = Timestamp::parse(&at(70));
     let is_disrupted = |pod: Option<&Pod>| {
         let ended = ended_before_deletion(&leaving, pod);
         ended.is_some_and(|ended| ended.is_disrupted())
     };
-    assert!(!is_disrupted(None));
-    assert!(!is_disrupted(Some(&with(deleted(), scheduled()))));
+    let with_job = json!({"deletionTimestamp": at(100), "deletionGracePeriodSeconds": 30});
+    assert!(is_disrupted(None), "nobody has seen how it ended");
+    assert!(!is_disrupted(Some(&with(with_job, scheduled()))));
+    assert!(is_disrupted(Some(&with(deleted(), scheduled()))));
     assert!(is_disrupted(Some(&with(deleted(), evicted()))));
 }
 
