@@ -7,6 +7,8 @@
 //	START_DELAY_SECS  it waits so long before it listens, or exits
 //	EXIT_CODE         it exits with this code instead of serving
 //	EXIT_MESSAGE      its last line on stderr before that
+//	FAILURES          it does that only for its first so many starts, and then serves
+//	FAILURES_FILE     where it counts them, a byte each
 //	EAT_MIB           it takes that much memory before it serves, and keeps it
 //	IGNORE_TERM=1     it goes on serving after SIGTERM, until it is killed
 //	TERM_EXIT_CODE    it exits with this code after SIGTERM (0)
@@ -35,7 +37,7 @@ func main() {
 	}
 
 	time.Sleep(time.Duration(number("START_DELAY_SECS", 0)) * time.Second)
-	if os.Getenv("EXIT_CODE") != "" {
+	if os.Getenv("EXIT_CODE") != "" && fails() {
 		fmt.Fprintln(os.Stderr, os.Getenv("EXIT_MESSAGE"))
 		os.Exit(number("EXIT_CODE", 0))
 	}
@@ -48,6 +50,24 @@ func main() {
 		func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, instance) }))
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
+}
+
+// fails says whether this start fails, and counts it.
+func fails() bool {
+	most := number("FAILURES", -1)
+	if most < 0 {
+		return true
+	}
+	file := os.Getenv("FAILURES_FILE")
+	counted, _ := os.ReadFile(file)
+	if len(counted) >= most {
+		return false
+	}
+	if err := os.WriteFile(file, append(counted, '.'), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	return true
 }
 
 // eat takes memory and writes to each page of it: untouched pages would count against no limit.

@@ -5,7 +5,7 @@
 //! guarantees are checked over that recording (`guarantees`), and what the scenario itself expects.
 //!
 //! They take minutes, so they run only where `CHAOS` names them (`CHAOS=drain,quota`, `CHAOS=all`), and not in
-//! `.ci/run`, except for two that are short. Recordings and logs are kept in the folder `CHAOS_FOLDER`, with the table of results.
+//! `.ci/run`, except for those that are short. Recordings and logs are kept in the folder `CHAOS_FOLDER`, with the table of results.
 //!
 //! | module | scenarios |
 //! |---|---|
@@ -14,12 +14,14 @@
 //! | `lost_nodes` | `kubelet-stopped`, `lost-node` |
 //! | `etcd` | `restored-etcd`, `swapped-etcd` |
 //! | `refusals` | `quota`, `denied` |
+//! | `pods` | `preemption`, `restart-rules`, `orphaned` |
 
 mod drain;
 mod etcd;
 mod guarantees;
 mod lost_nodes;
 mod outages;
+mod pods;
 mod recording;
 mod refusals;
 
@@ -58,6 +60,9 @@ const SCENARIOS: &[Scenario] = &[
     etcd::SWAPPED,
     refusals::QUOTA,
     refusals::DENIED,
+    pods::PREEMPTION,
+    pods::RESTART_RULES,
+    pods::ORPHANED,
 ];
 
 /// How many replicas each scenario has.
@@ -273,6 +278,30 @@ fn a_quota_that_is_released_late_refuses_nobody() {
     let cluster = cluster::shared();
     let _others = cluster::beside_others();
     hold(&refusals::QUOTA, cluster);
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn preemption_is_no_failure() {
+    let cluster = cluster::shared();
+    let _others = cluster::beside_others();
+    hold(&pods::PREEMPTION_SHORT, cluster);
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn containers_with_restart_rules_are_waited_for() {
+    let cluster = cluster::shared();
+    let _others = cluster::beside_others();
+    hold(&pods::RESTART_RULES, cluster);
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_pod_that_outlives_its_job_ends_before_the_next_begins() {
+    let cluster = cluster::shared();
+    let _others = cluster::beside_others();
+    hold(&pods::ORPHANED, cluster);
 }
 
 #[test]
