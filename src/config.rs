@@ -21,7 +21,7 @@ use crate::http::message::Limits;
 use crate::http::tls::TlsFiles;
 use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
-use crate::model::labels::ALL_BYTES_MAX;
+use crate::model::labels::AllBounds;
 use crate::model::names::is_dns_label;
 use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
@@ -281,7 +281,7 @@ impl Reader<'_> {
                 parked_max: self.number("PARKED_MAX", 1, 1_000_000),
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
                 division,
-                label_bytes_max: ALL_BYTES_MAX,
+                label_bounds: AllBounds::DEFAULT,
                 force_stop: self.word("FORCE_STOP", &["node-lost", "never"]) == "node-lost",
             },
             front: self.front(),

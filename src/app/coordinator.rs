@@ -42,12 +42,13 @@ use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
 use crate::budget::{Bounds, Division, Full, Held, Sums};
 use crate::kube::types::{Job, Uid};
-use crate::model::names::InstanceKey;
+use crate::model::labels::AllBounds;
+use crate::model::names::{AppType, InstanceKey};
 use confirm::Trust;
 use context::Step;
 use operation::{WaitState, Waiter};
 use record::{Record, Tally, Trigger};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,9 +63,8 @@ pub struct Limits {
     pub parked_per_key_max: usize,
     /// How those of one name are divided.
     pub division: Division,
-    /// Bytes of meta labels up to which a PATCH may lengthen those of all instances together
-    /// ([`crate::model::labels::ALL_BYTES_MAX`]).
-    pub label_bytes_max: usize,
+    /// Up to where a PATCH may lengthen the meta labels of all instances together.
+    pub label_bounds: AllBounds,
     /// Whether a pod that is being deleted on a lost node is force-deleted (`FORCE_STOP`). A node that is
     /// only cut off looks the same, and its containers may still run.
     pub force_stop: bool,
@@ -162,6 +162,8 @@ pub struct Coordinator {
     waiting: HashMap<RequestHandle, InstanceKey>,
     /// The counts of all records.
     tally: Tally,
+    /// Bytes by which the calls in flight for each type lengthen meta labels, unless there are none.
+    label_growth_of: BTreeMap<AppType, usize>,
     /// Set when the service shuts down.
     is_draining: bool,
     /// The number of the next step. It is odd: the one before it is for a waiter of the coordinator's
@@ -181,6 +183,7 @@ impl Coordinator {
             timers: BTreeSet::new(),
             waiting: HashMap::new(),
             tally: Tally::default(),
+            label_growth_of: BTreeMap::new(),
             is_draining: false,
             next_number: 1,
             idle_wakes: 0,
@@ -239,7 +242,7 @@ impl Coordinator {
             if wake.is_some_and(|at| at <= context.now) {
                 self.idle_wakes += 1;
                 let next = Some(context.now + MINIMUM_NAP);
-                self.change(&key, |record, _| record.wake = next);
+                self.change(&key, |record, _, _| record.wake = next);
             }
         }
     }
@@ -360,10 +363,10 @@ impl Coordinator {
     ) {
         let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
         let (number, is_draining) = (self.next_number, self.is_draining);
-        let label_bytes_max = self.limits.label_bytes_max;
+        let label_bounds = self.limits.label_bounds;
         let may_force = self.limits.force_stop;
         let before = out.len();
-        self.change(key, |record, others| {
+        self.change(key, |record, others, label_growth_of_type| {
             let mut step = Step {
                 key,
                 context,
@@ -372,7 +375,8 @@ impl Coordinator {
                 may_force,
                 may_follow: others.followed < FOLLOWED_MAX,
                 label_growth: others.label_growth,
-                label_bytes_max,
+                label_growth_of_type,
+                label_bounds,
                 is_draining,
                 out,
             };
@@ -390,13 +394,18 @@ impl Coordinator {
     }
 
     /// Changes the record of a name, and keeps the record, its timer and the counts in step. `act`
-    /// also gets the counts of the other records.
-    fn change(&mut self, key: &InstanceKey, act: impl FnOnce(&mut Record, &Tally)) {
+    /// also gets the counts of the other records, and the label growth of those of the type.
+    fn change(&mut self, key: &InstanceKey, act: impl FnOnce(&mut Record, &Tally, usize)) {
         let mut record = self.records.remove(key).unwrap_or_default();
-        self.tally.subtract(record.tally(key));
+        let counts = record.tally(key);
+        self.tally.subtract(counts);
+        let growth = self.label_growth_of.get(&key.app_type);
+        let growth = growth.copied().unwrap_or_default() - counts.label_growth;
         let before = record.wake;
-        act(&mut record, &self.tally);
-        self.tally.add(record.tally(key));
+        act(&mut record, &self.tally, growth);
+        let counts = record.tally(key);
+        self.tally.add(counts);
+        self.set_label_growth(&key.app_type, growth + counts.label_growth);
         let is_empty = record.is_empty();
         let next = record.wake.filter(|_| !is_empty);
         if before != next {
@@ -411,6 +420,14 @@ impl Coordinator {
             self.records.insert(key.clone(), record);
         } else if self.records.capacity() > SPARE_RECORDS.max(self.records.len() * 4) {
             self.records.shrink_to(self.records.len() * 2);
+        }
+    }
+
+    fn set_label_growth(&mut self, app_type: &AppType, growth: usize) {
+        if growth == 0 {
+            self.label_growth_of.remove(app_type);
+        } else {
+            self.label_growth_of.insert(app_type.clone(), growth);
         }
     }
 
@@ -438,7 +455,7 @@ impl Coordinator {
         oldest.sort_unstable();
         for (_, key) in oldest.into_iter().take(max / FORGOTTEN_AT_ONCE) {
             // Its timer finds nothing to do, once.
-            self.change(&key, |record, _| forget(&mut record.memory));
+            self.change(&key, |record, _, _| forget(&mut record.memory));
         }
     }
 }

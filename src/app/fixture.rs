@@ -324,7 +324,7 @@ pub(crate) const ROOMY: Limits = Limits {
     parked_max: 1000,
     parked_per_key_max: 1000,
     division: crate::budget::Division::UNLIMITED,
-    label_bytes_max: crate::model::labels::ALL_BYTES_MAX,
+    label_bounds: crate::model::labels::AllBounds::DEFAULT,
     force_stop: true,
 };
 

@@ -94,6 +94,8 @@ struct State {
     sessions: Sessions,
     /// Bytes of the meta labels of all pods; see [`labels::Size::kept_bytes`].
     label_bytes: usize,
+    /// The same of each type, unless it has none.
+    label_bytes_of: BTreeMap<AppType, usize>,
     /// How many pods have not ended, by the hash of type and name, and by the Job that made them (never
     /// `None`).
     live_pods: BTreeMap<(u64, Option<Uid>), usize>,
@@ -167,8 +169,8 @@ impl Index {
         let sizes = |pod: &Option<Arc<Pod>>| pod.as_deref().map_or((0, 0), sizes_of_pod);
         let ((labels_before, bytes_before), (labels, bytes)) =
             (sizes(&change.old), sizes(&change.new));
-        state.label_bytes += labels;
-        state.label_bytes -= labels_before;
+        state.resize_labels(new.as_ref().map(|(key, _)| &key.app_type), 0, labels);
+        state.resize_labels(old.as_ref().map(|(key, _)| &key.app_type), labels_before, 0);
         self.memory.resize_cache(bytes_before, bytes);
         state.count_lost_nodes(change);
         state.count_live_pods(change);
@@ -245,6 +247,23 @@ impl Index {
     #[must_use]
     pub fn label_bytes(&self) -> usize {
         self.state().label_bytes
+    }
+
+    /// The same of the pods of one type.
+    #[must_use]
+    pub fn label_bytes_of(&self, app_type: &AppType) -> usize {
+        let state = self.state();
+        state
+            .label_bytes_of
+            .get(app_type)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The types whose pods have meta labels; for tests.
+    #[must_use]
+    pub fn labelled_types(&self) -> BTreeMap<AppType, usize> {
+        self.state().label_bytes_of.clone()
     }
 
     /// The Jobs that made the pods of this instance that have not ended; there is rarely more than one.
@@ -449,6 +468,22 @@ impl State {
                 self.types.remove(&key.app_type);
                 self.lists.emptied(&key.app_type);
             }
+        }
+    }
+
+    /// The meta labels of a pod, of an instance of this type if it belongs to one, had so many bytes and
+    /// now have others.
+    fn resize_labels(&mut self, app_type: Option<&AppType>, before: usize, after: usize) {
+        self.label_bytes = self.label_bytes + after - before;
+        let Some(app_type) = app_type.filter(|_| before != after) else {
+            return;
+        };
+        let known = self.types.get_key_value(app_type);
+        let app_type = known.map_or(app_type, |(known, _)| known);
+        let bytes = self.label_bytes_of.entry(app_type.clone()).or_default();
+        *bytes = *bytes + after - before;
+        if *bytes == 0 {
+            self.label_bytes_of.remove(app_type);
         }
     }
 

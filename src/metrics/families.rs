@@ -64,7 +64,7 @@ families! {
     INSTANCE_BYTES_MAX = "config_controller_instance_bytes_max", GAUGE, [],
         "The bound on it, which open connections lower";
     LABEL_BYTES = "config_controller_label_bytes", GAUGE, [],
-        "Bytes of the meta labels of all instances, keys and values in JSON and 64 more for each; a PATCH may lengthen labels up to 4 MiB of them; all replicas report the same, so aggregate with max";
+        "Bytes of the meta labels of all instances, keys and values in JSON and 64 more for each; a PATCH may lengthen labels up to 4 MiB of them, and up to 5 MiB where those of its type have at most 64 KiB; all replicas report the same, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],

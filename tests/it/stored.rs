@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use config_controller::model::labels::{ALL_BYTES_MAX, BYTES_MAX, PAIR_BYTES};
 use config_controller::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
 
@@ -73,6 +74,49 @@ fn labels_of_other_clients_are_kept_up_to_the_bound() {
     environment
         .patch(PATH, &json!({"another": "v"}))
         .expect(200);
+}
+
+/// A type whose labels fill the bound on all does not keep the other types from theirs.
+#[test]
+fn labels_of_a_type_leave_place_for_those_of_others() {
+    let environment = TestEnvironment::builder()
+        .template("other", TEMPLATE)
+        .start();
+    let other = "/app/other/ann";
+    environment.start_instance(PATH);
+    environment.start_instance(other);
+    let pod = environment.kube.pod_of(NAMESPACE, "hello-ann");
+    let mut full = Value::clone(&pod.expect("the instance has a pod"));
+    let metadata = &mut full["metadata"];
+    metadata["ownerReferences"] = json!([]);
+    metadata["annotations"][format!("{PREFIX}meta.0000000000")] =
+        json!(json!(["k", "x".repeat(BYTES_MAX - 1)]).to_string());
+    let each = BYTES_MAX + PAIR_BYTES;
+    let count = ALL_BYTES_MAX / each;
+    for n in 0..count {
+        let name = format!("full-{n}");
+        full["metadata"]["name"] = json!(name);
+        full["metadata"]["uid"] = json!(name);
+        full["metadata"]["annotations"][format!("{PREFIX}instance-name")] = json!(name);
+        let key = (Resource::Pods, NAMESPACE.to_owned(), name);
+        environment
+            .kube
+            .with(|model| model.cluster.put(key, full.clone()));
+    }
+    let line = format!("config_controller_label_bytes {}", count * each);
+    eventually("the labels are counted", || {
+        let metrics = environment.get("/metrics").text;
+        metrics.lines().any(|found| found == line).then_some(())
+    });
+
+    let label = json!({"user": "ann"});
+    let refused = environment.patch(PATH, &label);
+    let message = refused.expect_detail(422, "error", "labels_limit");
+    assert!(message.contains("more than 4194304 bytes"), "{message}");
+    environment.patch(other, &label).expect(200);
+    assert_eq!(environment.get(other).expect(200)["user"], "ann");
+    let refused = environment.patch(PATH, &label);
+    refused.expect_detail(422, "error", "labels_limit");
 }
 
 /// A ConfigMap with one type of its own name and about so many bytes.

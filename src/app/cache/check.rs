@@ -45,14 +45,19 @@ impl Cache {
 
     fn check_label_bytes(&self, census: &Census) -> Result<(), String> {
         let pods = census.pods.all();
-        let bytes: usize = pods
-            .iter()
-            .map(|pod| labels::size(&pod.metadata).kept_bytes())
-            .sum();
-        let counted = self.index.label_bytes();
-        if counted != bytes {
+        let (mut bytes, mut of_types) = (0, BTreeMap::<AppType, usize>::new());
+        for pod in pods {
+            let of_pod = labels::size(&pod.metadata).kept_bytes();
+            bytes += of_pod;
+            if let Some(key) = key_of_pod(&pod.metadata).filter(|_| of_pod > 0) {
+                *of_types.entry(key.app_type).or_default() += of_pod;
+            }
+        }
+        let counted = (self.index.label_bytes(), self.index.labelled_types());
+        let expected = (bytes, of_types);
+        if counted != expected {
             return Err(format!(
-                "the meta labels are counted as {counted} bytes, not {bytes}"
+                "the bytes of meta labels are counted as {counted:?}, not {expected:?}"
             ));
         }
         Ok(())

@@ -465,15 +465,22 @@ fn the_bytes_of_all_labels_are_counted() {
         settle(world);
         world.cache.index.label_bytes()
     };
-    for uid in ["u1", "u2"] {
-        world.job_of(&key("scim", uid), uid, json!({}));
+    let of = |world: &World, app_type: &str| {
+        let app_type = key(app_type, "n").app_type;
+        world.cache.index.label_bytes_of(&app_type)
+    };
+    for (app_type, uid) in [("scim", "u1"), ("slow", "u2")] {
+        world.job_of(&key(app_type, uid), uid, json!({}));
         world.pod(uid, label("bob"));
     }
-    assert_eq!(bytes(&world), 2 * (4 + 3 + 3 + 2 + 2 * PAIR_BYTES));
+    let each = 4 + 3 + 3 + 2 + 2 * PAIR_BYTES;
+    assert_eq!(bytes(&world), 2 * each);
     world.pod("u2", label("x"));
-    assert_eq!(bytes(&world), 12 + 10 + 4 * PAIR_BYTES);
+    assert_eq!(bytes(&world), each + each - 2);
+    assert_eq!((of(&world, "scim"), of(&world, "slow")), (each, each - 2));
     world.pod_gone("u1");
-    assert_eq!(bytes(&world), 10 + 2 * PAIR_BYTES);
+    assert_eq!(bytes(&world), each - 2);
+    assert_eq!((of(&world, "scim"), of(&world, "slow")), (0, each - 2));
     // The same object again, and one without labels.
     world.pod("u2", label("x"));
     assert_eq!(bytes(&world), 10 + 2 * PAIR_BYTES);

@@ -6,7 +6,7 @@ use super::record::Record;
 use super::{Coordinator, FOLLOWED_MAX, GONE_MAX, LOST_MAX, Tally};
 use crate::app::request_handle::RequestHandle;
 use crate::model::names::InstanceKey;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 impl Coordinator {
     /// Checks what must hold between two steps.
@@ -16,9 +16,13 @@ impl Coordinator {
     pub fn check(&self) -> Result<(), String> {
         let mut handles = HashSet::new();
         let mut numbers = HashSet::new();
-        let mut tally = Tally::default();
+        let (mut tally, mut growth) = (Tally::default(), BTreeMap::new());
         for (key, record) in &self.records {
-            tally.add(record.tally(key));
+            let counts = record.tally(key);
+            tally.add(counts);
+            if counts.label_growth > 0 {
+                *growth.entry(key.app_type.clone()).or_default() += counts.label_growth;
+            }
             let broken = self
                 .check_waiters(key, record, &mut handles, &mut numbers)
                 .and_then(|()| check_record(record));
@@ -35,7 +39,7 @@ impl Coordinator {
         let message = "a record asks again and again to be woken, and has nothing to do";
         hold(self.idle_wakes == 0, message)?;
         hold(
-            tally == self.tally,
+            tally == self.tally && growth == self.label_growth_of,
             "the counts are not those of the records",
         )?;
         hold(tally.in_work <= limit, "too many names are in work")?;

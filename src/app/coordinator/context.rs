@@ -11,7 +11,7 @@ use crate::app::lifecycle::{Lifecycle, LifecycleKind};
 use crate::app::request::Response;
 use crate::app::request_handle::RequestHandle;
 use crate::kube::types::{Timestamp, Uid};
-use crate::model::labels::AllBytes;
+use crate::model::labels::{AllBounds, AllBytes};
 use crate::model::names::InstanceKey;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -73,8 +73,10 @@ pub(super) struct Step<'a> {
     pub(super) may_follow: bool,
     /// Bytes by which the calls in flight for other names lengthen meta labels.
     pub(super) label_growth: usize,
-    /// See [`super::Limits::label_bytes_max`].
-    pub(super) label_bytes_max: usize,
+    /// The same for other names of the type.
+    pub(super) label_growth_of_type: usize,
+    /// See [`super::Limits::label_bounds`].
+    pub(super) label_bounds: AllBounds,
     /// Whether the service is shutting down: then deadlines apply even to calls in flight.
     pub(super) is_draining: bool,
     /// The effects so far.
@@ -85,9 +87,11 @@ impl Step<'_> {
     /// The meta labels of all instances together, with what the calls in flight add to them.
     #[must_use]
     pub(super) fn label_bytes(&self) -> AllBytes {
+        let index = self.context.cache.index();
         AllBytes {
-            bytes: self.context.cache.index().label_bytes() + self.label_growth,
-            max: self.label_bytes_max,
+            bytes: index.label_bytes() + self.label_growth,
+            of_type: index.label_bytes_of(&self.key.app_type) + self.label_growth_of_type,
+            bounds: self.label_bounds,
         }
     }
 

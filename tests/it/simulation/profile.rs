@@ -7,7 +7,7 @@
 
 use config_controller::app::coordinator::Limits;
 use config_controller::budget::Division;
-use config_controller::model::labels::ALL_BYTES_MAX;
+use config_controller::model::labels::AllBounds;
 
 use super::broken::Broken;
 use super::dice::Dice;
@@ -76,7 +76,15 @@ impl Profile {
                 parked_per_key_max: limits.1,
                 division: Division::default(),
                 // Some crowds exceed it.
-                label_bytes_max: if seed % 7 == 3 { 1_500 } else { ALL_BYTES_MAX },
+                label_bounds: if seed % 7 == 3 {
+                    AllBounds {
+                        max: 1_500,
+                        reserve: 300,
+                        few: 300,
+                    }
+                } else {
+                    AllBounds::DEFAULT
+                },
                 force_stop: true,
             },
             // Not drawn, so that the events of all other schedules stay as they are.

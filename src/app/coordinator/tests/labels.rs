@@ -6,7 +6,7 @@ use crate::app::fixture::{
     Fixture, ROOMY, conflict, invalid, key, n1, ready_pod, uid, unavailable,
 };
 use crate::kube::error::Verb;
-use crate::model::labels::{MetaChange, PAIR_BYTES};
+use crate::model::labels::{AllBounds, MetaChange, PAIR_BYTES};
 use serde_json::{Map, Value, json};
 
 /// A pod of the Job `u1` with so many meta labels `k<n>`.
@@ -91,11 +91,19 @@ fn of_merged_labels_only_those_that_exceed_the_bound_are_rejected() {
     fixture.check_idle();
 }
 
+const fn without_reserve(max: usize) -> AllBounds {
+    AllBounds {
+        max,
+        reserve: 0,
+        few: 0,
+    }
+}
+
 /// Another instance's PATCH that is not done yet counts, too.
 #[test]
 fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
     let mut fixture = Fixture::with_limits(Limits {
-        label_bytes_max: 20 + 6 * PAIR_BYTES,
+        label_bounds: without_reserve(20 + 6 * PAIR_BYTES),
         force_stop: true,
         ..ROOMY
     });
@@ -134,7 +142,7 @@ fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
 
     // Above the bound, as after what another client has written.
     let mut fixture = Fixture::with_limits(Limits {
-        label_bytes_max: 5 + 3 * PAIR_BYTES,
+        label_bounds: without_reserve(5 + 3 * PAIR_BYTES),
         force_stop: true,
         ..ROOMY
     });
@@ -144,6 +152,42 @@ fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
     assert_eq!(error, ["1: LabelsLimit"]);
     let swapped = json!({"k0": null, "new": ""});
     assert_eq!(fixture.label_with(2, &swapped), ["call label p-u1"]);
+}
+
+/// Calls in flight for other names of the type count for it, too.
+#[test]
+fn a_type_with_few_labels_may_exceed_what_another_fills() {
+    // What three labels of three bytes each take.
+    const THREE: usize = 9 + 3 * PAIR_BYTES;
+    let mut fixture = Fixture::with_limits(Limits {
+        label_bounds: AllBounds {
+            max: THREE,
+            reserve: 2 * THREE,
+            few: THREE + 2,
+        },
+        force_stop: true,
+        ..ROOMY
+    });
+    let until = fixture.world.instant() + WRITE_WAIT;
+    let (own, small, next) = (n1(), key("small", "n1"), key("small", "n2"));
+    for (key, uid, labels) in [(&own, "u1", 3), (&small, "u2", 2), (&next, "u3", 1)] {
+        fixture.world.job_of(key, uid, json!({}));
+        fixture.world.pod(uid, pod_with_labels(labels));
+    }
+    let mut label = |n, key, value: &str| fixture.label_of(n, key, &json!({"k0": value}), until);
+    assert_eq!(label(1, &own, "longer"), ["1: LabelsLimit"]);
+    assert_eq!(label(2, &small, "ww"), ["call label p-u2"]);
+    assert_eq!(label(3, &next, "www"), ["3: LabelsLimit"]);
+    assert_eq!(label(4, &next, "ww"), ["call label p-u3"]);
+    // The first has few labels now, and the reserve is in use.
+    fixture.world.pod("u1", pod_with_labels(1));
+    fixture.world.pod("u2", pod_with_labels(5));
+    fixture.world.pod("u3", pod_with_labels(3));
+    let mut label = |n, value: &str| fixture.label_with(n, &json!({"k0": value}));
+    assert_eq!(label(5, "w"), ["call label p-u1"]);
+    assert_eq!(label(6, "ww"), NOTHING);
+    let done = fixture.done();
+    assert_eq!(done, ["5: done", "6: LabelsLimit"]);
 }
 
 #[test]

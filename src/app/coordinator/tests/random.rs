@@ -13,7 +13,7 @@ use crate::app::rendering::Renderer;
 use crate::app::{Intent, Response};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
-use crate::model::labels::MetaChange;
+use crate::model::labels::{AllBounds, MetaChange, PAIR_BYTES};
 use crate::random::Random;
 use crate::store::Sink as _;
 use serde_json::Value;
@@ -66,7 +66,11 @@ impl RandomSchedule {
                 parked_max: 12,
                 parked_per_key_max: 5,
                 division: Division::UNLIMITED,
-                label_bytes_max: 16 + 4 * crate::model::labels::PAIR_BYTES,
+                label_bounds: AllBounds {
+                    max: 16 + 4 * PAIR_BYTES,
+                    reserve: 0,
+                    few: 0,
+                },
                 force_stop: true,
             }),
             names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
