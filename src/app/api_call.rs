@@ -65,6 +65,8 @@ pub enum Action {
     },
     /// DELETE the pod with its own grace period, with its UID as precondition: its Job is gone.
     DeletePod {
+        /// The Job that it was of.
+        job: Uid,
         /// Name of the pod.
         pod: Box<str>,
         /// Which pod.

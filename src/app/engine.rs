@@ -452,7 +452,7 @@ impl Executor {
                 }
                 client.patch_pod(pod, uid, patch).map(Returned::Pod)
             }
-            Action::DeletePod { pod, uid } => {
+            Action::DeletePod { pod, uid, .. } => {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }
             Action::ForceDeletePod { pod, uid, .. } => client
@@ -548,7 +548,7 @@ impl Executor {
 
     fn failed(&self, call: &ApiCall, error: &kube::Error) {
         // The watch may show it late; until then the pod would be deleted repeatedly.
-        if let Action::ForceDeletePod { pod, uid, .. } | Action::DeletePod { pod, uid } =
+        if let Action::ForceDeletePod { pod, uid, .. } | Action::DeletePod { pod, uid, .. } =
             &call.action
             && error.class() == Class::NotFound
         {

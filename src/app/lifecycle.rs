@@ -76,6 +76,11 @@ pub enum LifecycleKind {
         /// Name of the pod.
         pod: Box<str>,
     },
+    /// Its pod was deleted, since it had outlived its Job: a new instance of the name starts once it has ended.
+    OrphanDeleted {
+        /// Name of the pod.
+        pod: Box<str>,
+    },
     /// Its Job no longer exists.
     Gone,
     /// This replica does not follow the start any longer (see [`EndedStart::reason`]).

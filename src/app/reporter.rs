@@ -108,6 +108,13 @@ impl Reporter {
                 );
                 self.metrics.stopped(app_type, "forced");
             }
+            LifecycleKind::OrphanDeleted { pod } => {
+                let of = event.job_uid.as_ref().map(ToString::to_string);
+                let of = of.unwrap_or_default();
+                log::info!(
+                    "deleted pod {pod} of {key}, which outlived its Job {job} ({of}); a new instance starts once the pod has ended"
+                );
+            }
             LifecycleKind::Gone => log::info!("{key} is gone (Job {job})"),
             LifecycleKind::Unfollowed => log::debug!("{key} is not followed any longer"),
         }

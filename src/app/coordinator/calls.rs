@@ -155,6 +155,7 @@ pub(super) fn next(
         (CallKind::DeletePod, _) => {
             let pod = orphan_to_delete(operation, observed);
             Ok(pod.map(|pod| Action::DeletePod {
+                job: pod.owner_uid.clone().unwrap_or_default(),
                 pod: pod.metadata.name.clone(),
                 uid: pod.metadata.uid.clone(),
             }))

@@ -156,7 +156,11 @@ impl Record {
                     operation.read_again(calling, None, now);
                 }
             }
-            (Action::DeletePod { .. }, CallOutcome::Done) => operation.orphan_deleted(calling),
+            (Action::DeletePod { job, pod, .. }, CallOutcome::Done) => {
+                operation.orphan_deleted(calling);
+                let kind = LifecycleKind::OrphanDeleted { pod: pod.clone() };
+                step.report(step.event(Some(job), kind));
+            }
             // A finalizer may keep it for a moment.
             (Action::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
                 operation.call = CallState::Retrying(Retry::force_deletion(now));

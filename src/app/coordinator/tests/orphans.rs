@@ -32,7 +32,9 @@ fn a_start_waits_until_the_pod_of_a_job_that_is_gone_has_ended() {
     let mut fixture = outlived(&json!({}));
     assert_eq!(fixture.get(1), ["call read"], "the watch of Jobs may lag");
     assert_eq!(fixture.ends(CallOutcome::Absent), ["call delete pod p-u0"]);
+    assert_eq!(fixture.reported(), [""; 0]);
     assert_eq!(fixture.done(), NOTHING);
+    assert_eq!(fixture.reported(), ["u0 deleted orphan p-u0"]);
     assert_eq!(fixture.changed(), NOTHING, "one call is enough");
     let patch = leaving(&fixture);
     show(&mut fixture, &patch);
@@ -52,6 +54,8 @@ fn a_pod_that_is_gone_at_last_is_no_obstacle() {
     fixture.world.pod_gone("u0");
     let called = fixture.fails(not_found(Verb::Delete));
     assert_eq!(called, ["call create for ann"]);
+    // Somebody else has deleted it.
+    assert_eq!(fixture.reported(), ["- requested"]);
     // That is no failure of Kubernetes.
     let answers = fixture.get_of(2, &n1(), "", 0);
     assert_eq!(answers, ["2: node_not_ready Admitting"]);
