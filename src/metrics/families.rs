@@ -56,7 +56,7 @@ families! {
     TIME_TO_VERDICT = "config_controller_time_to_verdict_seconds", START_SECS, [],
         "Time from the API call that created the Job until this replica detected that the start failed, or probably failed because a phase exceeded its budget; once for each start";
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
-        "Deletions by this replica, by cause: `asked` (a caller requested the stop of a Job), `replaced` (the Job had ended), `disrupted` (others had ended its pod: eviction, drain, preemption, deletion), `forced` (force deletion of a pod on a lost node)";
+        "Deletions by this replica that Kubernetes accepted, by cause (several replicas may delete one Job at the same time, and each counts it): `asked` (a caller requested the stop of a Job), `replaced` (the Job had ended), `disrupted` (others had ended its pod: eviction, drain, preemption, deletion), `forced` (force deletion of a pod on a lost node)";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace; all replicas report the same instances, so aggregate with max";
     INSTANCE_BYTES = "config_controller_instance_bytes", GAUGE, [],

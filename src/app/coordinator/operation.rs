@@ -218,8 +218,8 @@ pub(super) struct Calling {
     pub(super) call: Arc<ApiCall>,
     /// The followed start, if it creates a Job.
     pub(super) start: Option<Box<OwnStart>>,
-    /// Whether its deletion of a Job has been reported because the Job is already gone.
-    pub(super) is_reported: bool,
+    /// Whether the Job that it deletes has been seen gone: that is reported with its result.
+    pub(super) has_lost: bool,
     /// When it was passed to the executor.
     pub(super) since: Instant,
     /// The number of the step in which it began. It is for waiters with numbers up to this: a later

@@ -84,11 +84,20 @@ impl Record {
         completed: &Completed,
         step: &mut Step<'_>,
     ) {
-        if let Action::DeleteJob { uid, cause } = &calling.call.action
-            && let CallOutcome::Deleted { is_first: true } = completed.outcome
-            && !calling.is_reported
-        {
-            Track::deleted(&mut self.track, uid, cause.clone(), step);
+        if let Action::DeleteJob { uid, cause } = &calling.call.action {
+            // Without a response, it may have been carried out.
+            let is_ours = match &completed.outcome {
+                CallOutcome::Deleted { is_first } => *is_first,
+                CallOutcome::Failed(error) => calling.has_lost && error.is_ambiguous(),
+                // So may an attempt before this one.
+                _ => calling.has_lost && calling.after.is_some(),
+            };
+            if is_ours {
+                Track::deleted(&mut self.track, uid, cause.clone(), step);
+            }
+            if calling.has_lost {
+                Track::gone(&mut self.track, uid, None, step);
+            }
         }
         if let Some(gone) = &completed.gone {
             self.operation.iter_mut().for_each(|it| it.lose(&gone.uid));

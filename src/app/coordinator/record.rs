@@ -188,9 +188,12 @@ impl Record {
                 } = &calling.call.action
                 && of == uid
             {
-                // The first report of its deletion counts.
-                cause = (!calling.is_reported).then(|| of_call.clone());
-                calling.is_reported = true;
+                if matches!(of_call, StopCause::Requested(_)) {
+                    self.memory.stopped(Some(uid));
+                }
+                // The result of our call says who deleted it: what came after is reported then.
+                calling.has_lost = true;
+                return;
             }
         }
         if matches!(cause, Some(StopCause::Requested(_))) {
@@ -465,7 +468,7 @@ impl Record {
         operation.call = CallState::Calling(Box::new(Calling {
             call,
             start,
-            is_reported: false,
+            has_lost: false,
             since: step.context.now,
             step: step.number,
             after,

@@ -136,6 +136,31 @@ fn a_complete_job_whose_pod_is_not_seen_to_end_is_replaced_after_a_while() {
     }
 }
 
+/// Only a deletion that Kubernetes accepts is one by this replica. The Job may be seen gone before the result
+/// of the call says so.
+#[test]
+fn a_replacement_counts_where_its_deletion_was_accepted() {
+    for (is_ours, expected) in [
+        (true, ["u1 stopping, disrupted", "u1 gone"].as_slice()),
+        (false, ["u1 gone"].as_slice()),
+    ] {
+        let mut fixture = evicted();
+        fixture.world.ended("u1", "Complete", json!({}));
+        assert_eq!(fixture.changed(), ["call replace disrupted u1"]);
+        fixture.reported();
+        fixture.world.job_gone("u1");
+        assert_eq!(fixture.changed(), NOTHING);
+        assert_eq!(fixture.reported(), [""; 0]);
+        let outcome = if is_ours {
+            CallOutcome::Deleted { is_first: true }
+        } else {
+            CallOutcome::Absent
+        };
+        assert_eq!(fixture.ends(outcome), ["call create for ann"]);
+        assert_eq!(fixture.reported()[..expected.len()], *expected);
+    }
+}
+
 /// Another replica replaces it, and the caches show that at once.
 #[test]
 fn a_waiter_follows_the_replacement_by_another_replica() {

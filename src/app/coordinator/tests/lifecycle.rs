@@ -252,9 +252,9 @@ fn our_own_stop_is_reported_once_with_its_cause() {
     fixture.stop(2);
     fixture.world.job_gone("u1");
     fixture.changed();
-    assert_eq!(fixture.reported(), ["u1 stopping for bob", "u1 gone"]);
-    fixture.done();
     assert_eq!(fixture.reported(), NOTHING);
+    fixture.done();
+    assert_eq!(fixture.reported(), ["u1 stopping for bob", "u1 gone"]);
 }
 
 #[test]
