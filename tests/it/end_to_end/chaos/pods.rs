@@ -151,7 +151,10 @@ impl Preemptor {
             },
         });
         let path = environment.all("pods");
-        environment.api.post(&path, &pod).expect(201);
+        // The API server learns of the class a moment later.
+        eventually("the pod is accepted", || {
+            (environment.api.post(&path, &pod).code == 201).then_some(())
+        });
         fixture.recording.note("the preemptor is there");
         Self { class }
     }
