@@ -8,6 +8,7 @@
 use super::admission::Permit;
 use super::stats::ThreadStats;
 use mio::net::{TcpListener, TcpStream};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -134,8 +135,13 @@ impl Acceptor {
     }
 }
 
+/// How long the kernel tries to send the rest to a peer that is turned away, in milliseconds.
+const TURNED_AWAY_MS: u32 = 2000;
+
 /// Sends what fits, and closes.
 pub(super) fn turn_away(mut stream: TcpStream, busy: &[u8]) {
+    // Errors mean that the peer has gone.
+    let _ = set_tcp_user_timeout(&stream, TURNED_AWAY_MS);
     let _ = stream.write(busy);
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }

@@ -389,14 +389,17 @@ impl<H: Handler> IoThread<H> {
                 continue;
             };
             let stats = self.core.stats();
-            let handshake_by = slot.socket.handshake_by();
+            let handshake_by = slot.handshake_by();
             if handshake_by.is_some_and(|at| at <= self.core.now) {
                 stats.handshakes_failed.add(1);
-                self.remove(index);
+                self.core.abort(slot);
+                self.turn(index);
                 continue;
             }
             if slot.emptied_by.is_some_and(|at| at <= self.core.now) {
-                stats.write_timeouts.add(1);
+                if slot.socket.has_unsent() {
+                    stats.write_timeouts.add(1);
+                }
                 slot.socket.reset();
                 self.remove(index);
                 continue;
@@ -410,9 +413,7 @@ impl<H: Handler> IoThread<H> {
                 }
                 Some(Expired::Head | Expired::Body | Expired::Linger) | None => {}
             }
-            if slot.connection.is_closed() {
-                self.remove(index);
-            } else if expired.is_some() {
+            if slot.connection.is_closed() || expired.is_some() {
                 self.turn(index);
             } else {
                 self.timers.arm(index, slot.deadline(), self.core.now);

@@ -53,6 +53,10 @@ pub(super) struct Socket {
     sending: usize,
     /// The least that is counted of the bytes that the kernel may keep of a response.
     reserved: usize,
+    /// Whether its sending side is closed.
+    is_finished: bool,
+    /// Whether it ends with a reset.
+    is_reset: bool,
 }
 
 /// The result of a write.
@@ -71,6 +75,8 @@ impl Socket {
             tls,
             sending: 0,
             reserved: 0,
+            is_finished: false,
+            is_reset: false,
         }
     }
 
@@ -174,6 +180,26 @@ impl Socket {
         let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
         self.sending = 0;
         self.tls = None;
+        self.is_reset = true;
+    }
+
+    /// Whether the kernel keeps more bytes than are free.
+    pub(super) fn has_unsent(&mut self) -> bool {
+        !self.has_sent_all_but(FREE_BYTES)
+    }
+
+    /// Whether the kernel keeps nothing of this connection once the socket is closed. Otherwise it
+    /// would go on trying to send the rest, for minutes and counted by nobody, if its peer reads nothing.
+    ///
+    /// Both have closed their side and the peer has acknowledged all that was sent: then the connection has
+    /// no peer any more (`ENOTCONN`).
+    pub(super) fn has_parted(&mut self) -> bool {
+        if !self.is_reset && !self.is_finished {
+            // Before the end of its handshake, TLS has nothing to say.
+            self.tls.take_if(|tls| tls.deadline().is_some());
+            self.close_sending();
+        }
+        self.is_reset || self.stream.peer_addr().is_err()
     }
 
     /// Sends as much of `pieces` as the socket takes, if [`Socket::takes_more`]. The rest must be
@@ -220,6 +246,7 @@ impl Socket {
         };
         if sent {
             let _ = self.stream.shutdown(Shutdown::Write);
+            self.is_finished = true;
         }
     }
 

@@ -81,10 +81,16 @@ impl<P> Slot<P> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let deadlines = [
             self.connection.deadline(),
-            self.socket.handshake_by(),
+            self.handshake_by(),
             self.emptied_by,
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// The deadline of the TLS handshake, until it is complete or the connection has ended.
+    pub(super) fn handshake_by(&self) -> Option<Instant> {
+        let is_open = !self.connection.is_closed();
+        self.socket.handshake_by().filter(|_| is_open)
     }
 
     /// The bytes that it has in memory, also in that of the kernel, where at least so many of its
@@ -94,12 +100,6 @@ impl<P> Slot<P> {
         let unread = if self.has_unread { UNREAD_BYTES } else { 0 };
         let kernel = unread + self.socket.kernel_bytes(reserved);
         of_connection + self.socket.held_bytes(of_connection == 0) + kernel
-    }
-
-    /// Whether the connection has ended, and the kernel keeps next to nothing of its responses. It
-    /// would keep it for minutes after the socket was closed.
-    fn has_ended(&mut self) -> bool {
-        self.connection.is_closed() && self.socket.has_sent_all_but(FREE_BYTES)
     }
 }
 
@@ -141,7 +141,7 @@ impl<H: Handler> Core<H> {
         let mut reads = READS_PER_TURN;
         let mut to_send = SENT_PER_TURN;
         let mut began = None;
-        loop {
+        while !slot.connection.is_closed() {
             let mut moved = false;
             if slot.readable && reads > 0 {
                 reads -= 1;
@@ -168,20 +168,28 @@ impl<H: Handler> Core<H> {
                 slot.connection.half_closed(self.now);
                 moved = true;
             }
-            if slot.has_ended() {
-                return Turn::Closed;
+            if slot.connection.is_closed() {
+                break;
             }
             let is_over = requests == 0 || reads == 0 || to_send == 0;
-            if (is_over || !moved) && !self.charge_rest(slot) {
-                return if slot.has_ended() {
-                    Turn::Closed
-                } else if is_over {
-                    Turn::Again
-                } else {
-                    Turn::Wait
-                };
+            if (is_over || !moved) && !self.charge_rest(slot) && !slot.connection.is_closed() {
+                return if is_over { Turn::Again } else { Turn::Wait };
             }
         }
+        self.part(slot)
+    }
+
+    /// A connection that has ended keeps its place until the kernel keeps nothing of it, or its peer has
+    /// not read the rest in time.
+    fn part(&self, slot: &mut Slot<H::Pending>) -> Turn {
+        if slot.socket.has_parted() {
+            return Turn::Closed;
+        }
+        let held = slot.held_bytes(0).min(slot.hold.bytes());
+        let _ = slot.hold.resize(held);
+        let by = self.now + self.shared.limits.write_timeout;
+        slot.emptied_by.get_or_insert(by);
+        Turn::Wait
     }
 
     /// Whether the next request of this connection may begin. While memory is short, the response
@@ -486,6 +494,7 @@ impl<H: Handler> Core<H> {
         if slot.socket.held_bytes(true) > SMALL_BYTES && slot.connection.is_flushed() {
             // An incomplete TLS record: no response can be sent before its end.
             self.stats().refused[refusal.index()].add(1);
+            slot.socket.reset();
             self.abort(slot);
             return true;
         }

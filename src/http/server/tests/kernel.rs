@@ -2,6 +2,8 @@
 
 use super::harness::{Client, Front, HandlerEvent};
 use crate::http::message::Refusal;
+use crate::http::server::Server;
+use std::net::Shutdown;
 use std::time::Duration;
 
 /// A body that is sent back, with a head: its response is not charged until its turn is over.
@@ -71,7 +73,7 @@ fn the_end_of_a_connection_is_charged_until_its_peer_has_read_it() {
     let last = echo(12_000).replace("Host: t", "Host: t\r\nConnection: close");
     client.send(&last);
     front.until("it is charged", |_| front.held() > 12_000);
-    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    client.stream.shutdown(Shutdown::Write).unwrap();
     let mut other = front.connect();
     assert_eq!(other.get("/").read().status, 200);
     assert!(front.held() > 8_000, "{}", front.held());
@@ -135,4 +137,37 @@ fn a_request_that_waits_is_refused_if_what_follows_it_cannot_be_kept() {
     }
     assert!(clients.len() > 1, "there is room for some");
     assert!(front.held() <= MAX);
+}
+
+/// Else the kernel would go on trying to send the rest, for minutes and counted by nobody.
+#[test]
+fn a_closed_connection_keeps_its_place_until_its_peer_has_read_the_rest() {
+    let front = Front::with(|limits| {
+        limits.linger_timeout = Duration::from_millis(20);
+        limits.idle_timeout = Duration::from_millis(100);
+        limits.write_timeout = Duration::from_millis(500);
+    });
+    let last = "GET /other HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let idle = "GET /other HTTP/1.1\r\nHost: t\r\n\r\n";
+    for (request, half_closes) in [(last, false), (last, true), (idle, true)] {
+        let is_open = |count| {
+            move |server: &Server| server.stats().sum(|thread| &thread.connections) == count
+        };
+        let mut reads = front.connect_narrow();
+        let mut never = front.connect_narrow();
+        for client in [&mut reads, &mut never] {
+            client.send(&echo(1400).repeat(2));
+            client.send(request);
+            if half_closes {
+                client.stream.shutdown(Shutdown::Write).unwrap();
+            }
+        }
+        front.until("both are here", is_open(2));
+        read_all(&mut reads, 2, 1400);
+        reads.read();
+        reads.expect_end();
+        drop(reads);
+        front.until("whoever has read has left", is_open(1));
+        front.until("the other is reset in time", is_open(0));
+    }
 }
