@@ -93,7 +93,7 @@ settings! {
     "PARKED_PER_KEY_MAX" = "1000",
         "Maximum number of requests that wait for the same instance";
     "CONNECTIONS_MAX" = "4300",
-        "Maximum number of open connections, fewer while instances take the memory that they share; with TLS, where each takes half as much again, the default is 2000";
+        "Maximum number of open connections, fewer while instances take the memory that they share; a sixteenth is for peers with no more than two; with TLS, where each takes half as much again, the default is 2000";
     "CONNECTIONS_PER_PEER_MAX" = "2800",
         "Maximum number of open connections per peer address (IPv6: per /64 network); a peer gets at most the same part of what the others leave, or half of it";
     "IDLE_TIMEOUT" = "75s",

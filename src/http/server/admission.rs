@@ -12,6 +12,13 @@ use std::sync::{Arc, Mutex};
 /// callers with few are never locked out by what others start.
 const FEW: usize = 16;
 
+/// A sixteenth of all connections is for peers that have fewer than this many. Otherwise ten peers could
+/// hold all, and keep out the probes of the kubelet, so that it restarts every replica.
+const NEW: usize = 2;
+
+/// That part of all connections.
+const PARTS: usize = 16;
+
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
@@ -50,13 +57,18 @@ impl Admission {
             ..=FEW => usize::MAX,
             _ => self.memory.connections_max(),
         };
-        let max = self.connections_max.min(room);
+        let max = match of_peer {
+            ..=NEW => self.connections_max,
+            _ => self.connections_max - self.connections_max / PARTS,
+        };
+        let max = max.min(room);
         let free = max.checked_sub(counts.all + 1);
         let free = free.ok_or(Refusal::TooManyConnections)?;
         // As many in proportion, if there is less memory.
         let per_peer = self.per_peer_max as u128 * max as u128 / self.connections_max as u128;
         let per_peer = usize::try_from(per_peer).unwrap_or(usize::MAX);
-        if of_peer > 1 && is_beyond(of_peer, per_peer, free, max) {
+        let is_beyond = of_peer > NEW && is_beyond(of_peer, per_peer, free, max);
+        if is_beyond || of_peer > self.per_peer_max {
             return Err(Refusal::TooManyFromPeer);
         }
         counts.all += 1;
@@ -137,8 +149,27 @@ mod tests {
             }
             permits.len() - before
         };
-        assert_eq!([1, 2, 3, 4].map(&mut taken), [8000, 2666, 889, 296]);
+        // Of 11,250; the others are for new peers.
+        assert_eq!([1, 2, 3, 4].map(&mut taken), [7500, 2500, 833, 278]);
         assert!(admission.admit(address("10.0.0.9")).is_ok());
+    }
+
+    /// As many as it takes until a peer gets no more than a new one does.
+    #[test]
+    fn peers_that_fill_all_connections_leave_some_for_new_peers() {
+        let admission = admission(4300, 2800);
+        let mut permits = Vec::new();
+        let mut taken = |peer: u32| {
+            let before = permits.len();
+            while let Ok(permit) = admission.admit(IpAddr::from((10 << 24 | peer).to_be_bytes())) {
+                permits.push(permit);
+            }
+            permits.len() - before
+        };
+        let fillers = (1..).take_while(|peer| taken(*peer) > NEW).count();
+        assert!((5..20).contains(&fillers), "{fillers} fill it");
+        let news: Vec<usize> = (1000..1100).map(&mut taken).collect();
+        assert_eq!(news, vec![NEW; 100]);
     }
 
     #[test]
@@ -165,7 +196,8 @@ mod tests {
         );
         assert!(memory.instance_bytes_max() > 40 << 20, "one more may start");
         memory.resize_cache(40 << 20, 0);
-        assert!(fill() > 4280, "as CONNECTIONS_MAX says");
+        let taken = fill();
+        assert!(taken > 3900, "as CONNECTIONS_MAX says: {taken}");
         permits.truncate(4000);
         memory.resize_cache(0, 50 << 20);
         for last in 1..=9 {

@@ -89,6 +89,43 @@ pub(crate) fn idle(aim: &Aim) -> Result<String, String> {
     Ok(format!("{open} held"))
 }
 
+/// From each of twenty addresses as many as it gets. New peers are still served: with the probes and the
+/// well-behaved client, which are judged beside.
+pub(crate) fn by_twenty(aim: &Aim) -> Result<String, String> {
+    let mut streams = Vec::new();
+    for number in 0..20 {
+        let mut refused = 0;
+        while refused < 8 && streams.len() < 8_000 {
+            let Ok(stream) = client::connect(aim.address, attacker(number), TIMEOUT) else {
+                break;
+            };
+            // A refusal comes at once.
+            std::thread::sleep(Duration::from_micros(200));
+            refused += usize::from(!received(&stream).0.is_empty());
+            streams.push(stream);
+        }
+    }
+    let mut served = 0;
+    for number in 100..150 {
+        let asked = client::connect(aim.address, attacker(number), TIMEOUT);
+        let mut stream = asked.map_err(|error| format!("a new peer cannot connect: {error}"))?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .and_then(|()| stream.write_all(&get(&aim.path, "")))
+            .map_err(|error| format!("a new peer is cut: {error}"))?;
+        let mut start = [0; 12];
+        let answered = stream.read_exact(&mut start).is_ok();
+        if !answered || !start.ends_with(b"200") {
+            let got = String::from_utf8_lossy(&start);
+            return Err(format!("new peer {number} got {got}"));
+        }
+        served += 1;
+    }
+    std::thread::sleep(aim.hold);
+    let open = streams.iter().filter(|stream| !received(stream).1).count();
+    Ok(format!("{open} held, {served} of 50 new peers served"))
+}
+
 pub(crate) fn slow(aim: &Aim) -> Result<String, String> {
     let head = b"GET / HTTP/1.1\r\nHost: attack\r\nX-Slow: zzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
     let streams = crowd(aim, 5_000);

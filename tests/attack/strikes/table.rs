@@ -29,6 +29,12 @@ pub(crate) const ALL: &[Strike] = &[
         connections::idle,
     ),
     Strike::new(
+        "by-twenty",
+        "all idle connections that twenty addresses get; 50 new ones ask",
+        connections::by_twenty,
+    )
+    .over(FEW),
+    Strike::new(
         "slow",
         "5,000 slow ones: a byte of a head a second",
         connections::slow,
@@ -289,6 +295,12 @@ pub(crate) const ALL: &[Strike] = &[
         "unread-small",
         "5,000 that send one GET after the other and never read",
         sockets::unread_small,
+    )
+    .over(FEW),
+    Strike::new(
+        "never-parted",
+        "20,000 that end after ten GETs, read nothing and stay",
+        sockets::never_parted,
     )
     .over(FEW),
     Strike::new(

@@ -50,6 +50,8 @@ fn ask(aim: &Aim, from: impl Fn(usize) -> Ipv4Addr, tokens: &[String]) -> Vec<Sh
         let request = get(&aim.path, &line(token));
         let mut shot = Shot::new(aim.address, from(number), request);
         shot.finish(Duration::from_secs(5));
+        // Others may need its place.
+        shot.hang_up();
         shot
     };
     tokens.iter().enumerate().map(shoot).collect()

@@ -108,6 +108,13 @@ impl Shot {
         }
     }
 
+    /// Closes its connection; its result stays.
+    pub(crate) fn hang_up(&self) {
+        if let Some(stream) = &self.stream {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
     pub(crate) fn is_whole(&self) -> bool {
         self.head.is_some_and(|head| self.received >= head.total())
     }
