@@ -91,6 +91,8 @@ pub struct Config {
     pub front: Limits,
     /// Bytes that requests and responses may hold in all.
     pub held_bytes_max: usize,
+    /// Whether that was set.
+    pub held_bytes_are_set: bool,
     /// Whether `CONNECTIONS_MAX` is set; its default is lowered where the machine allows fewer.
     pub connections_are_set: bool,
     /// How callers are authenticated.
@@ -286,6 +288,7 @@ impl Reader<'_> {
             },
             front: self.front(),
             held_bytes_max: self.number("HELD_BYTES_MAX", 1 << 20, 1 << 40),
+            held_bytes_are_set: self.raw("HELD_BYTES_MAX").is_some(),
             connections_are_set: self.raw("CONNECTIONS_MAX").is_some(),
             auth: self.auth(),
             auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),

@@ -470,6 +470,15 @@ fn seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// The memory of a container with this limit, in bytes.
+fn memory_of(config: &Config, limit: usize) -> Memory {
+    let connection_bytes = match config.tls {
+        Some(_) => TLS_CONNECTION_BYTES,
+        None => CONNECTION_BYTES,
+    };
+    Memory::new(limit, config.held_bytes_max, connection_bytes)
+}
+
 fn front_settings(
     config: &Config,
     heartbeats: &Heartbeats,
@@ -480,13 +489,8 @@ fn front_settings(
             .map(Arc::new)
             .map_err(|problem| Error::Settings(vec![problem]))
     });
-    let connection_bytes = match tls {
-        Some(_) => TLS_CONNECTION_BYTES,
-        None => CONNECTION_BYTES,
-    };
     let limit = process::memory_max().and_then(|limit| usize::try_from(limit).ok());
-    let limit = limit.unwrap_or(LIMIT_DEFAULT);
-    let memory = Memory::new(limit, config.held_bytes_max, connection_bytes);
+    let memory = memory_of(config, limit.unwrap_or(LIMIT_DEFAULT));
     Ok(FrontSettings {
         tls: tls.transpose()?,
         limits: config.front.clone(),

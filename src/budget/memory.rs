@@ -60,6 +60,12 @@ impl Memory {
         }
     }
 
+    /// How much requests and responses may hold in a container with this limit, in bytes.
+    #[must_use]
+    pub const fn held_bytes_max(limit: usize) -> usize {
+        limit.saturating_sub(OTHERS_BYTES + SHARED_BYTES_MIN)
+    }
+
     /// How many connections there may be now. They leave a part for more instances: else whoever holds
     /// connections could keep others from starting any.
     #[must_use]

@@ -4,7 +4,8 @@
 //! Everything is looked at and nothing is started, so that one attempt reports all problems. The
 //! syntax of settings is checked in [`crate::config`].
 
-use super::{Error, auth_mode, connect, front_settings};
+use super::{Error, auth_mode, connect, front_settings, memory_of};
+use crate::budget::Memory;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::http::server;
@@ -55,15 +56,28 @@ fn check_connections(config: &Config, possible: Option<usize>) -> Result<(), Err
 
 /// `limit` is the memory limit of the container, in bytes.
 fn check_memory(config: &Config, limit: Option<u64>) -> Result<(), Error> {
-    let wanted = config.held_bytes_max;
-    match limit {
-        Some(limit) if u64::try_from(wanted).is_ok_and(|wanted| wanted >= limit) => {
-            Err(Error::Settings(vec![format!(
-                "HELD_BYTES_MAX is {wanted}; expected less than {limit}, the memory limit of the container: lower it, or raise that limit"
-            )]))
-        }
-        _ => Ok(()),
+    let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else {
+        return Ok(());
+    };
+    let held = config.held_bytes_max;
+    // The default may leave little in a small container.
+    let held_max = match config.held_bytes_are_set {
+        true => Memory::held_bytes_max(limit),
+        false => limit.saturating_sub(1),
+    };
+    if held > held_max {
+        return Err(Error::Settings(vec![format!(
+            "HELD_BYTES_MAX is {held}; expected at most {held_max}, so that connections and instances have some of the {limit} bytes that the container may use: lower it, or raise that limit"
+        )]));
     }
+    let wanted = config.front.connections;
+    let possible = memory_of(config, limit).connections_max();
+    if config.connections_are_set && wanted > possible {
+        return Err(Error::Settings(vec![format!(
+            "CONNECTIONS_MAX is {wanted}; expected at most {possible}, for which the {limit} bytes that the container may use have room beside HELD_BYTES_MAX: lower one of them, or raise that limit"
+        )]));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -113,13 +127,24 @@ mod tests {
     }
 
     #[test]
-    fn what_requests_hold_must_fit_into_the_container() {
-        let config = config(&[("HELD_BYTES_MAX", "5000000")]);
-        for limit in [None, Some(5_000_001)] {
-            assert_eq!(check_memory(&config, limit), Ok(()));
-        }
-        let problem = "HELD_BYTES_MAX is 5000000; expected less than 5000000, the memory limit of the container: lower it, or raise that limit";
+    fn what_was_asked_for_must_fit_into_the_container() {
+        const LIMIT: u64 = 96 << 20;
+        let held = config(&[("HELD_BYTES_MAX", "81788929")]);
+        assert_eq!(check_memory(&held, Some(LIMIT + 1)), Ok(()));
+        assert_eq!(check_memory(&held, None), Ok(()));
+        let problem = "HELD_BYTES_MAX is 81788929; expected at most 81788928, so that connections and instances have some of the 100663296 bytes that the container may use: lower it, or raise that limit";
         let refused = Err(Error::Settings(vec![problem.into()]));
-        assert_eq!(check_memory(&config, Some(5_000_000)), refused);
+        assert_eq!(check_memory(&held, Some(LIMIT)), refused);
+
+        let connections = config(&[("CONNECTIONS_MAX", "4331")]);
+        assert_eq!(check_memory(&connections, None), Ok(()));
+        assert_eq!(check_memory(&connections, Some(LIMIT + (1 << 20))), Ok(()));
+        let problem = "CONNECTIONS_MAX is 4331; expected at most 4330, for which the 100663296 bytes that the container may use have room beside HELD_BYTES_MAX: lower one of them, or raise that limit";
+        let refused = Err(Error::Settings(vec![problem.into()]));
+        assert_eq!(check_memory(&connections, Some(LIMIT)), refused);
+        // The default of one follows the container, that of the other must fit.
+        let default = config(&[]);
+        assert_eq!(check_memory(&default, Some(25 << 20)), Ok(()));
+        assert!(check_memory(&default, Some(24 << 20)).is_err());
     }
 }
