@@ -193,9 +193,17 @@ impl World {
     /// The Job of an instance as Kubernetes has it, with the next version.
     pub(crate) fn job_json(&mut self, key: &InstanceKey, uid: &str, patch: &Value) -> Value {
         let names = names_json(key);
+        let known = self
+            .census
+            .jobs
+            .filter(|job| job.metadata.uid == uid.into());
+        let made = known
+            .first()
+            .and_then(|job| job.metadata.creation_timestamp);
+        let made = made.map_or_else(|| self.stamp(), |made| made.to_string());
         let mut job = json!({
             "metadata": {
-                "name": key.job_name(), "uid": uid, "creationTimestamp": self.stamp(),
+                "name": key.job_name(), "uid": uid, "creationTimestamp": made,
                 "resourceVersion": self.next_version(), "labels": names, "annotations": names,
             },
             "spec": {"backoffLimit": 0, "template": {

@@ -298,11 +298,19 @@ fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Opt
         .max_by_key(|event| event.last)
 }
 
-/// The status of an instance from its Job, the pods that this Job controls, and Events about them.
+/// The status of an instance from its Job, the pods that name this Job as their controller, and Events
+/// about them. Those that [`is_older_than_job`] do not count.
 #[must_use]
-pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
+pub fn assess(job: &Job, all: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
+    let of_job = all.iter().filter(|pod| !is_older_than_job(pod, job));
+    let pods = &*of_job.cloned().collect::<Vec<_>>();
     let pod = current(job, pods);
     let mut status = status_of(job, pod.as_deref(), pods, events);
+    if let InstanceStatus::Starting(finding) = &mut status
+        && (pod.is_none() && !all.is_empty() && &*finding.reason == successor::NO_POD)
+    {
+        finding.message = OLDER_POD.into();
+    }
     if let InstanceStatus::Ready { .. } = status
         && pod.as_ref().is_some_and(|pod| has_twin(job, pod, pods))
     {
@@ -340,10 +348,30 @@ fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, bool, i64, &'a str) {
     )
 }
 
-/// Whether the pod was made before this Job, so that the Job controller did not make it.
+/// A pod may be so much older than its Job by these timestamps. Two API servers may have made them, each
+/// with its own clock.
+const CLOCKS_DIFFER_SECS: i64 = 1;
+
+/// What is reported of a Job that only has such pods.
+const OLDER_POD: &str = "the Job has no pod yet; a pod that was created before the Job names it as its controller, and is not counted: delete that pod";
+
+/// Whether the Job controller cannot have made this pod, because the pod was made before its Job: somebody
+/// else has set its controller since. It never counts.
+#[must_use]
+pub fn is_older_than_job(pod: &Pod, job: &Job) -> bool {
+    secs_before(pod, job) > CLOCKS_DIFFER_SECS
+}
+
+/// Whether the pod seems to be made before this Job. Another pod is preferred to it.
 fn is_before(pod: &Pod, job: &Job) -> bool {
+    secs_before(pod, job) > 0
+}
+
+/// By how many seconds the pod is older than this Job.
+fn secs_before(pod: &Pod, job: &Job) -> i64 {
     let made = pod.metadata.creation_timestamp;
-    made.is_some() && made < job.metadata.creation_timestamp
+    let made = made.zip(job.metadata.creation_timestamp);
+    made.map_or(0, |(pod, job)| job.seconds() - pod.seconds())
 }
 
 /// How much younger the successor of a pod that has ended is, at least: the Job controller waits for 10 s

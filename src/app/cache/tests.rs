@@ -123,6 +123,39 @@ fn a_forged_pod_lends_neither_its_address_nor_its_labels() {
     assert_eq!(world.cache.ready(&n1()), None);
 }
 
+/// The Job controller has removed the pod that it made; the other one has all its marks.
+#[test]
+fn a_pod_from_before_the_job_does_not_count_alone_either() {
+    let mut world = World::new();
+    let made = json!({"metadata": {"creationTimestamp": "2026-05-01T10:00:10Z"}});
+    world.job("u1", made);
+    let marks = json!({
+        "batch.kubernetes.io/controller-uid": "u1",
+        "config-controller.semafor.ch/meta-sessionID": "s",
+    });
+    forged_pod(&mut world, 8, &marks);
+    let found = |world: &World| {
+        let Lookup::Instance(instance) = world.cache.lookup(&n1()) else {
+            panic!("it is there");
+        };
+        let ip = ready(&instance).map(|ready| ready.ip.to_string());
+        let pod = instance.pod.map(|pod| pod.metadata.name.clone());
+        (ip, pod, instance.predecessor.is_some())
+    };
+    assert_eq!(found(&world), (None, None, false));
+    assert_eq!(world.cache.find("s", |_| true), None);
+    let list = list(&world, "scim");
+    assert!(list[0].ip.is_none() && list[0].meta.is_empty());
+    settle(&world);
+
+    // The next pod of the Job inherits none of its labels.
+    let mut next = ready_pod("10.0.0.1");
+    next["metadata"] = json!({"creationTimestamp": "2026-05-01T10:00:21Z"});
+    world.pod("u1", next);
+    let real = (Some("10.0.0.1".into()), Some("p-u1".into()), false);
+    assert_eq!(found(&world), real);
+}
+
 /// Nothing shows which of them the Job controller made; it removes one within a second.
 #[test]
 fn of_two_pods_of_one_second_neither_is_returned() {

@@ -209,6 +209,7 @@ impl Memory {
         }
         // What the pod was last may not have been seen from here while it was there.
         let lost = context.cache.index().take_lost_pod(&job);
+        let lost = lost.filter(|pod| !status::is_older_than_job(pod, &instance.job));
         let lost = lost.filter(|pod| known.is_none() || says_more(pod))?;
         Some((job, lost, Some(context.now)))
     }

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// The Job controller's first back-off; also after a pod that others ended (measured: 9.6 s and more).
 const BACK_OFF: Duration = Duration::from_secs(10);
 
+/// The reason of a Job that has no pod.
+pub(super) const NO_POD: &str = "NoPod";
+
 /// The status of a Job whose pod is gone, with what was known of that pod.
 #[must_use]
 pub fn after_pod(job: &Job, pod: &Pod, events: EventsOf<'_>) -> InstanceStatus {
@@ -64,20 +67,20 @@ pub(super) fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>
             }
             None => {
                 let message = "the pod is being stopped; the Job creates a new one once it is gone";
-                ("NoPod".into(), message.to_owned())
+                (NO_POD.into(), message.to_owned())
             }
         },
         (None, None) if job.status.active > 0 => {
             let message = format!(
                 "Kubernetes counts a pod of this Job, but none with the label {INSTANCE_NAME} is seen yet; if this lasts, an admission webhook or a person has removed the label: set it again, or stop the instance and fix the webhook"
             );
-            ("NoPod".into(), message)
+            (NO_POD.into(), message)
         }
         (None, None) if had_pod(job) => {
             let message = "the pod of the Job is gone; the Job creates a new one about 10 s later";
-            ("NoPod".into(), message.to_owned())
+            (NO_POD.into(), message.to_owned())
         }
-        (None, None) => ("NoPod".into(), "the Job has no pod yet".to_owned()),
+        (None, None) => (NO_POD.into(), "the Job has no pod yet".to_owned()),
     };
     Finding {
         reason,

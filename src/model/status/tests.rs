@@ -223,6 +223,36 @@ fn of_several_pods_the_one_that_the_job_controller_made_last_counts() {
     check(&usual, &[old, dead, pod(ended_later)], "ready 10.0.0.1");
 }
 
+/// One or two API servers have stamped them.
+#[test]
+fn a_pod_that_is_older_than_its_job_never_counts() {
+    let later =
+        |status: Value| job(json!({"metadata": {"creationTimestamp": at(10)}, "status": status}));
+    let older = pod(ready("a", 8, "10.0.0.4"));
+    for (status, budget) in [(json!({}), 25), (json!({"active": 1}), 15)] {
+        let of_older = finding(&later(status.clone()), std::slice::from_ref(&older));
+        assert_eq!(&*of_older.message, OLDER_POD, "{status}");
+        let none = format!("starting creating NoPod {budget}s@? node_not_ready");
+        check(&later(status), std::slice::from_ref(&older), &none);
+    }
+    let mut ended_before = ready("b", 8, "10.0.0.4");
+    ended_before["status"]["phase"] = json!("Failed");
+    check(
+        &later(json!({})),
+        &[pod(ended_before)],
+        "starting creating NoPod 25s@? node_not_ready",
+    );
+    let real = pod(ready("r", 10, "10.0.0.1"));
+    check(&later(json!({})), &[older, real.clone()], "ready 10.0.0.1");
+    let other_clock = pod(ready("c", 9, "10.0.0.2"));
+    check(
+        &later(json!({})),
+        &[other_clock.clone(), real],
+        "ready 10.0.0.1",
+    );
+    check(&later(json!({})), &[other_clock], "ready 10.0.0.2");
+}
+
 #[test]
 fn the_time_of_a_failure_report_by_prognosis() {
     let zero = Instant::now();

@@ -94,6 +94,23 @@ fn a_search_waits_for_the_replacement_of_an_evicted_instance() {
     assert_eq!(fixture.find_of(1, &n1()), ["1: NoInstance"]);
 }
 
+/// Somebody gave it to the Job, so its end is not that of the app.
+#[test]
+fn the_end_of_a_pod_from_before_the_job_says_nothing() {
+    let mut fixture = starting();
+    let mut older = exited("Succeeded", None);
+    let made = "2026-05-01T09:59:00Z";
+    older["metadata"] = json!({"name": "older", "uid": "older", "creationTimestamp": made});
+    fixture.world.pod("u1", older);
+    assert_eq!(fixture.changed(), NOTHING);
+    fixture.world.pod_gone("u1");
+    drop(fixture.world.pods.own_delete("older", &"older".into()));
+    fixture.world.complete("u1", json!({}));
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.pass(5.0), NOTHING);
+    assert_eq!(fixture.pass(5.0)[0], "call replace disrupted u1");
+}
+
 /// This replica has followed the start, and its watch on pods lags behind: who ended it is not known yet.
 #[test]
 fn a_complete_job_is_reported_once_the_end_of_its_pod_is_seen() {
