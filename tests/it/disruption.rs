@@ -127,7 +127,7 @@ fn a_replica_that_starts_after_the_end_knows_an_evicted_app() {
 fn waiting_callers_get_the_successor_of_an_evicted_app_that_is_killed() {
     for (code, policy) in [(143, "Never"), (137, "Never"), (143, "OnFailure")] {
         let environment = exits_with(code)
-            .setting("START_BUDGET_CREATING", "2s")
+            .setting("START_BUDGET_CREATING", "5s")
             .template("hello", &TEMPLATE.replace("Never", policy))
             .start();
         let (ip, pod, waiting) = evict(&environment);
@@ -154,7 +154,7 @@ fn waiting_callers_get_the_successor_of_an_evicted_app_that_is_killed() {
 #[test]
 fn a_replica_that_starts_before_the_successor_does_not_report_a_failure() {
     let mut environment = exits_with(143)
-        .setting("START_BUDGET_CREATING", "2s")
+        .setting("START_BUDGET_CREATING", "5s")
         .start();
     let (ip, pod, _waiting) = evict(&environment);
     end(&environment, &pod);
