@@ -14,7 +14,7 @@ use crate::kube::types::{Timestamp, Uid};
 use crate::model::labels::{AllBounds, AllBytes};
 use crate::model::names::InstanceKey;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The inputs of a decision at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +35,16 @@ impl Context<'_> {
     /// this replica. From then on durations run on that clock.
     ///
     /// The clock of the machine that wrote it may differ. So the moment is not in the future, and not
-    /// before the object was made.
+    /// before the object was made. Kubernetes cuts times to whole seconds, so it was up to a second later:
+    /// no delay is shorter than it says.
     #[must_use]
     pub fn moment(&self, stamp: Timestamp, made: Option<Timestamp>) -> Instant {
         let stamp = made.map_or(stamp, |made| stamp.max(made));
         let age = self.wall.duration_since(stamp.system_time());
-        let moment = self.now.checked_sub(age.unwrap_or_default());
+        let age = age
+            .unwrap_or_default()
+            .saturating_sub(Duration::from_secs(1));
+        let moment = self.now.checked_sub(age);
         moment.unwrap_or(self.now)
     }
 }

@@ -101,13 +101,13 @@ fn a_success_counts_as_failed_only_if_it_ended_too_soon() {
         assert_eq!(name.delay("u1"), failed.then_some(10), "{lasted}");
         assert_eq!(name.carried(), u32::from(failed));
     }
-    // The delay counts from the end, however late this replica observes it.
+    // The delay counts from the end, however late this replica observes it. That was within a second.
     let mut name = Remembered::new();
     name.pass(3);
     name.world.ended("u1", "Complete", json!({}));
     name.pass(4);
     name.note();
-    assert_eq!(name.delay("u1"), Some(6));
+    assert_eq!(name.delay("u1"), Some(7));
     let mut name = Remembered::new();
     name.pass(3);
     name.world.job("u1", json!({"status": {"startTime": crate::app::fixture::T0, "conditions": [

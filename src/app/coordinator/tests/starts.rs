@@ -241,7 +241,8 @@ fn with_min_ready_callers_wait_until_the_app_has_been_ready_for_so_long() {
     fixture.world.job("u1", wants.clone());
     let pod = ready_since(&fixture);
     fixture.world.pod("u1", pod);
-    fixture.world.pass(Duration::from_secs(60));
+    // Its time is cut to whole seconds.
+    fixture.world.pass(Duration::from_secs(61));
     assert_eq!(fixture.get(1), ["1: ready 10.0.0.1"]);
 }
 
