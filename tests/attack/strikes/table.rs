@@ -243,7 +243,7 @@ pub(crate) const ALL: &[Strike] = &[
         "6,000 pods with 12 messages of 4,000 bytes each",
         kubernetes::messages,
     )
-    .over(Setup::over(&["ready=6000", "messages=6"])),
+    .over(Setup::over(&["ready=6000", "messages=12"])),
     Strike::new(
         "notes",
         "60 ConfigMap entries of 900 KB that are no templates",

@@ -41,7 +41,7 @@ pub(crate) struct Contents {
     ready: usize,
     /// `pairs`: meta labels of each of them, with values of 63 bytes.
     pairs: usize,
-    /// `messages`: containers of each of their pods that have failed twice, each with a message of 4,000
+    /// `messages`: containers of each of their pods that have failed once, each with a message of 4,000
     /// bytes.
     messages: usize,
     /// `types`: ConfigMaps with one more type each: `t0`, `t1`, …
@@ -191,7 +191,8 @@ fn fail(pod: &mut Value, containers: usize) {
     let ended = json!({"terminated": {
         "exitCode": 1, "reason": "Error", "message": message, "startedAt": time, "finishedAt": time,
     }});
-    let status = |number| json!({"name": format!("c{number}"), "state": ended, "lastState": ended});
+    let runs = json!({"running": {"startedAt": time}});
+    let status = |number| json!({"name": format!("c{number}"), "state": runs, "lastState": ended});
     pod["status"]["containerStatuses"] = (0..containers).map(status).collect();
 }
 
