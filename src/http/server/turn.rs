@@ -65,7 +65,8 @@ pub(super) struct Slot<P> {
     pub(super) read_closed: bool,
     /// The kernel keeps what the peer has sent, because it may not be read yet.
     pub(super) has_unread: bool,
-    /// By when the peer must have read what the kernel keeps of its responses, if that is charged.
+    /// By when the peer must have read what the kernel keeps of its responses, if that is charged, or must
+    /// have closed its side of a connection that has ended.
     pub(super) emptied_by: Option<Instant>,
     /// It is scheduled for one turn in the next round, and events schedule no other. Otherwise a
     /// peer that never stops sending would get one more turn a round with each segment.
