@@ -272,36 +272,36 @@ fn hold(scenario: &Scenario, cluster: &cluster::Cluster) {
     assert!(report.problems.is_empty(), "{:#?}", report.problems);
 }
 
+/// As [`hold`], on the cluster that tests share.
+#[track_caller]
+fn hold_beside_others(scenario: &Scenario) {
+    let cluster = cluster::shared();
+    let _others = cluster::beside_others();
+    hold(scenario, cluster);
+}
+
 #[test]
 #[ignore = "needs a cluster"]
 fn a_quota_that_is_released_late_refuses_nobody() {
-    let cluster = cluster::shared();
-    let _others = cluster::beside_others();
-    hold(&refusals::QUOTA, cluster);
+    hold_beside_others(&refusals::QUOTA);
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn preemption_is_no_failure() {
-    let cluster = cluster::shared();
-    let _others = cluster::beside_others();
-    hold(&pods::PREEMPTION_SHORT, cluster);
+    hold_beside_others(&pods::PREEMPTION_SHORT);
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn containers_with_restart_rules_are_waited_for() {
-    let cluster = cluster::shared();
-    let _others = cluster::beside_others();
-    hold(&pods::RESTART_RULES, cluster);
+    hold_beside_others(&pods::RESTART_RULES);
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn a_pod_that_outlives_its_job_ends_before_the_next_begins() {
-    let cluster = cluster::shared();
-    let _others = cluster::beside_others();
-    hold(&pods::ORPHANED, cluster);
+    hold_beside_others(&pods::ORPHANED);
 }
 
 #[test]
