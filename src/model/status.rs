@@ -506,12 +506,6 @@ pub fn job_ended_at(job: &Job) -> Option<Timestamp> {
     end_of_job(job)?.1.since
 }
 
-/// The end of a Job that is gone, by its last state, with its last pod.
-#[must_use]
-pub fn end_of_gone_job(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
-    job_ended(job, pod)
-}
-
 /// Whether the conditions of this Job say that it has ended.
 #[must_use]
 pub fn has_job_ended(job: &Job) -> bool {
@@ -562,12 +556,14 @@ impl Run {
 
 /// The end of the Job by its conditions. The time of the end is that of its pod where that is known: a busy
 /// Job controller notes it late.
-fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
+#[must_use]
+pub fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let (is_good, end) = end_of_job(job)?;
-    let run = match pod {
-        Some(pod) => Run::of_pod(job, pod, ended_at(pod), end.since),
+    let run_until = |until| match pod {
+        Some(pod) => Run::of_pod(job, pod, until, end.since),
         None => Run::of_job(job, end.since),
     };
+    let run = run_until(pod.and_then(ended_at));
     if is_good {
         let ending = Ending::of_complete_job(job, pod, run);
         return Some(InstanceStatus::Finished(ending));
@@ -592,9 +588,6 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     };
     // The end of its container, as before the Job had failed.
     let since = finding.since.or(run.at);
-    let run = match pod {
-        Some(pod) => Run::of_pod(job, pod, finding.since, end.since),
-        None => run,
-    };
+    let run = run_until(finding.since);
     Some(InstanceStatus::failed(finding.since(since), run))
 }

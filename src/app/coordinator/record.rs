@@ -165,7 +165,7 @@ impl Record {
         let deleted = &mut gone.metadata.deletion_timestamp;
         *deleted = deleted.or_else(|| status::job_ended_at(job));
         let mut instance = Box::new(cache.instance(Arc::new(gone)));
-        let Some(end) = status::end_of_gone_job(&instance.job, instance.pod.as_deref()) else {
+        let Some(end) = status::job_ended(&instance.job, instance.pod.as_deref()) else {
             return;
         };
         instance.status = end;

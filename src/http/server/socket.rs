@@ -189,7 +189,7 @@ impl Socket {
     }
 
     /// Whether the kernel keeps nothing of this connection once the socket is closed. Otherwise it
-    /// would go on trying to send the rest, for minutes and counted by nobody, if its peer reads nothing.
+    /// would go on trying to send the rest, for minutes and without any count, if its peer reads nothing.
     ///
     /// Both have closed their side and the peer has acknowledged all that was sent: then the connection has
     /// no peer any more (`ENOTCONN`).

@@ -150,7 +150,7 @@ pub(super) fn finding_of(status: &InstanceStatus, settings: &JobSettings) -> Opt
 }
 
 /// Whether the app exited with code 0 by itself, as its pod shows.
-pub(super) fn has_ended_itself(instance: &Instance) -> bool {
+fn has_ended_itself(instance: &Instance) -> bool {
     let has_ended = instance.pod.as_deref().is_some_and(status::has_ended);
     let is_by_app =
         matches!(&instance.status, InstanceStatus::Finished(ending) if ending.is_by_app());
