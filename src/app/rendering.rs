@@ -8,6 +8,7 @@ use super::api_call::NewJob;
 use super::error::Error;
 use crate::model::job::{self, JobParts};
 use crate::model::names::InstanceKey;
+use crate::model::revision;
 use crate::model::template::RenderError;
 use crate::threads::{OnDeath, Workers, lock};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -94,10 +95,13 @@ impl Renderer {
 
 fn manifest(key: &InstanceKey, new: &NewJob) -> Result<Vec<u8>, Error> {
     let rendered = new.template.render(&new.variables).map_err(error)?;
+    let values_revision = revision::of_values(&new.template, &new.variables).map_err(error)?;
     let parts = JobParts {
         key,
         settings: &new.settings,
         started_by: &new.by.caller,
+        template_revision: &revision::of_template(&new.template, &new.settings),
+        values_revision: &values_revision,
         failures: new.failures,
     };
     Ok(job::manifest(rendered, &parts).to_string().into_bytes())

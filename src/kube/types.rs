@@ -57,6 +57,12 @@ const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
 /// The key (label and annotation) of its name.
 const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
 
+/// The annotation with the revision of the template that a Job was made from.
+pub const TEMPLATE_REVISION: &str = "config-controller.semafor.ch/template-revision";
+
+/// The annotation with the revision of the values that a Job was made with.
+pub const VALUES_REVISION: &str = "config-controller.semafor.ch/values-revision";
+
 /// Size of the largest object as JSON, in bytes, alone or in a list or an event. etcd takes 1.5 MiB, and
 /// a character of one byte (`<`, a control character) has up to six in JSON. A larger one can only be
 /// where etcd's bound was raised (`--max-request-bytes`): its list is then never complete, the log names
@@ -225,6 +231,20 @@ impl Job {
             .annotations
             .get(INSTANCE_NAME)
             .or_else(|| self.template.get(INSTANCE_NAME))
+    }
+
+    /// The revision of the template that it was made from; `None` if an older version of this program has
+    /// made it.
+    #[must_use]
+    pub fn template_revision(&self) -> Option<&str> {
+        self.metadata.annotations.get(TEMPLATE_REVISION)
+    }
+
+    /// The revision of the values that it was made with; `None` if an older version of this program has
+    /// made it.
+    #[must_use]
+    pub fn values_revision(&self) -> Option<&str> {
+        self.metadata.annotations.get(VALUES_REVISION)
     }
 }
 

@@ -168,6 +168,10 @@ pub struct JobParts<'a> {
     pub settings: &'a JobSettings,
     /// The caller that requested the start.
     pub started_by: &'a str,
+    /// The revision of the template; see [`super::revision`].
+    pub template_revision: &'a str,
+    /// The revision of the values.
+    pub values_revision: &'a str,
     /// Consecutive failures of this name before this Job.
     pub failures: u32,
 }
@@ -177,7 +181,7 @@ pub struct JobParts<'a> {
 #[must_use]
 pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     // A value can make this key of the template, which then holds anything.
-    mark(object_at(&mut template, "metadata"), parts.key);
+    mark(object_at(&mut template, "metadata"), parts);
     let never = template["spec"]["restartPolicy"] == "Never";
     keep_last_output(&mut template["spec"]);
     // By default the replacement starts while the old pod is still terminating: two pods of one name.
@@ -201,7 +205,7 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     }
     spec["template"] = template;
     let mut metadata = json!({"name": parts.key.job_name()});
-    mark(&mut metadata, parts.key);
+    mark(&mut metadata, parts);
     metadata["annotations"][labels::STARTED_BY] = json!(parts.started_by);
     if parts.failures > 0 {
         metadata["annotations"][labels::FAILURES] = json!(parts.failures.to_string());
@@ -220,15 +224,17 @@ pub fn min_ready(job: &Job) -> Duration {
     text.and_then(parse_duration).unwrap_or_default()
 }
 
-/// Adds type and name of the instance to this metadata, a map.
-fn mark(metadata: &mut Value, key: &InstanceKey) {
-    let (app_type, name) = (key.app_type.as_str(), key.name.as_str());
+/// Adds type, name and revisions of the instance to this metadata, a map.
+fn mark(metadata: &mut Value, parts: &JobParts<'_>) {
+    let (app_type, name) = (parts.key.app_type.as_str(), parts.key.name.as_str());
     let labels = object_at(metadata, "labels");
     labels[labels::INSTANCE_TYPE] = json!(names::label_value(app_type));
     labels[labels::INSTANCE_NAME] = json!(names::label_value(name));
     let annotations = object_at(metadata, "annotations");
     annotations[labels::INSTANCE_TYPE] = json!(app_type);
     annotations[labels::INSTANCE_NAME] = json!(name);
+    annotations[labels::TEMPLATE_REVISION] = json!(parts.template_revision);
+    annotations[labels::VALUES_REVISION] = json!(parts.values_revision);
 }
 
 /// The object under `field`, created if it is missing, `null` (contract W14) or something else.
@@ -267,17 +273,21 @@ mod tests {
         }
     }
 
+    fn parts<'a>(key: &'a InstanceKey, settings: &'a JobSettings) -> JobParts<'a> {
+        JobParts {
+            key,
+            settings,
+            started_by: "10.0.0.1",
+            template_revision: "7e",
+            values_revision: "ab",
+            failures: 0,
+        }
+    }
+
     fn made(template: Value, name: &str, settings: &JobSettings, failures: u32) -> Value {
         let key = key(name);
-        manifest(
-            template,
-            &JobParts {
-                key: &key,
-                settings,
-                started_by: "10.0.0.1",
-                failures,
-            },
-        )
+        let parts = parts(&key, settings);
+        manifest(template, &JobParts { failures, ..parts })
     }
 
     #[test]
@@ -299,6 +309,8 @@ mod tests {
                     "config-controller.semafor.ch/instance-type": "scim",
                     "config-controller.semafor.ch/instance-name": "n1",
                     "config-controller.semafor.ch/started-by": "10.0.0.1",
+                    "config-controller.semafor.ch/template-revision": "7e",
+                    "config-controller.semafor.ch/values-revision": "ab",
                 },
             },
             "spec": {
@@ -319,6 +331,8 @@ mod tests {
                             "c": "d",
                             "config-controller.semafor.ch/instance-type": "scim",
                             "config-controller.semafor.ch/instance-name": "n1",
+                            "config-controller.semafor.ch/template-revision": "7e",
+                            "config-controller.semafor.ch/values-revision": "ab",
                         },
                     },
                     "spec": {
@@ -355,7 +369,7 @@ mod tests {
             let job = made(template, "n1", &JobSettings::default(), 0);
             let metadata = job["spec"]["template"]["metadata"].clone();
             let mut expected = others;
-            mark(&mut expected, &key("n1"));
+            mark(&mut expected, &parts(&key("n1"), &JobSettings::default()));
             assert_eq!(metadata, expected);
             assert_eq!(metadata["labels"][labels::INSTANCE_NAME], "n1");
         }

@@ -29,6 +29,13 @@ pub const STARTED_BY: &str = "config-controller.semafor.ch/started-by";
 /// Annotation of the Job: number of consecutive failures before it.
 pub const FAILURES: &str = "config-controller.semafor.ch/failures";
 
+/// Annotation of the Job and of its pod template: the revision of the template that it is made from (see
+/// [`super::revision`]).
+pub const TEMPLATE_REVISION: &str = crate::kube::types::TEMPLATE_REVISION;
+
+/// Annotation of the Job and of its pod template: the revision of the values that it is made with.
+pub const VALUES_REVISION: &str = crate::kube::types::VALUES_REVISION;
+
 /// The meta label with the session of an instance; if it is not set, lists show the instance's name
 /// (contract 3.3).
 pub const SESSION_ID: &str = "sessionID";

@@ -7,5 +7,6 @@ pub mod duration;
 pub mod job;
 pub mod labels;
 pub mod names;
+pub mod revision;
 pub mod status;
 pub mod template;

@@ -6,12 +6,13 @@
 //!
 //! The steps: `mako.rs` splits the text into parts, `select.rs` evaluates control lines,
 //! `expression.rs` evaluates `${…}`, `fill.rs` puts the values into the parsed YAML, and `dollar.rs` keeps
-//! Kubernetes from expanding them.
+//! Kubernetes from expanding them. `digest.rs` says what of a template and of values counts for revisions.
 //!
 //! Only the text of a template is kept, and it is parsed for each rendering: a parsed one may take sixty
 //! times its bytes. One with control lines has a different text for each rendering, so only its control
 //! lines and expressions are checked when the ConfigMap is read.
 
+mod digest;
 mod dollar;
 mod expression;
 mod fill;
@@ -22,6 +23,7 @@ mod select;
 mod tests;
 mod variables;
 
+pub use digest::{Digest, of_json as json_digest};
 pub use expression::EXPRESSION_DEPTH_MAX;
 pub use mako::{CONTROL_DEPTH_MAX, PLACEHOLDERS_MAX};
 pub use render::RENDERED_BYTES_MAX;
@@ -42,6 +44,8 @@ pub struct Template {
     is_fixed: bool,
     /// Whether it says when the app is ready, or its lines depend on a value.
     may_have_probe: bool,
+    /// See [`Template::digest`].
+    digest: Digest,
 }
 
 /// A variable that a template uses.
@@ -138,17 +142,19 @@ impl Template {
         let source = mako::parse(text).map_err(at)?;
         let fixed = Selection::fixed(&source.parts);
         let mut may_have_probe = true;
+        let mut digest = digest::of_text(text);
         if let Some(selection) = &fixed {
             let parsed = Parsed::parse(source_name, selection)?;
             may_have_probe = fill::has_probe(&parsed.tree);
-            // Filled with the placeholders themselves: an error now is an error with any value.
+            // Filled with the expressions themselves: an error now is an error with any value.
             let tried = fill::fill(source_name, &parsed, &selection.values, usize::MAX);
-            tried.map_err(|error| match error {
+            let form = tried.map_err(|error| match error {
                 RenderError::KeyTwice { line, key } => at((line, Problem::KeyTwice(key))),
                 RenderError::Invalid(error) => error,
                 // It is too large; nothing was evaluated.
                 _ => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
             })?;
+            digest = digest::of_json(&form);
         }
         Ok(Self {
             source_name: source_name.to_owned(),
@@ -156,6 +162,7 @@ impl Template {
             variables: source.variables,
             is_fixed: fixed.is_some(),
             may_have_probe,
+            digest,
         })
     }
 

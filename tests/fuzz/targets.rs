@@ -212,6 +212,8 @@ fn check_manifest(pod_template: Value) {
         key: &key,
         settings: &JobSettings::default(),
         started_by: "fuzz",
+        template_revision: "0",
+        values_revision: "0",
         failures: 0,
     };
     let job = job::manifest(pod_template, &parts);

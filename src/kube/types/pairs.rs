@@ -4,7 +4,7 @@
 //! [`OWN_PREFIX`](super::OWN_PREFIX), and those of one app type,
 //! `<type>.config-controller.semafor.ch/…`. Their meaning is not known here.
 
-use super::{INSTANCE_NAME, INSTANCE_TYPE, OWN_PREFIX};
+use super::{INSTANCE_NAME, INSTANCE_TYPE, OWN_PREFIX, TEMPLATE_REVISION, VALUES_REVISION};
 use std::fmt;
 
 /// Ends each key and each value. A value that contains it is dropped; neither we
@@ -12,12 +12,17 @@ use std::fmt;
 const END: char = '\0';
 
 /// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
-pub(super) const COMMON_KEYS: [&str; 4] = [
+pub(super) const COMMON_KEYS: [&str; 6] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
     "config-controller.semafor.ch/failures",
     "config-controller.semafor.ch/min-ready",
+    TEMPLATE_REVISION,
+    VALUES_REVISION,
 ];
+
+/// Those of them that are read of Jobs only, to save memory: pods repeat them.
+pub(super) const KEYS_OF_JOBS: [&str; 2] = [TEMPLATE_REVISION, VALUES_REVISION];
 
 /// Stands in the place of a key before what was left out, which is held as a pair: it costs nothing
 /// where nothing was.

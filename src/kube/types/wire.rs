@@ -56,7 +56,7 @@ fn controller_uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<U
 /// Which pairs of an object are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keeps {
-    /// Those of an instance: its type and name, failures before it.
+    /// Those of an instance: its type and name, failures before it, revisions.
     Instance,
     /// Those of an instance, and its meta labels.
     InstanceAndMeta,
@@ -70,7 +70,11 @@ impl MetaWire {
     fn into_meta(self, keeps: Keeps) -> ObjectMeta {
         let of_instance = |own: Own| own.only(|key| pairs::COMMON_KEYS.contains(&key));
         let (labels, annotations) = match keeps {
-            Keeps::InstanceAndMeta => (of_instance(self.labels), of_instance(self.annotations)),
+            Keeps::InstanceAndMeta => {
+                let annotations = of_instance(self.annotations);
+                let is_of_pods = |key: &str| !pairs::KEYS_OF_JOBS.contains(&key);
+                (of_instance(self.labels), annotations.only(is_of_pods))
+            }
             Keeps::Instance => (
                 of_instance(self.labels).without_meta(),
                 of_instance(self.annotations).without_meta(),

@@ -29,8 +29,12 @@ pub(super) struct Source {
 pub(super) enum Part {
     /// Plain text that starts on `line`.
     Text { line: u32, text: String },
-    /// `${…}`
-    Value { line: u32, value: ValueExpression },
+    /// `${…}`, and its text.
+    Value {
+        line: u32,
+        source: String,
+        value: ValueExpression,
+    },
     /// `% if` to `% endif`: the first branch with a true condition.
     If(Vec<Branch>),
     /// `% for` to `% endfor`
@@ -40,13 +44,13 @@ pub(super) enum Part {
 #[derive(Clone, Debug)]
 pub(super) struct Branch {
     pub(super) line: u32,
-    /// `None` is `% else`.
-    pub(super) condition: Option<Expression>,
+    /// Its text and the condition; `None` is `% else`.
+    pub(super) condition: Option<(String, Expression)>,
     pub(super) parts: Vec<Part>,
 }
 
 impl Branch {
-    fn new(line: u32, condition: Option<Expression>) -> Self {
+    fn new(line: u32, condition: Option<(String, Expression)>) -> Self {
         Self {
             line,
             condition,
@@ -217,8 +221,12 @@ impl<'a> Parser<'a> {
         self.skip("${".len());
         let (value, length) = parse_value(self.rest(), &self.locals).map_err(problem)?;
         self.note(&value.expression, self.open.is_empty());
-        self.skip(length);
-        self.source.parts.push(Part::Value { line, value });
+        let source = format!("${{{}", self.skip(length));
+        self.source.parts.push(Part::Value {
+            line,
+            source,
+            value,
+        });
         Ok(())
     }
 
@@ -270,7 +278,8 @@ impl<'a> Parser<'a> {
             "if" | "elif" => {
                 let condition = parse_condition(rest, &self.locals)?;
                 self.note(&condition, self.open.is_empty());
-                let branch = Branch::new(line, Some(condition));
+                let source = rest.trim().to_owned();
+                let branch = Branch::new(line, Some((source, condition)));
                 if word == "elif" {
                     return self.next_branch(word, branch);
                 }

@@ -34,16 +34,16 @@ impl Lines {
 }
 
 impl Selection {
-    /// The text of `parts`, or `None` if control lines decide it. The values are the placeholders
+    /// The text of `parts`, or `None` if control lines decide it. The values are the expressions
     /// themselves.
     pub(super) fn fixed(parts: &[Part]) -> Option<Self> {
         let mut selection = Self::default();
         for part in parts {
             match part {
                 Part::Text { line, text } => selection.push(*line, text),
-                Part::Value { line, .. } => {
-                    let placeholder = selection.push_placeholder(*line);
-                    selection.values.push(placeholder);
+                Part::Value { line, source, .. } => {
+                    selection.push_placeholder(*line);
+                    selection.values.push(source.clone());
                 }
                 Part::If(_) | Part::For(_) => return None,
             }
@@ -60,10 +60,9 @@ impl Selection {
         }
     }
 
-    fn push_placeholder(&mut self, line: u32) -> String {
+    fn push_placeholder(&mut self, line: u32) {
         let placeholder = format!("{OPEN}{}{CLOSE}", self.values.len());
         self.push(line, &placeholder);
-        placeholder
     }
 }
 
@@ -103,7 +102,7 @@ impl<'a> Selector<'a> {
                     self.spend(text.len())?;
                     self.selection.push(*line, text);
                 }
-                Part::Value { line, value } => {
+                Part::Value { line, value, .. } => {
                     let text = value.text(self.scope(*line, locals))?;
                     self.spend(text.len())?;
                     if self.selection.values.len() == PLACEHOLDERS_MAX {
@@ -136,7 +135,7 @@ impl<'a> Selector<'a> {
             self.step()?;
             let holds = match &branch.condition {
                 None => true,
-                Some(condition) => condition.is_true(self.scope(branch.line, locals))?,
+                Some((_, condition)) => condition.is_true(self.scope(branch.line, locals))?,
             };
             if holds {
                 return self.parts(&branch.parts, locals);

@@ -349,3 +349,60 @@ fn a_mutated_template_keeps_its_structure() {
     });
     assert!(templates > runs / 4 && rendered > runs / 6);
 }
+
+/// Values that differ from these in one of them, as a rule.
+fn varied(given: &Variables, random: &mut Random) -> Variables {
+    let mut pairs: Vec<(String, String)> = given
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    match random.below(4) {
+        0 => pairs.reverse(),
+        1 => drop(pairs.pop()),
+        _ => {
+            let at = random.below(pairs.len() + 1);
+            if let Some((_, value)) = pairs.get_mut(at) {
+                *value = text(random);
+            } else {
+                pairs.push((random.pick(&["x", "y", "unused"]).to_owned(), text(random)));
+            }
+        }
+    }
+    pairs.into_iter().collect()
+}
+
+/// What is rendered for two callers whose values have the same digest is the same; but for the order of
+/// what a loop makes.
+#[test]
+fn values_with_the_same_digest_make_the_same() {
+    let counted = ["rendered twice", "with the same digest", "of other values"];
+    let (runs, [rendered, same, of_others]) = runs("digests", 2_000, counted, |random| {
+        let text = Maker::new(random).make().written(random);
+        let given = grammar::variables(random, "");
+        let other = varied(&given, random);
+        let Ok(template) = Template::parse("t", &text) else {
+            return [false; 3];
+        };
+        let (Ok(rendered), Ok(beside)) = (template.render(&given), template.render(&other)) else {
+            return [false; 3];
+        };
+        let digest = |values| template.values_digest(values).unwrap();
+        let is_same = digest(&given) == digest(&other);
+        let sorted = |values: &Variables| {
+            let mut pairs: Vec<_> = values
+                .iter()
+                .map(|(a, b)| [a, b].map(str::to_owned))
+                .collect();
+            pairs.sort();
+            pairs
+        };
+        let is_reordered = sorted(&given) == sorted(&other);
+        if is_reordered {
+            assert!(is_same, "{text}\n{given:?}\n{other:?}");
+        } else if is_same {
+            assert_eq!(rendered, beside, "{text}\n{given:?}\n{other:?}");
+        }
+        [true, is_same, is_same && !is_reordered]
+    });
+    assert!(rendered > runs / 4 && same > runs / 20 && of_others > runs / 50);
+}
