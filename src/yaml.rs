@@ -10,6 +10,7 @@
 //! and checked during parsing, so that an alias bomb costs neither time nor memory. An alias refers
 //! to the same node, and its expanded size is only added up.
 
+mod breaks;
 mod error;
 mod scalar;
 #[cfg(test)]
@@ -124,6 +125,17 @@ impl Tree {
         self.json_of(self.root)
     }
 
+    /// Replaces all lines.
+    fn each_line(&mut self, original: impl Fn(u32) -> u32) {
+        for node in &mut self.nodes {
+            node.line = original(node.line);
+            if let Kind::Mapping(entries) = &mut node.kind {
+                let lines = entries.iter_mut().map(|entry| &mut entry.line);
+                lines.for_each(|line| *line = original(*line));
+            }
+        }
+    }
+
     fn json_of(&self, id: NodeId) -> Result<Value, Error> {
         let node = self.node(id);
         Ok(match &node.kind {
@@ -155,6 +167,22 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::new(1, ErrorKind::TooLong));
     }
+    let lines = breaks::Lines::of(text);
+    let mut builder = Builder {
+        marks: lines.marks,
+        ..Builder::default()
+    };
+    read(&lines.text, &mut builder)
+        .and_then(|()| builder.finish())
+        .map(|mut tree| {
+            tree.each_line(|line| lines.original(line));
+            tree
+        })
+        .map_err(|error| Error::new(lines.original(error.line), error.kind))
+}
+
+/// Reads the first document of `text`, and ensures that no other follows.
+fn read(text: &str, builder: &mut Builder) -> Result<(), Error> {
     refuse_leading_tab(text)?;
     let options = granit_parser::options! {
         emit_comments: false,
@@ -163,7 +191,6 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
         flow_nesting_limit: DEPTH_MAX + 1,
         block_nesting_limit: DEPTH_MAX + 1,
     };
-    let mut builder = Builder::default();
     let mut documents = 0;
     let mut begins = 1;
     for next in Parser::new_from_str_with_options(text, options) {
@@ -178,7 +205,7 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
             return Err(Error::new(begins, ErrorKind::SecondDocument));
         }
     }
-    builder.finish()
+    Ok(())
 }
 
 /// Whether a document with this event is not empty.
@@ -230,7 +257,11 @@ fn indented(line: &str) -> (&str, &str) {
 
 /// The line of a marker, from 1.
 fn line_of(marker: &Marker) -> u32 {
-    u32::try_from(marker.line().max(1)).unwrap_or(u32::MAX)
+    at_most_u32(marker.line().max(1))
+}
+
+fn at_most_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// Builds a tree from events.
@@ -241,6 +272,7 @@ struct Builder {
     anchors: HashMap<usize, Anchored>,
     root: Option<NodeId>,
     spent: Spent,
+    marks: Option<breaks::Marks>,
 }
 
 /// The size so far, with aliases expanded.
@@ -287,6 +319,10 @@ impl Builder {
         let line = line_of(&span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
+                let text = match self.marks {
+                    Some(marks) => breaks::restore(text, style, marks),
+                    None => text,
+                };
                 self.scalar(&text, style, anchor, tag.as_deref(), line)
             }
             Event::SequenceStart(_, anchor, _) => {

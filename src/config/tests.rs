@@ -123,6 +123,7 @@ fn values_that_cannot_be_honoured_are_refused() {
         ("HEAD_TIMEOUT", "0ms", "at least 1ms".into()),
         ("BODY_TIMEOUT", "0s", "at least 1ms".into()),
         ("CONFIGMAP_SELECTOR", "a b", selector.into()),
+        ("CONFIGMAP_SELECTOR", "app in (x", selector.into()),
         ("RUST_LOG", "trace", filter.into()),
         (
             "START_WAIT_MAX",

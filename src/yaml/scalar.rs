@@ -150,14 +150,14 @@ fn float(text: &str) -> Option<Resolved> {
     let value: f64 = text.parse().ok()?;
     let mut digits = text.trim_start_matches(['+', '-']).bytes();
     let written_whole = digits.all(|byte| byte.is_ascii_digit());
-    if value.is_infinite() || (written_whole && value.abs() >= TWO_TO_64) {
+    if value.is_infinite() || (written_whole && value.abs() >= TWO_TO_63) {
         return Some(Resolved::TooLarge);
     }
     Some(Resolved::Number(float_number(value)))
 }
 
-/// 2^64, which `f64` holds exactly.
-const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+/// 2^63, which `f64` holds exactly. Integers that fit into 64 bits are read before.
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
 /// Whole floats become integers, because Kubernetes rejects `1000.0` where it requires an integer.
 fn float_number(value: f64) -> Number {

@@ -108,6 +108,9 @@ fn numbers_without_a_json_form_are_rejected() {
         ".5e400",
         "18446744073709551616",
         "123456789012345678901",
+        "-9223372036854775809",
+        "+9223372036854775808",
+        "-9_223_372_036_854_775_809",
     ] {
         check_error(&format!("a: 1\nb: {text}"), 2, ErrorKind::NumberTooLarge);
     }
@@ -441,4 +444,53 @@ fn a_manifest_is_read_as_kubectl_reads_it() {
         "{1: a, 1.5: b, true: c, 0x10: d}",
         r#"{"1":"a","1.5":"b","true":"c","16":"d"}"#,
     );
+}
+
+/// kubectl's reader follows YAML 1.1, where these end lines.
+#[test]
+fn other_line_breaks_are_those_of_kubectl() {
+    for (text, expected) in [
+        ("a: b\u{2028}c: d", r#"{"a":"b","c":"d"}"#),
+        ("a: b \u{2029}c: d", r#"{"a":"b","c":"d"}"#),
+        ("a: b\u{85}c: d", r#"{"a":"b","c":"d"}"#),
+        ("a: b # c\u{2028}d: e", r#"{"a":"b","d":"e"}"#),
+        ("# c\u{85}d: e", r#"{"d":"e"}"#),
+        ("- a\u{2028}- b", r#"["a","b"]"#),
+        ("a:\u{2028}  b: c", r#"{"a":{"b":"c"}}"#),
+        ("a: [b,\u{2028}c]", r#"{"a":["b","c"]}"#),
+        ("a: {b: c,\u{85}d: e}", r#"{"a":{"b":"c","d":"e"}}"#),
+        ("a: b\u{85}  c", r#"{"a":"b c"}"#),
+        ("a: b\u{85}\u{85}  c", r#"{"a":"b\nc"}"#),
+        ("a: b\u{2028}  c", "{\"a\":\"b\u{2028}c\"}"),
+        ("a: b\u{2029}  c", "{\"a\":\"b\u{2029}c\"}"),
+        ("a: \"b\u{2028}  c\"", "{\"a\":\"b\u{2028}c\"}"),
+        ("a: \"b\\\u{2028}  c\"", r#"{"a":"bc"}"#),
+        ("a: |\n  b\u{85}  c\n", r#"{"a":"b\nc\n"}"#),
+        ("a: |\n  b\u{2028}  c\n", "{\"a\":\"b\u{2028}c\\n\"}"),
+        ("a: >\n  b\u{2028}  c\n", "{\"a\":\"b\u{2028}c\\n\"}"),
+        ("a: |-\n  b\u{2028}\n", r#"{"a":"b"}"#),
+        ("a: |+\n  b\u{2028}\n\n", "{\"a\":\"b\u{2028}\\n\\n\"}"),
+        ("a: |\u{2028}", r#"{"a":""}"#),
+        ("\u{2028}a: b\u{85}", r#"{"a":"b"}"#),
+        (
+            "a: \u{100000}\u{2028}b: c",
+            "{\"a\":\"\u{100000}\",\"b\":\"c\"}",
+        ),
+    ] {
+        check(text, expected);
+    }
+}
+
+#[test]
+fn other_line_breaks_do_not_count_as_lines() {
+    let text = "a: b\u{2028}# c\u{85}d: e\nf: .inf";
+    check_error(text, 2, ErrorKind::NotFinite);
+    let tree = parse("a: b\u{2028}c: d\ne: f").unwrap();
+    let Kind::Mapping(entries) = &tree.node(tree.root()).kind else {
+        panic!("it is a map");
+    };
+    let lines: Vec<u32> = entries.iter().map(|entry| entry.line).collect();
+    assert_eq!(lines, [1, 1, 2]);
+    let message = "a line without `: ` among the keys of a map; add the colon, or indent the line";
+    check_error("a: b\u{2028}c", 1, ErrorKind::Syntax(message));
 }
