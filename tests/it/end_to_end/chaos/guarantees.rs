@@ -3,7 +3,8 @@
 //!
 //! - At no moment two pods of one name have a container that runs.
 //! - An address in a 200 is that of a pod of that name, which was ready at a moment that the response may
-//!   show: not longer ago than the age in its `X-View-Age`, or 5 s without that header.
+//!   show: not longer ago than the age in its `X-View-Age`, or 5 s without that header. Where the recording
+//!   does not know which pods there were, an address is not judged.
 //! - Every request gets a response within the wait that it asks for, with room for calls, and none is 500.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,8 @@ pub(super) struct Findings {
     pub(super) responses: BTreeMap<String, usize>,
     /// How often the watch had to be replaced by a list.
     pub(super) gaps: usize,
+    /// How many addresses are not known to the recording, which could not see all pods at that time.
+    pub(super) unjudged: usize,
     /// How many pods there were.
     pub(super) pods: usize,
     /// How long each pod ran on, in milliseconds, whose Job had gone a second ago or more.
@@ -76,7 +79,7 @@ impl Findings {
             fitting.map(|(_, count)| count).sum()
         };
         format!(
-            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}{}",
+            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}{}{}",
             self.pods,
             count(""),
             count(" 200"),
@@ -85,6 +88,10 @@ impl Findings {
             self.unanswered.len(),
             figure(self.early, "not yet started beside a running one"),
             figure(self.gaps, "gaps in the watch"),
+            figure(
+                self.unjudged,
+                "addresses not judged since the watch had a gap"
+            ),
             self.outlived(),
         )
     }
@@ -107,6 +114,14 @@ fn figure(count: usize, what: &str) -> String {
 #[derive(Debug)]
 struct Ready {
     ip: String,
+    from_ms: u64,
+    to_ms: u64,
+}
+
+/// A time in which pods may have come and gone unseen: from the last event of the watch on pods to the list
+/// that replaced it. What the watch has not delivered by then is lost, and the list shows only what remains.
+#[derive(Clone, Copy, Debug)]
+struct Blind {
     from_ms: u64,
     to_ms: u64,
 }
@@ -158,6 +173,17 @@ struct Reader {
     seen: BTreeSet<String>,
     /// When each Job had gone, by UID.
     jobs_gone: BTreeMap<String, u64>,
+    /// When the watch on pods has last shown anything.
+    last_pod_ms: u64,
+    blind: Vec<Blind>,
+}
+
+/// What the recording says of the address in a response.
+enum Verdict {
+    Fine,
+    /// The pod that had it may be one that the recording has not seen.
+    Unknown,
+    Wrong(String),
 }
 
 /// Reads a recording.
@@ -168,20 +194,28 @@ pub(super) fn check(lines: &[Value], blind: Duration) -> Findings {
     for line in lines {
         let at_ms = line["at_ms"].as_u64().expect("each line has its time");
         if line["kind"] == "Pod" {
+            reader.last_pod_ms = at_ms;
             reader.pod(at_ms, &line["change"], &line["object"]);
         } else if line["kind"] == "Job" && line["change"] == "DELETED" {
             let uid = line["object"]["metadata"]["uid"].as_str().unwrap_or("");
             reader.jobs_gone.insert(uid.to_owned(), at_ms);
         } else if line["gap"].is_string() {
             reader.found.gaps += 1;
+            if line["gap"] == "Pod" {
+                let from_ms = reader.last_pod_ms;
+                let to_ms = at_ms;
+                reader.blind.push(Blind { from_ms, to_ms });
+            }
         } else if line["path"].is_string() {
             reader.response(line);
         }
     }
     // Responses come before the events that they may show, so addresses are compared at the end.
     for line in lines.iter().filter(|line| line["code"] == 200) {
-        if let Some(stranger) = reader.stranger(line, blind) {
-            reader.found.strangers.push(stranger);
+        match reader.judge_address(line, blind) {
+            None | Some(Verdict::Fine) => {}
+            Some(Verdict::Unknown) => reader.found.unjudged += 1,
+            Some(Verdict::Wrong(stranger)) => reader.found.strangers.push(stranger),
         }
     }
     reader.found.pods = reader.seen.len();
@@ -280,8 +314,8 @@ impl Reader {
         *self.found.responses.entry(kind).or_default() += 1;
     }
 
-    /// What is wrong with the address of a response, if anything is.
-    fn stranger(&self, line: &Value, blind: Duration) -> Option<String> {
+    /// Judges the address of a response; `None` if it has none.
+    fn judge_address(&self, line: &Value, blind: Duration) -> Option<Verdict> {
         let path = line["path"].as_str()?;
         let name = path.strip_prefix("/app/")?;
         let ip = line["body"]["ip"].as_str()?;
@@ -291,20 +325,26 @@ impl Reader {
             .and_then(|age| age.parse::<f64>().ok());
         let age_ms = age.map_or(UNMARKED_AGE_MS, |age| ((age + 1.0) * 1000.0) as u64);
         let oldest_ms = began_ms.saturating_sub(age_ms + SLACK_MS + blind.as_millis() as u64);
+        let newest_ms = at_ms + SLACK_MS;
+        let is_within = |from_ms: u64, to_ms: u64| to_ms >= oldest_ms && from_ms <= newest_ms;
         let times = self.ready.get(name).into_iter().flatten();
         let of_it: Vec<&Ready> = times.filter(|time| time.ip == ip).collect();
-        let is_fine = |time: &&Ready| time.to_ms >= oldest_ms && time.from_ms <= at_ms + SLACK_MS;
-        if of_it.iter().any(is_fine) {
-            return None;
+        if of_it.iter().any(|time| is_within(time.from_ms, time.to_ms)) {
+            return Some(Verdict::Fine);
+        }
+        // A replica may have seen what was lost to the recording, and the response may show that.
+        let mut gaps = self.blind.iter();
+        if gaps.any(|gap| is_within(gap.from_ms, gap.to_ms)) {
+            return Some(Verdict::Unknown);
         }
         let age = &line["view_age"];
-        Some(format!(
+        Some(Verdict::Wrong(format!(
             "GET {path} at {began_ms} to {at_ms} ms: {ip} (X-View-Age {age}); it was ready at {:?}",
             of_it
                 .iter()
                 .map(|time| (time.from_ms, time.to_ms))
                 .collect::<Vec<_>>()
-        ))
+        )))
     }
 }
 
@@ -398,6 +438,35 @@ mod tests {
         assert_eq!(strangers(get(20_000, 200, "10.0.0.1", None)), 1);
         assert_eq!(strangers(get(20_000, 200, "10.0.0.1", Some("18"))), 0);
         assert_eq!(strangers(get(500, 200, "10.0.0.9", None)), 1);
+    }
+
+    #[test]
+    fn an_address_is_not_judged_where_the_watch_had_a_gap() {
+        let gap = |at_ms: u64, kind: &str| json!({"at_ms": at_ms, "gap": kind});
+        // The watch on pods ends after 20 s; the pod of 10.0.0.2 comes and goes before the next list.
+        let lines = |response: Value, kind: &str| {
+            let mut lines = vec![
+                pod(0, "1", "ADDED", "10.0.0.1", true, true),
+                pod(20_000, "1", "DELETED", "10.0.0.1", true, true),
+                response,
+                gap(30_000, kind),
+                pod(30_001, "3", "ADDED", "10.0.0.3", true, true),
+            ];
+            lines.sort_by_key(|line| line["at_ms"].as_u64());
+            read(&lines)
+        };
+        let counts = |found: Findings| (found.strangers.len(), found.unjudged);
+        let response = |at_ms: u64| get(at_ms, 200, "10.0.0.2", None);
+        assert_eq!(counts(lines(response(25_000), "Pod")), (0, 1));
+        // Before the last event, and after the list, all pods are known; so they are with a gap in the
+        // watch on Jobs alone.
+        assert_eq!(counts(lines(response(10_000), "Pod")), (1, 0));
+        assert_eq!(counts(lines(response(40_000), "Pod")), (1, 0));
+        assert_eq!(counts(lines(response(25_000), "Job")), (1, 0));
+        // An address that is known is fine, or its response as old as it says.
+        let known = |at_ms: u64| get(at_ms, 200, "10.0.0.1", None);
+        assert_eq!(counts(lines(known(21_000), "Pod")), (0, 0));
+        assert_eq!(counts(lines(known(40_000), "Pod")), (1, 0));
     }
 
     #[test]

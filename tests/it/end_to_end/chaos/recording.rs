@@ -5,7 +5,7 @@
 //! |---|---|
 //! | of a watch | `at_ms`, `kind`, `change`, `object` (without `managedFields`) |
 //! | of a response | `at_ms`, `began_ms`, `replica`, `method`, `path`, `prefer`, `code`, `body`, `view_age`; or `error` |
-//! | of a gap | `at_ms`, `gap` (the kind): the watch could not go on, and a list was compared instead |
+//! | of a gap | `at_ms`, `gap` (the kind): the watch could not go on; the changes that a list shows instead follow |
 //! | of the scenario | `at_ms`, `note` |
 //!
 //! All times are of one clock, in milliseconds since the recording began.
@@ -92,7 +92,7 @@ impl Recording {
                 lines: Arc::clone(&lines),
             };
             // Whatever there is before the scenario is in the recording.
-            assert!(watch.compare(), "the API server lists {plural}");
+            assert!(watch.compare(false), "the API server lists {plural}");
             let (is_over, restores) = (Arc::clone(&is_over), Arc::clone(&restores));
             std::thread::spawn(move || watch.run(&is_over, &restores))
         });
@@ -190,8 +190,7 @@ impl Watch {
             let is_last = is_over.load(Ordering::SeqCst);
             let goes_on = self.follow();
             let now = restores.load(Ordering::SeqCst);
-            if (!goes_on || now != known_restores) && self.compare() {
-                self.lines.write(json!({"gap": self.kind}));
+            if (!goes_on || now != known_restores) && self.compare(true) {
                 known_restores = now;
             }
             if is_last {
@@ -222,8 +221,9 @@ impl Watch {
         true
     }
 
-    /// Records what differs from a new list; false where there was none.
-    fn compare(&mut self) -> bool {
+    /// Records what differs from a new list, after a line that says so if it stands for a watch; false where
+    /// there was none.
+    fn compare(&mut self, is_gap: bool) -> bool {
         let got = self.api.try_send("GET", &self.path, "", "");
         let Some(mut got) = got.ok().filter(|got| got.code == 200) else {
             return false;
@@ -232,18 +232,11 @@ impl Watch {
         let Value::Array(items) = got.body["items"].take() else {
             return false;
         };
-        let mut gone: BTreeMap<String, Value> = self.known.clone();
-        for object in items {
-            let old = gone.remove(&text(&object["metadata"]["uid"]));
-            let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-            match old {
-                None => self.record("ADDED", &object),
-                Some(old) if version(&old) != version(&object) => self.record("MODIFIED", &object),
-                Some(_) => {}
-            }
+        if is_gap {
+            self.lines.write(json!({"gap": self.kind}));
         }
-        for object in gone.values() {
-            self.record("DELETED", object);
+        for (change, object) in differences(&self.known, items) {
+            self.record(change, &object);
         }
         true
     }
@@ -260,5 +253,45 @@ impl Watch {
         };
         self.lines
             .write(json!({"kind": self.kind, "change": change, "object": object}));
+    }
+}
+
+/// What has changed between these objects, by UID, and a list. What has gone comes first: it was gone before
+/// its successor came.
+fn differences(known: &BTreeMap<String, Value>, items: Vec<Value>) -> Vec<(&'static str, Value)> {
+    let mut gone = known.clone();
+    let mut others = Vec::new();
+    for object in items {
+        let old = gone.remove(&text(&object["metadata"]["uid"]));
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        match old {
+            None => others.push(("ADDED", object)),
+            Some(old) if version(&old) != version(&object) => others.push(("MODIFIED", object)),
+            Some(_) => {}
+        }
+    }
+    let mut all: Vec<_> = gone.into_values().map(|old| ("DELETED", old)).collect();
+    all.append(&mut others);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise the name seems to have had two pods at once.
+    #[test]
+    fn after_a_gap_what_has_gone_is_recorded_before_what_has_come() {
+        let object = |uid: &str, version: &str| json!({"metadata": {"uid": uid, "resourceVersion": version}});
+        let known = [("1", "5"), ("2", "6"), ("3", "7")];
+        let known = known.map(|(uid, version)| (uid.to_owned(), object(uid, version)));
+        let items = vec![object("4", "9"), object("2", "8"), object("3", "7")];
+        let found = differences(&known.into_iter().collect(), items);
+        let all: Vec<_> = found
+            .iter()
+            .map(|(change, it)| (*change, text(&it["metadata"]["uid"])))
+            .collect();
+        let expected = [("DELETED", "1"), ("ADDED", "4"), ("MODIFIED", "2")];
+        assert_eq!(all, expected.map(|(change, uid)| (change, uid.to_owned())));
     }
 }
