@@ -45,7 +45,16 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
         let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
         let last = change.new.as_ref().or(change.old.as_ref());
         let ended = last.filter(|job| status::has_job_ended(job)).cloned();
-        all.extend(of_old.map(|key| CacheChange { key, gone, ended }));
+        let deleted = last.and_then(|job| {
+            let stamp = job.metadata.deletion_timestamp?;
+            Some((job.metadata.uid.clone(), stamp))
+        });
+        all.extend(of_old.map(|key| CacheChange {
+            key,
+            gone,
+            ended,
+            deleted,
+        }));
         all.extend(of_new.map(CacheChange::of));
     }
     all

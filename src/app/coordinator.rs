@@ -41,7 +41,7 @@ use super::error::{Bound, Error};
 use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
 use crate::budget::{Bounds, Division, Full, Held, Sums};
-use crate::kube::types::{Job, Uid};
+use crate::kube::types::{Job, Timestamp, Uid};
 use crate::model::labels::AllBounds;
 use crate::model::names::{AppType, InstanceKey};
 use confirm::Trust;
@@ -137,6 +137,8 @@ pub struct CacheChange {
     pub gone: Option<Uid>,
     /// The Job that has ended. By the time that the change is processed the cache may have lost it.
     pub ended: Option<Arc<Job>>,
+    /// The Job whose deletion has begun, and when.
+    pub deleted: Option<(Uid, Timestamp)>,
 }
 
 impl CacheChange {
@@ -147,6 +149,7 @@ impl CacheChange {
             key,
             gone: None,
             ended: None,
+            deleted: None,
         }
     }
 }
@@ -277,6 +280,9 @@ impl Coordinator {
                 if let Some(job) = &change.ended {
                     record.ended(job, step);
                 }
+                if let Some((uid, stamp)) = &change.deleted {
+                    record.deleted(uid, *stamp, step);
+                }
                 record.changed(change.gone.as_ref(), trigger, step);
             });
         }
@@ -301,6 +307,8 @@ impl Coordinator {
             handle: Some(handle),
             by: Some(request.by),
             held: Some(request.held),
+            since: context.now,
+            confirmed: None,
             deadline,
             trust: request.reads.map_or(Trust::Cache, Trust::AfterRead),
             want: request.want,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::fake_kube::quota::Quota;
 use crate::harness::{TestEnvironment, eventually};
 
@@ -97,6 +98,37 @@ fn waiters_of_one_replica_are_answered_when_another_stops_the_instance() {
     });
     environment.replica(1).delete("/app/hello/ann").expect(200);
     waiting.finish().expect_error(409, "stopped");
+}
+
+/// The stop is done when the start comes, but the watch of this replica stands still.
+#[test]
+fn a_start_after_a_stop_at_another_replica_is_not_ended_by_it() {
+    let mut environment = replicas(1, PodScript::by_hand());
+    let first = environment.client().begin_get("/app/hello/ann");
+    environment.wait_pod("hello-ann");
+    let silent = FaultRule::new("watch", "jobs", Fault::SilentWatch);
+    environment.kube.fault(silent.times(1));
+    let lagging = environment.add_replica();
+    environment.wait_ready(lagging);
+    eventually("its watch is open", || {
+        let requests = environment.kube.requests();
+        let watches = requests
+            .iter()
+            .filter(|it| it.verb == "watch" && it.resource == "jobs");
+        (watches.count() == 2).then_some(())
+    });
+    environment.delete("/app/hello/ann").expect(200);
+    first.finish().expect_error(409, "stopped");
+    environment.wait_no_jobs();
+    let second = environment.replica(lagging).begin_get("/app/hello/ann");
+    eventually("the start waits", || {
+        let metrics = environment.replica(lagging).get("/metrics");
+        let line = "config_controller_waiting_requests 1";
+        metrics.text.lines().any(|it| it == line).then_some(())
+    });
+    environment.kube.cut_connections();
+    environment.make_ready("hello-ann");
+    second.finish().expect(200);
 }
 
 /// The quota is freed a moment after the Job is gone.

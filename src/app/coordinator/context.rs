@@ -47,6 +47,14 @@ impl Context<'_> {
         let moment = self.now.checked_sub(age);
         moment.unwrap_or(self.now)
     }
+
+    /// The earliest moment of this timestamp, which Kubernetes has cut to a whole second.
+    #[must_use]
+    pub fn earliest(&self, stamp: Timestamp) -> Instant {
+        let age = self.wall.duration_since(stamp.system_time());
+        let moment = self.now.checked_sub(age.unwrap_or_default());
+        moment.unwrap_or(self.now)
+    }
 }
 
 /// An effect of the coordinator.

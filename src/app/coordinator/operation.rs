@@ -69,6 +69,8 @@ pub(super) struct Last {
     pub(super) was_suspended: bool,
     /// Whether others ended it, so that it is replaced.
     pub(super) was_disrupted: bool,
+    /// The earliest time at which its deletion can have begun, once that is known.
+    pub(super) deleted: Option<Instant>,
 }
 
 /// A request that waits for one name.
@@ -81,6 +83,10 @@ pub(super) struct Waiter {
     pub(super) by: Option<Origin>,
     /// What it holds; `None` for a request of the coordinator itself.
     pub(super) held: Option<Arc<Held>>,
+    /// When it came.
+    pub(super) since: Instant,
+    /// The Job that one of our calls has met since then: its deletion is later than the request.
+    pub(super) confirmed: Option<Uid>,
     /// The latest time of its response.
     pub(super) deadline: Instant,
     /// What it takes from the cache.
@@ -421,6 +427,22 @@ impl Operation {
         let mut last = self.last.iter_mut();
         if let Some(last) = last.find(|last| last.uid == *uid) {
             last.is_gone = true;
+        }
+    }
+
+    /// The deletion of this Job has begun, at this time or a second later at most.
+    pub(super) fn deleted(&mut self, uid: &Uid, at: Instant) {
+        let mut last = self.last.iter_mut();
+        if let Some(last) = last.find(|last| last.uid == *uid) {
+            last.deleted.get_or_insert(at);
+        }
+    }
+
+    /// A call that has begun after these waiters came has met this Job.
+    pub(super) fn confirm(&mut self, uid: &Uid, until_number: u64) {
+        let waiters = self.waiters.iter_mut();
+        for waiter in waiters.filter(|it| it.number <= until_number) {
+            waiter.confirmed = Some(uid.clone());
         }
     }
 

@@ -16,7 +16,7 @@ use crate::app::cache::{Instance, Lookup};
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
-use crate::kube::types::Uid;
+use crate::kube::types::{Timestamp, Uid};
 use crate::kube::{self, Class};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,6 +75,13 @@ impl Record {
             _ => Trigger::CacheChanged,
         };
         self.advance(step, trigger);
+    }
+
+    /// The deletion of this Job has begun. The cache may have lost it since.
+    pub(super) fn deleted(&mut self, uid: &Uid, stamp: Timestamp, step: &Step<'_>) {
+        if let Some(operation) = &mut self.operation {
+            operation.deleted(uid, step.context.earliest(stamp));
+        }
     }
 
     /// Reports what a call has brought about, in the order in which it happened.
@@ -376,9 +383,18 @@ impl Operation {
         memory: &Memory,
         step: &Step<'_>,
     ) -> Option<Uid> {
-        let Lookup::Instance(shown) = step.context.cache.lookup(step.key) else {
-            return None;
+        let shown = match step.context.cache.lookup(step.key) {
+            Lookup::Instance(shown) => Some(shown),
+            _ => None,
         };
+        if let CallOutcome::Created(uid) | CallOutcome::Found(uid) = outcome {
+            let it = shown.as_ref().filter(|shown| shown.uid() == uid);
+            match it.and_then(|it| it.job.metadata.deletion_timestamp) {
+                None => self.confirm(uid, calling.step),
+                Some(stamp) => self.deleted(uid, step.context.earliest(stamp)),
+            }
+        }
+        let shown = shown?;
         // What the cache does not show, Kubernetes may say again and again.
         if is_unseen(calling, outcome, &shown, memory) {
             self.pause_unseen(calling, step.context.now);

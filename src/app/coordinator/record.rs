@@ -302,6 +302,8 @@ impl Record {
                 handle: None,
                 by: None,
                 held: None,
+                since: step.context.now,
+                confirmed: None,
                 deadline: step.context.now + WRITE_WAIT,
                 trust: Trust::Cache,
                 want: Want::Label(Arc::new(change)),
@@ -450,6 +452,7 @@ impl Record {
                 }
             }
             Action::DeleteJob { uid, .. } => {
+                operation.confirm(uid, step.number);
                 let stops = |waiter: &&mut Waiter| matches!(waiter.want, Want::Stop { .. });
                 for waiter in operation.waiters.iter_mut().filter(stops) {
                     waiter.state = WaitState::Sent(uid.clone());

@@ -20,8 +20,8 @@
 //! - ³ If it may start an instance, and the restart delay of a failed one is over.
 //! - ⁴ A waiter that starts nothing gets `no instance` for a finished instance, and for a failed one that
 //!   has expired: Kubernetes has deleted it, and it is reported until it may be replaced.
-//! - ⁵ Once the change is reported that removed the Job: it says how the Job ended. If others ended it, a
-//!   waiter that may start an instance waits for the next one instead.
+//! - ⁵ Once the change is reported that removed the Job: it says how the Job ended. If others ended it, or it
+//!   was stopped before the request came, a waiter that may start an instance is for the next one instead.
 //! - ⁶ An eviction is no failure. A waiter that starts nothing gets `no instance`, unless it can wait for a
 //!   start in progress.
 //! - ⁷ Once the second is over, it gets the report. Of a complete Job whose pod was not seen to end there is
@@ -296,6 +296,15 @@ impl Facts<'_> {
         last.is_some_and(|last| last.was_disrupted)
     }
 
+    /// Whether this Job was stopped before the request came, as far as can be told: then the cache lagged. If
+    /// both were in the same second, the request counts as the later one.
+    fn was_stopped_before(&self, uid: &Uid, waiter: &Waiter) -> bool {
+        let last = self.last.iter().find(|last| last.uid == *uid);
+        let is_stopped = |last: &&Last| last.report.is_none() && !last.was_suspended;
+        let deleted = last.filter(is_stopped).and_then(|last| last.deleted);
+        waiter.confirmed.as_ref() != Some(uid) && deleted.is_some_and(|at| at <= waiter.since)
+    }
+
     /// Whether the cache has just lost this Job, so that its end is yet to be reported.
     fn is_end_unknown(&self, uid: &Uid) -> bool {
         let last = self.last.iter().find(|last| last.uid == *uid);
@@ -354,12 +363,18 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
     };
     use WaitState::{Held, New, Next, Pod, Ready, Replacement, Sent};
     let is_this = |uid: &Uid| observed.uid() == Some(uid);
+    let may_start = waiter.want.variables().is_some();
+    let is_past = |job: &Uid| match is_this(job) {
+        true => observed.state == Deleting,
+        false => !facts.is_end_unknown(job),
+    };
+    let is_for_next = |job: &Uid| facts.was_disrupted(job) || facts.was_stopped_before(job, waiter);
     let state = match &waiter.state {
         // The Job that it waited for is gone.
         Replacement(uid) if !is_this(uid) => &Next,
+        Ready(job) | Held(job, _) if may_start && is_past(job) && is_for_next(job) => &Next,
         state => state,
     };
-    let may_start = waiter.want.variables().is_some();
     let uid = || observed.uid().cloned().unwrap_or_default();
     let is_over = observed.state == Finished || observed.expired.is_some();
     let replaces = may_start && facts.may_replace;
@@ -372,13 +387,6 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (NameConflict, _) => Respond(Response::Failed(Error::NameTaken(facts.key.clone()))),
         (_, Ready(job) | Held(job, _)) if !is_this(job) && facts.is_end_unknown(job) => {
             Wait(waiter.state.clone())
-        }
-        (_, Ready(job) | Held(job, _))
-            if may_start
-                && facts.was_disrupted(job)
-                && (observed.state == Deleting || !is_this(job)) =>
-        {
-            Wait(Next)
         }
         (_, Ready(job) | Held(job, _)) if !is_this(job) => Respond(facts.last_report(job)),
         (Deleting, Ready(job) | Held(job, _)) => Respond(facts.last_report(job)),

@@ -510,6 +510,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
                 was_suspended: false,
                 was_disrupted: false,
                 is_gone: true,
+                deleted: None,
             };
             operation(it).last = vec![last.clone(), last.clone(), last];
         }),

@@ -81,6 +81,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         was_suspended: false,
         was_disrupted: false,
         is_gone: true,
+        deleted: None,
     }];
     let facts = Facts {
         key: &key,
@@ -102,6 +103,8 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
             handle: None,
             by: Some(origin("ann")),
             held: None,
+            since: now,
+            confirmed: None,
             deadline: now,
             trust: Default::default(),
             want,
@@ -188,6 +191,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
             was_suspended: true,
             was_disrupted: false,
             is_gone: true,
+            deleted: None,
         },
         Last {
             uid: uid("u2"),
@@ -195,6 +199,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
             was_suspended: true,
             was_disrupted: false,
             is_gone: true,
+            deleted: None,
         },
     ];
     let facts = Facts {

@@ -293,8 +293,11 @@ impl RandomSchedule {
                 key
             }
         };
-        let (gone, ended) = (gone.map(|gone| gone.uid), None);
-        self.step(Input::Changed(vec![CacheChange { key, gone, ended }]));
+        let gone = gone.map(|gone| gone.uid);
+        self.step(Input::Changed(vec![CacheChange {
+            gone,
+            ..CacheChange::of(key)
+        }]));
     }
 
     /// A worker makes one of the calls.
