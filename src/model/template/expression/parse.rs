@@ -2,6 +2,8 @@
 //!
 //! Each error names what is expected instead. Evaluation is in [`super`].
 
+mod advice;
+
 use super::{EXPRESSION_DEPTH_MAX, Expression, Filter, VARIABLES_NAME, Value, ValueExpression};
 
 /// Appended to errors: the supported syntax.
@@ -50,7 +52,6 @@ pub(in crate::model::template) fn parse_condition(
 
 /// Parses the rest of the line after `% for`, with its colon. Returns the two loop variables.
 pub(in crate::model::template) fn parse_loop(text: &str) -> Result<[String; 2], String> {
-    let only = "the only loop is `% for k, v in alternatives.items():`";
     let mut parser = Parser::new(text, &[])?;
     let mut read = || -> Result<[String; 2], String> {
         let brackets = parser.take("(")?;
@@ -66,7 +67,7 @@ pub(in crate::model::template) fn parse_loop(text: &str) -> Result<[String; 2], 
         parser.expect_end()?;
         Ok([key, value])
     };
-    let names = read().map_err(|problem| format!("{problem}; {only}"))?;
+    let names = read().map_err(|_| advice::of_loop(text))?;
     if names.iter().any(|name| name == VARIABLES_NAME) {
         return Err(format!(
             "a loop variable cannot be called `{VARIABLES_NAME}`"
@@ -324,7 +325,7 @@ impl<'a> Parser<'a> {
                     self.advance()?;
                     Ok(Expression::Local(place))
                 }
-                None => Err(unknown_name(&name)),
+                None => Err(unknown(&name, &self.text[self.at..])),
             },
             Token::Symbol(_) | Token::End => Err(self.unexpected("a value")),
         }
@@ -347,9 +348,7 @@ impl<'a> Parser<'a> {
         }
         let name = self.name()?;
         if name != "get" {
-            return Err(format!(
-                "`alternatives.{name}` does not exist; write `alternatives['{name}']`"
-            ));
+            return Err(advice::of_method(&name, self.token.is("(")));
         }
         self.expect("(")?;
         let key = self.choice()?;
@@ -419,7 +418,15 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn unknown_name(name: &str) -> String {
+/// The error of a name that is not known, before `rest`.
+fn unknown(name: &str, rest: &str) -> String {
+    if rest.starts_with(['"', '\'']) {
+        return advice::of_prefixed(name, rest);
+    }
+    let rest = rest.trim_start_matches([' ', '\t']);
+    if rest.starts_with('(') {
+        return advice::of_call(name, rest);
+    }
     format!(
         "`{name}` is not known here; a variable of the query is `${{alternatives['{name}']}}`, \
          a shell variable is `${name}`, an environment variable of the container `$({name})`"
