@@ -4,11 +4,16 @@
 //! Pure. Every field that a Job has beyond the template is set here, with its reason. When Jobs are
 //! created, replaced and deleted is decided in [`crate::app`], not here.
 
+mod annotations;
+
+pub use annotations::{find_setting, setting_key};
+
 use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
 use super::status::{Budget, Budgets};
 use crate::kube::types::{Job, Pairs};
+use annotations::START_BUDGET;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -20,7 +25,8 @@ pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Settings of a template's Jobs, from annotations of its ConfigMap:
 /// `config-controller.semafor.ch/<setting>` for all of its types,
-/// `<type>.config-controller.semafor.ch/<setting>` for one.
+/// `<type>.config-controller.semafor.ch/<setting>` or
+/// `config-controller.semafor.ch/type.<type>.<setting>` for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSettings {
     /// `backoff-limit`: how often Kubernetes itself retries.
@@ -63,15 +69,8 @@ impl JobSettings {
         app_type: &str,
         mut budgets: Budgets,
     ) -> Result<Self, String> {
-        check_budget_names(annotations, app_type)?;
-        let find = |setting: &str| {
-            let general = format!("{}{setting}", labels::PREFIX);
-            let special = format!("{app_type}.{general}");
-            annotations
-                .get(&special)
-                .map(|value| (special, value))
-                .or_else(|| annotations.get(&general).map(|value| (general, value)))
-        };
+        annotations::check_budget_names(annotations, app_type)?;
+        let find = |setting: &str| find_setting(annotations, app_type, setting);
         let duration = |setting: &str| match find(setting) {
             None => Ok(None),
             Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
@@ -138,26 +137,6 @@ impl JobSettings {
 
 /// Annotation of a Job: how long its app must have been ready to count as ready.
 const MIN_READY: &str = "config-controller.semafor.ch/min-ready";
-
-/// Prefix of the settings of budgets.
-const START_BUDGET: &str = "start-budget.";
-
-/// Rejects unknown budgets, which would silently have no effect.
-fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String> {
-    for (key, _) in annotations.iter() {
-        let own = key.strip_prefix(app_type).and_then(|k| k.strip_prefix('.'));
-        let setting = own.unwrap_or(key).strip_prefix(labels::PREFIX);
-        let phase = setting.and_then(|setting| setting.strip_prefix(START_BUDGET));
-        let known = Budget::ALL.map(Budget::as_str);
-        if let Some(phase) = phase.filter(|phase| !known.contains(phase)) {
-            return Err(format!(
-                "the annotation {key} names the unknown budget '{phase}'; expected one of {}",
-                known.join(", ")
-            ));
-        }
-    }
-    Ok(())
-}
 
 /// The input of a manifest besides the pod template.
 #[derive(Clone, Copy, Debug)]
