@@ -35,12 +35,39 @@ use std::time::Duration;
 pub enum Command {
     /// Runs the service.
     Serve(Box<Config>),
-    /// Checks the permissions and templates of the cluster, or only these files.
-    Check(Box<Config>, Vec<String>),
+    /// Checks the permissions and templates of the cluster, or only files.
+    Check(Box<Config>, CheckArguments),
     /// Prints the help.
     Help,
     /// Prints the version.
     Version,
+}
+
+/// Arguments of `check` that are no settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckArguments {
+    /// Files and folders to check instead of the cluster; `-` is standard input.
+    pub files: Vec<String>,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// The request whose Job to print, `TYPE?query` or `TYPE/NAME?query`.
+    pub render: Option<String>,
+}
+
+impl CheckArguments {
+    /// Sets `--output` or `--render`; returns the problem if that is impossible.
+    fn set(&mut self, flag: &str, value: Option<String>) -> Option<String> {
+        match (flag, value.as_deref()) {
+            ("--output", Some("json")) => self.json = true,
+            ("--output", Some("text")) => self.json = false,
+            ("--output", _) => return Some("--output must be text or json".to_owned()),
+            (_, None | Some("")) => {
+                return Some(format!("{flag} needs a value: {flag}=TYPE?query"));
+            }
+            (_, Some(_)) => self.render = value,
+        }
+        None
+    }
 }
 
 /// Format of log lines.
@@ -179,8 +206,9 @@ where
     let mut problems = Vec::new();
     let mut arguments = arguments.into_iter().peekable();
     let command = arguments.next_if(|first| first == "check" || first == "serve");
-    let mut files = command.filter(|it| it == "check").map(|_| Vec::new());
-    let flags = match parse_flags(arguments, files.as_mut(), &mut problems) {
+    let check = command.filter(|it| it == "check");
+    let mut check = check.map(|_| CheckArguments::default());
+    let flags = match parse_flags(arguments, check.as_mut(), &mut problems) {
         Ok(flags) => flags,
         Err(command) => return Ok(command),
     };
@@ -191,33 +219,33 @@ where
     };
     let config = reader.config();
     let mut problems = reader.problems;
-    if files.is_none() {
+    if check.is_none() {
         problems.extend(further(&config));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
     let config = Box::new(config);
-    Ok(match files {
-        Some(files) => Command::Check(config, files),
+    Ok(match check {
+        Some(arguments) => Command::Check(config, arguments),
         None => Command::Serve(config),
     })
 }
 
-/// The values of flags, by setting. Arguments without a leading hyphen go to `files`, if the command
-/// takes files.
+/// The values of flags, by setting. What is no setting goes to `check`, if that is the command.
 ///
 /// # Errors
 /// [`Command::Help`] or [`Command::Version`], which take precedence over everything else.
 fn parse_flags(
     mut arguments: impl Iterator<Item = String>,
-    mut files: Option<&mut Vec<String>>,
+    mut check: Option<&mut CheckArguments>,
     problems: &mut Vec<String>,
 ) -> Result<BTreeMap<&'static str, String>, Command> {
     let mut values = BTreeMap::new();
     while let Some(argument) = arguments.next() {
-        if let Some(files) = files.as_mut().filter(|_| !argument.starts_with('-')) {
-            files.push(argument);
+        let is_file = argument == "-" || !argument.starts_with('-');
+        if let Some(check) = check.as_mut().filter(|_| is_file) {
+            check.files.push(argument);
             continue;
         }
         let (flag, attached) = match argument.split_once('=') {
@@ -228,6 +256,12 @@ fn parse_flags(
             "--help" | "-h" => return Err(Command::Help),
             "--version" | "-V" => return Err(Command::Version),
             _ => {}
+        }
+        if let Some(check) = &mut check
+            && ["--output", "--render"].contains(&flag.as_str())
+        {
+            problems.extend(check.set(&flag, attached.or_else(|| arguments.next())));
+            continue;
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.flag() == flag) else {
             problems.push(format!("unknown argument '{flag}'; see --help"));
@@ -508,10 +542,11 @@ pub fn help() -> String {
         "Starts and finds app instances in a Kubernetes namespace: a GET returns the address of an\n\
          instance, and starts it first if it is not running.\n\n\
          Usage: config-controller [serve] [--SETTING=VALUE ...]\n       \
-         config-controller check [--SETTING=VALUE ...] [FILE ...]\n       \
+         config-controller check [--SETTING=VALUE ...] [--output=json] [--render=TYPE?QUERY] [FILE|FOLDER|- ...]\n       \
          config-controller --help | --version\n\n\
          `check` verifies the permissions of the service account and the templates of the namespace;\n\
-         with FILEs (manifests with ConfigMaps, or plain templates) it verifies only those.\n\n\
+         with FILEs (manifests with ConfigMaps, or plain templates), FOLDERs of manifests or `-` (standard\n\
+         input) it verifies only those. --render prints the Job that a request would make.\n\n\
          Each setting is an environment variable or a flag; the flag takes precedence.\n\n",
     );
     for setting in SETTINGS {

@@ -24,15 +24,11 @@ fn run(command: Command) -> Result<ExitCode, service::Error> {
     match command {
         Command::Help => print!("{}", config::help()),
         Command::Version => println!("config-controller {}", env!("CARGO_PKG_VERSION")),
-        Command::Check(config, files) => {
+        Command::Check(config, arguments) => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let report = if files.is_empty() {
-                check::cluster(&config, &clock)?
-            } else {
-                check::files(&config, &files)
-            };
-            print!("{report}");
-            return Ok(ExitCode::from(u8::from(!report.is_good())));
+            let output = check::run(&config, &arguments, &clock)?;
+            print!("{}", output.text);
+            return Ok(ExitCode::from(u8::from(!output.is_good)));
         }
         Command::Serve(config) => {
             logging::init(&config.log_filter, config.log_format);

@@ -54,6 +54,8 @@ pub struct NodeId(u32);
 pub struct Node {
     /// Its first line, from 1.
     pub line: u32,
+    /// Its first character there, from 1.
+    pub column: u32,
     /// What it is.
     pub kind: Kind,
 }
@@ -88,6 +90,8 @@ pub struct Entry {
     pub key: String,
     /// The line of the key, from 1.
     pub line: u32,
+    /// Its first character there, from 1.
+    pub column: u32,
     /// The value.
     pub value: NodeId,
 }
@@ -273,6 +277,8 @@ struct Builder {
     root: Option<NodeId>,
     spent: Spent,
     marks: Option<breaks::Marks>,
+    /// The first character of the present event, from 1.
+    column: u32,
 }
 
 /// The size so far, with aliases expanded.
@@ -293,6 +299,7 @@ struct Anchored {
 /// A list or map that has not ended yet.
 struct Open {
     line: u32,
+    column: u32,
     anchor: usize,
     spent_before: Spent,
     /// The height of its highest child.
@@ -310,13 +317,20 @@ enum Content {
 
 /// A key that waits for its value.
 enum Key {
-    Name { name: String, line: u32 },
-    Merge { line: u32 },
+    Name {
+        name: String,
+        line: u32,
+        column: u32,
+    },
+    Merge {
+        line: u32,
+    },
 }
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Error> {
         let line = line_of(&span.start);
+        self.column = at_most_u32(span.start.col().saturating_add(1));
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let text = match self.marks {
@@ -372,12 +386,14 @@ impl Builder {
             return Ok(());
         }
         let scalar = read_scalar(text, plain, tag).map_err(|kind| Error::new(line, kind))?;
+        let column = self.column;
         let node = self.push(Node {
             line,
+            column,
             kind: Kind::Scalar(scalar),
         });
         self.remember(anchor, node, before, 0);
-        self.add(node, 0, line)
+        self.add(node, 0, (line, column))
     }
 
     fn start(&mut self, content: Content, anchor: usize, line: u32) -> Result<(), Error> {
@@ -391,6 +407,7 @@ impl Builder {
         self.spend(1, 0, line)?;
         self.open.push(Open {
             line,
+            column: self.column,
             anchor,
             spent_before,
             height: 0,
@@ -407,11 +424,12 @@ impl Builder {
         };
         let node = self.push(Node {
             line: open.line,
+            column: open.column,
             kind,
         });
         let height = open.height + 1;
         self.remember(open.anchor, node, open.spent_before, height);
-        self.add(node, height, open.line)
+        self.add(node, height, (open.line, open.column))
     }
 
     fn alias(&mut self, anchor: usize, line: u32) -> Result<(), Error> {
@@ -423,7 +441,7 @@ impl Builder {
         if self.open.len() + target.height > DEPTH_MAX {
             return Err(Error::new(line, ErrorKind::TooDeep));
         }
-        self.add(target.node, target.height, line)
+        self.add(target.node, target.height, (line, self.column))
     }
 
     /// The key that waits for its value, if the innermost open collection is a map.
@@ -452,7 +470,12 @@ impl Builder {
     }
 
     /// Adds a finished value to the innermost open collection, of a map as its next key or value.
-    fn add(&mut self, node: NodeId, height: usize, line: u32) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        node: NodeId,
+        height: usize,
+        (line, column): (u32, u32),
+    ) -> Result<(), Error> {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return Ok(());
@@ -467,11 +490,12 @@ impl Builder {
                         Kind::Sequence(_) | Kind::Mapping(_) => None,
                     };
                     let name = name.ok_or_else(|| Error::new(line, ErrorKind::BadKey))?;
-                    *key = Some(Key::Name { name, line });
+                    *key = Some(Key::Name { name, line, column });
                 }
-                Some(Key::Name { name, line }) => entries.push(Entry {
+                Some(Key::Name { name, line, column }) => entries.push(Entry {
                     key: name,
                     line,
+                    column,
                     value: node,
                 }),
                 Some(Key::Merge { line: at }) => {

@@ -61,6 +61,12 @@ impl Offer {
         }
     }
 
+    /// The ConfigMap that it is from.
+    #[must_use]
+    pub fn config_map(&self) -> &ConfigMap {
+        &self.source
+    }
+
     /// The error of the template or its annotations, if there is one.
     #[must_use]
     pub fn problem(&self) -> Option<String> {

@@ -207,12 +207,39 @@ fn hosts_that_are_none_are_named() {
 
 #[test]
 fn check_takes_flags_and_files() {
-    let words = ["check", "a.yaml", "--job-namespace", "apps", "b.yaml"];
+    let words = [
+        "check",
+        "a.yaml",
+        "--job-namespace",
+        "apps",
+        "-",
+        "--output=json",
+    ];
     let config = serve(&["--job-namespace=apps"], &[]);
-    let files = arguments(&["a.yaml", "b.yaml"]);
-    assert_eq!(
-        parse(arguments(&words), &environment(&[])),
-        Ok(Command::Check(Box::new(config), files))
+    let mut expected = CheckArguments {
+        files: arguments(&["a.yaml", "-"]),
+        json: true,
+        render: None,
+    };
+    let check = |more: &[&str], expected: &CheckArguments| {
+        let found = parse(arguments(&[&words, more].concat()), &environment(&[]));
+        let config = Box::new(config.clone());
+        assert_eq!(found, Ok(Command::Check(config, expected.clone())));
+    };
+    check(&[], &expected);
+    (expected.json, expected.render) = (false, Some("hello?x=1".into()));
+    check(&["--output", "text", "--render=hello?x=1"], &expected);
+    check_problems(
+        &["check", "--output=xml"],
+        &[],
+        &["--output must be text or json"],
+    );
+    let missing = "--render needs a value: --render=TYPE?query";
+    check_problems(&["check", "--render"], &[], &[missing]);
+    check_problems(
+        &["--output=json"],
+        &[],
+        &["unknown argument '--output'; see --help"],
     );
     let expected = "unknown argument 'a.yaml'; see --help";
     check_problems(&["a.yaml"], &[], &[expected]);

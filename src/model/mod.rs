@@ -7,6 +7,8 @@ pub mod duration;
 pub mod job;
 pub mod labels;
 pub mod names;
+pub mod references;
 pub mod revision;
 pub mod status;
 pub mod template;
+pub mod validation;

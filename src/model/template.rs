@@ -17,6 +17,7 @@ mod dollar;
 mod expression;
 mod fill;
 mod mako;
+mod places;
 mod render;
 mod select;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod variables;
 pub use digest::{Digest, of_json as json_digest};
 pub use expression::EXPRESSION_DEPTH_MAX;
 pub use mako::{CONTROL_DEPTH_MAX, PLACEHOLDERS_MAX};
+pub use places::{Place, Places};
 pub use render::RENDERED_BYTES_MAX;
 pub use select::STEPS_MAX;
 pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
@@ -56,6 +58,9 @@ pub struct TemplateVariable {
     /// Whether rendering requires it.
     pub required: bool,
 }
+
+/// A character that marks a value of a variable that is not known; no template has it.
+pub const PLACEHOLDER: char = mako::OPEN;
 
 /// How much of a text of the template a problem quotes, in bytes: problems are kept, logged and returned
 /// in each response.

@@ -1,6 +1,8 @@
 //! `config-controller check`: its table and its exit code, for Roles that lack something and for
 //! templates that are broken, in the cluster and in files.
 
+mod offline;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -178,7 +180,7 @@ fn files_are_checked_without_a_cluster() {
     );
     let manifest = write(
         "manifest.yaml",
-        "kind: Secret\n---\nkind: ConfigMap\nmetadata: {name: apps}\ndata:\n  one.yaml: 'spec: {containers: [{name: a, image: b}]}'\n  two.yaml: 'spec: ['\n  notes.txt: 'spec: ['\n",
+        "kind: Secret\n---\nkind: ConfigMap\nmetadata: {name: apps}\ndata:\n  one.yaml: 'spec: {restartPolicy: Never, containers: [{name: a, image: b}]}'\n  two.yaml: 'spec: ['\n  notes.txt: 'spec: ['\n",
     );
     let other = write("other.yaml", "kind: Secret\n");
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/demo/hello.yaml");

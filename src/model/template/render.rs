@@ -8,7 +8,8 @@
 mod tests;
 
 use super::{
-    Parsed, RenderError, Selection, Template, TemplateVariable, Variables, fill, mako, select,
+    PLACEHOLDER, Parsed, Places, RenderError, Selection, Template, TemplateVariable, Variables,
+    fill, mako, select,
 };
 use crate::yaml;
 use serde_json::Value;
@@ -57,6 +58,42 @@ impl Template {
         let parsed = Parsed::parse(name, &selection).map_err(RenderError::Invalid)?;
         check_values(&selection.values, variables)?;
         fill::fill(name, &parsed, &selection.values, RENDERED_BYTES_MAX)
+    }
+}
+
+impl Template {
+    /// The pod template with `variables` filled in, and where its fields are in the text. Without
+    /// variables each value is a text with [`PLACEHOLDER`], which is impossible (`None`) if lines depend on
+    /// values.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn inspect(
+        &self,
+        variables: Option<&Variables>,
+    ) -> Result<Option<(Value, Places)>, RenderError> {
+        let name = &self.source_name;
+        let selection = match variables {
+            Some(variables) => self.select(variables)?,
+            None => {
+                let invalid = |(line, problem)| RenderError::invalid(name, line, problem);
+                let parts = mako::parse(&self.text).map_err(invalid)?.parts;
+                let Some(mut fixed) = Selection::fixed(&parts) else {
+                    return Ok(None);
+                };
+                for (number, value) in fixed.values.iter_mut().enumerate() {
+                    // Keys with values stay different.
+                    *value = format!("{PLACEHOLDER}{number}");
+                }
+                fixed
+            }
+        };
+        let parsed = Parsed::parse(name, &selection).map_err(RenderError::Invalid)?;
+        if let Some(variables) = variables {
+            check_values(&selection.values, variables)?;
+        }
+        let value = fill::fill(name, &parsed, &selection.values, RENDERED_BYTES_MAX)?;
+        Ok(Some((value, Places::new(parsed, selection.text))))
     }
 }
 
