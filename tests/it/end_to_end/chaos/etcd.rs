@@ -87,23 +87,28 @@ fn restore(fixture: &Fixture<'_>, report: &mut Report, restarts: bool) {
         .seen
         .push(format!("noticed after {} s", times.join(", ")));
     if restarts {
-        // Kubernetes' own controllers are not restarted, and give it no pod.
-        let began = Instant::now();
-        let mut last = None;
-        while !environment.has_job("stand-in-lost") {
-            if began.elapsed() > CREATED {
-                report.problems.push(format!(
-                    "the lost instance has no new Job after {CREATED:?}: {last:?}"
-                ));
-                break;
-            }
-            last = fixture.ask(1, "GET", lost, "wait=1");
-        }
+        start_again(fixture, report, lost);
         let got = fixture.ask(2, "GET", kept, "create=false");
         let is_shown = got.as_ref().and_then(ready_ip).is_some();
         report.check(is_shown, || {
             format!("the instance of the copy is not shown: {got:?}")
         });
+    }
+}
+
+/// Requests the lost instance until it has a new Job. Kubernetes' own controllers are not restarted, and give
+/// it no pod.
+fn start_again(fixture: &Fixture<'_>, report: &mut Report, lost: &str) {
+    let began = Instant::now();
+    let mut last = None;
+    while !fixture.environment.has_job("stand-in-lost") {
+        if began.elapsed() > CREATED {
+            report.problems.push(format!(
+                "the lost instance has no new Job after {CREATED:?}: {last:?}"
+            ));
+            return;
+        }
+        last = fixture.ask(1, "GET", lost, "wait=1");
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::fake_kube::clock::parse_timestamp;
 use crate::harness::PREFIX;
 
 /// How old a view may be without `X-View-Age`.
@@ -133,6 +134,9 @@ struct Pod {
     runs: bool,
     /// Its address, while it is ready.
     ready_at: Option<String>,
+    /// Since when it is ready, as its condition says: the watch of a busy machine may be seconds behind. In
+    /// milliseconds since 1970.
+    ready_unix_ms: Option<u64>,
 }
 
 impl Pod {
@@ -144,18 +148,20 @@ impl Pod {
         let runs =
             containers.is_some_and(|all| all.iter().any(|one| one["state"]["running"].is_object()));
         let conditions = status["conditions"].as_array();
-        let is_ready = conditions.is_some_and(|all| {
+        let ready = conditions.and_then(|all| {
             let mut all = all.iter();
-            all.any(|one| one["type"] == "Ready" && one["status"] == "True")
+            all.find(|one| one["type"] == "Ready" && one["status"] == "True")
         });
+        let since = ready.and_then(|ready| ready["lastTransitionTime"].as_str());
         let is_leaving = pod["metadata"]["deletionTimestamp"].is_string();
         let ip = status["podIP"]
             .as_str()
-            .filter(|_| is_ready && !has_ended && !is_leaving);
+            .filter(|_| ready.is_some() && !has_ended && !is_leaving);
         Self {
             has_ended,
             runs: runs && !has_ended,
             ready_at: ip.map(str::to_owned),
+            ready_unix_ms: since.and_then(|since| u64::try_from(parse_timestamp(since)?).ok()),
         }
     }
 }
@@ -173,6 +179,8 @@ struct Reader {
     seen: BTreeSet<String>,
     /// When each Job had gone, by UID.
     jobs_gone: BTreeMap<String, u64>,
+    /// When the recording began, in milliseconds since 1970.
+    began_unix_ms: Option<u64>,
     /// When the watch on pods has last shown anything.
     last_pod_ms: u64,
     blind: Vec<Blind>,
@@ -206,6 +214,8 @@ pub(super) fn check(lines: &[Value], blind: Duration) -> Findings {
                 let to_ms = at_ms;
                 reader.blind.push(Blind { from_ms, to_ms });
             }
+        } else if let Some(unix_ms) = line["unix_ms"].as_u64() {
+            reader.began_unix_ms = Some(unix_ms.saturating_sub(at_ms));
         } else if line["path"].is_string() {
             reader.response(line);
         }
@@ -242,10 +252,11 @@ impl Reader {
                 open.expect("it has begun").to_ms = at_ms;
             }
             if let Some(ip) = &pod.ready_at {
-                let (ip, from_ms) = (ip.clone(), at_ms);
+                let since = pod.ready_unix_ms.zip(self.began_unix_ms);
+                let since_ms = since.map(|(since, began)| since.saturating_sub(began));
                 times.push(Ready {
-                    ip,
-                    from_ms,
+                    ip: ip.clone(),
+                    from_ms: since_ms.map_or(at_ms, |since_ms| since_ms.min(at_ms)),
                     to_ms: u64::MAX,
                 });
             }
@@ -438,6 +449,24 @@ mod tests {
         assert_eq!(strangers(get(20_000, 200, "10.0.0.1", None)), 1);
         assert_eq!(strangers(get(20_000, 200, "10.0.0.1", Some("18"))), 0);
         assert_eq!(strangers(get(500, 200, "10.0.0.9", None)), 1);
+    }
+
+    #[test]
+    fn a_pod_is_ready_since_it_says_so_however_late_that_is_seen() {
+        let mut seen = pod(14_000, "1", "ADDED", "10.0.0.1", true, true);
+        let response = [get(10_000, 200, "10.0.0.1", None)];
+        let strangers = |seen: &Value| {
+            let began = json!({"at_ms": 5, "unix_ms": 1_000_000_000_005_u64});
+            let lines = [&[began], &response[..], std::slice::from_ref(seen)];
+            read(&lines.concat()).strangers.len()
+        };
+        assert_eq!(strangers(&seen), 1);
+        let condition = &mut seen["object"]["status"]["conditions"][0];
+        condition["lastTransitionTime"] = "2001-09-09T01:46:49Z".into();
+        assert_eq!(strangers(&seen), 0);
+        let condition = &mut seen["object"]["status"]["conditions"][0];
+        condition["lastTransitionTime"] = "2001-09-09T01:46:54Z".into();
+        assert_eq!(strangers(&seen), 1);
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //! | of a response | `at_ms`, `began_ms`, `replica`, `method`, `path`, `prefer`, `code`, `body`, `view_age`; or `error` |
 //! | of a gap | `at_ms`, `gap` (the kind): the watch could not go on; the changes that a list shows instead follow |
 //! | of the scenario | `at_ms`, `note` |
+//! | of its begin | `at_ms`, `unix_ms`: the time of day |
 //!
-//! All times are of one clock, in milliseconds since the recording began.
+//! All times `at_ms` are of one clock, in milliseconds since the recording began.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -80,6 +81,9 @@ impl Recording {
             began: Instant::now(),
             file: Mutex::new(BufWriter::new(file)),
         });
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unix_ms = unix.expect("it is after 1970").as_millis() as u64;
+        lines.write(json!({"unix_ms": unix_ms}));
         let is_over = Arc::new(AtomicBool::new(false));
         let restores = Arc::new(AtomicUsize::new(0));
         let watches = [("jobs", "Job"), ("pods", "Pod")].map(|(plural, kind)| {
