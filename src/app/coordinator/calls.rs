@@ -237,6 +237,7 @@ fn force_delete_pod(pod: &Pod) -> Action {
 ///
 /// The labels of the pod before are passed on first, in a call of their own: they are older than
 /// every request. The cache may lag behind a request to another replica, so the pod must be unchanged.
+/// If it is not, a change of nothing returns the pod as it is, however long its watch stands still.
 fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Step<'_>) -> Next {
     let Some(pod) = &instance.pod else {
         return Ok(None);
@@ -251,6 +252,9 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Ste
     };
     if let Some(own) = operation.own_label() {
         return match memory.inheritance(instance) {
+            _ if operation.outdated.as_ref() == Some(&pod.metadata.resource_version) => {
+                Ok(Some(call(vec![own.number], Vec::new(), 0, None)))
+            }
             Some(change) => {
                 let growth = change.size().bytes;
                 let version = Some(pod.metadata.resource_version.clone());

@@ -11,7 +11,7 @@ use crate::app::lifecycle::OwnStart;
 use crate::app::request::{Intent, Origin};
 use crate::app::request_handle::RequestHandle;
 use crate::budget::{Held, Purpose};
-use crate::kube::types::Uid;
+use crate::kube::types::{ResourceVersion, Uid};
 use crate::model::labels::MetaChange;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
@@ -39,6 +39,8 @@ pub(super) struct Operation {
     /// How many changes of labels one call may merge, after Kubernetes has rejected a merged call;
     /// `None` if it has not.
     pub(super) merged_max: Option<usize>,
+    /// A version of the pod in the cache of which Kubernetes has said that there is a newer one.
+    pub(super) outdated: Option<ResourceVersion>,
 }
 
 /// What is known of the pods of a name that outlive their Job, by their UIDs.

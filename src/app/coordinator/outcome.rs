@@ -214,6 +214,11 @@ impl Record {
             // It was not carried out.
             operation.forget_deletions_sent(None);
         }
+        if let (Class::Conflict, Action::LabelPod { version, .. }) =
+            (error.class(), &calling.call.action)
+        {
+            operation.outdated.clone_from(version);
+        }
         if let Some(rejected) = operation.failed(calling, error, step.context.now) {
             self.reject(&rejected, calling, step);
         }
@@ -222,21 +227,6 @@ impl Record {
     fn reject(&mut self, rejected: &Rejected, calling: &Calling, step: &mut Step<'_>) {
         let response = Response::Failed(rejected.error.clone());
         self.respond_all(&response, step, |waiter| rejected.includes(waiter, calling));
-    }
-}
-
-/// Whether the cache does not show what this call has changed, since it has a newer version of the
-/// object: versions went back, and no list has followed. Then the same call would be due again at once.
-fn is_unseen(calling: &Calling, outcome: &CallOutcome, shown: &Instance, memory: &Memory) -> bool {
-    match (&calling.call.action, outcome) {
-        (Action::DeleteJob { uid, .. }, CallOutcome::Deleted { .. }) => {
-            shown.uid() == uid && !shown.job.metadata.is_deleting()
-        }
-        (Action::LabelPod { uid, .. }, CallOutcome::Done) => {
-            let pod = shown.pod.as_ref();
-            pod.is_some_and(|pod| pod.metadata.uid == *uid) && memory.inheritance(shown).is_some()
-        }
-        _ => false,
     }
 }
 
@@ -306,8 +296,8 @@ impl Operation {
                 error: Error::NamespaceMissing,
                 is_for_all: true,
             }),
-            // A quota that concurrent starts change; or the pod was replaced, and the cache will
-            // show its successor.
+            // A quota that concurrent starts change; or the pod was changed or replaced, and the cache
+            // will show that.
             (Class::Conflict, CallKind::Create | CallKind::DeletePod)
             | (Class::NotFound | Class::Conflict, CallKind::Label) => {
                 self.retry_call(calling, kind, None, None, wished, now)
@@ -396,12 +386,38 @@ impl Operation {
         }
         let shown = shown?;
         // What the cache does not show, Kubernetes may say again and again.
-        if is_unseen(calling, outcome, &shown, memory) {
+        if self.is_unseen(calling, outcome, &shown, memory) {
             self.pause_unseen(calling, step.context.now);
         } else if calling.kind() != CallKind::Read {
             self.disagreements = 0;
         }
         Some(shown.uid().clone())
+    }
+
+    /// Whether the cache does not show what this call has changed or read, since it has a newer version of
+    /// the object: versions went back, and no list has followed. Then the same call would be due again at once.
+    fn is_unseen(
+        &self,
+        calling: &Calling,
+        outcome: &CallOutcome,
+        shown: &Instance,
+        memory: &Memory,
+    ) -> bool {
+        match (&calling.call.action, outcome) {
+            (Action::DeleteJob { uid, .. }, CallOutcome::Deleted { .. }) => {
+                shown.uid() == uid && !shown.job.metadata.is_deleting()
+            }
+            (Action::LabelPod { uid, changes, .. }, CallOutcome::Done) => {
+                let pod = shown.pod.as_ref();
+                let pod = pod.filter(|pod| pod.metadata.uid == *uid);
+                let is_old = |version| self.outdated.as_ref() == Some(version);
+                pod.is_some_and(|pod| {
+                    let is_due = !changes.is_empty() || is_old(&pod.metadata.resource_version);
+                    is_due && memory.inheritance(shown).is_some()
+                })
+            }
+            _ => false,
+        }
     }
 
     /// The cache does not show what this call has changed: a next one like it is made after a pause.

@@ -6,6 +6,7 @@ use crate::app::fixture::{
     Fixture, ROOMY, conflict, invalid, key, n1, ready_pod, uid, unavailable,
 };
 use crate::kube::error::Verb;
+use crate::kube::types::ResourceVersion;
 use crate::model::labels::{AllBounds, MetaChange, PAIR_BYTES};
 use serde_json::{Map, Value, json};
 
@@ -283,17 +284,35 @@ fn a_merged_call_is_bounded_in_bytes_and_in_keys() {
     assert_eq!(fixture.done(), ["2: done", "call label p-u1"]);
 }
 
-/// They are older than every request.
-#[test]
-fn labels_are_passed_on_before_those_that_wait_are_set() {
+fn user(name: &str) -> Value {
+    json!({"config-controller.semafor.ch/meta-username": name})
+}
+
+/// The cache shows this pod of the Job `u1`.
+fn show(fixture: &mut Fixture, name: &str, labels: Value) {
+    let mut pod = ready_pod("10.0.0.1");
+    pod["metadata"] = json!({"name": name, "uid": name, "labels": labels});
+    fixture.world.pod("u1", pod);
+}
+
+/// The version that the pod must have for the call in flight.
+fn version(fixture: &Fixture) -> Option<ResourceVersion> {
+    match fixture.call() {
+        Some(Action::LabelPod { version, .. }) => version.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn shown_version(fixture: &Fixture) -> Option<ResourceVersion> {
+    let pod = fixture.world.cache.pods.get("p2")?;
+    Some(pod.metadata.resource_version.clone())
+}
+
+/// The pod `p1` of the user `old` was replaced, and request 1 labels its successor `p2` with `new`: the call
+/// that passes the old label on is in flight.
+fn passing_on() -> Fixture {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
-    let show = |fixture: &mut Fixture, name: &str, labels: Value| {
-        let mut pod = ready_pod("10.0.0.1");
-        pod["metadata"] = json!({"name": name, "uid": name, "labels": labels});
-        fixture.world.pod("u1", pod);
-    };
-    let user = |name: &str| json!({"config-controller.semafor.ch/meta-username": name});
     show(&mut fixture, "p1", user("old"));
     assert_eq!(fixture.changed(), NOTHING);
     fixture.pass(1.0);
@@ -303,18 +322,15 @@ fn labels_are_passed_on_before_those_that_wait_are_set() {
     let called = fixture.label_with(1, &json!({"username": "new"}));
     assert_eq!(called, ["call label p2"]);
     assert_eq!(change(&fixture), json!({"username": "old"}));
-    let version = |fixture: &Fixture| match fixture.call() {
-        Some(Action::LabelPod { version, .. }) => version.clone(),
-        other => panic!("{other:?}"),
-    };
     // Another replica may have set one meanwhile; then the cache must show that first.
-    let pod = fixture.world.cache.pods.get("p2").unwrap();
-    assert_eq!(
-        version(&fixture),
-        Some(pod.metadata.resource_version.clone())
-    );
-    assert_eq!(fixture.fails(conflict(Verb::Patch)), NOTHING);
-    assert_eq!(fixture.pass(0.1), ["call label p2"]);
+    assert_eq!(version(&fixture), shown_version(&fixture));
+    fixture
+}
+
+/// They are older than every request.
+#[test]
+fn labels_are_passed_on_before_those_that_wait_are_set() {
+    let mut fixture = passing_on();
     assert_eq!(fixture.changed(), NOTHING);
     show(&mut fixture, "p2", user("old"));
     assert_eq!(fixture.done(), ["call label p2"]);
@@ -323,4 +339,61 @@ fn labels_are_passed_on_before_those_that_wait_are_set() {
     show(&mut fixture, "p2", user("new"));
     assert_eq!(fixture.done(), ["1: done"]);
     fixture.check_idle();
+}
+
+/// The pod has changed, and the watch does not show that: a call that changes nothing does.
+#[test]
+fn labels_are_passed_on_while_the_watch_on_pods_stands_still() {
+    // Of the pod as it is by now: without the label, or with that of another replica's caller.
+    for (labels, is_lacking) in [(json!({}), true), (user("other"), false)] {
+        let mut fixture = passing_on();
+        assert_eq!(fixture.fails(conflict(Verb::Patch)), NOTHING);
+        assert_eq!(fixture.pass(0.1), ["call label p2"]);
+        assert_eq!((change(&fixture), version(&fixture)), (json!({}), None));
+        show(&mut fixture, "p2", labels);
+        assert_eq!(fixture.done(), ["call label p2"]);
+        if is_lacking {
+            assert_eq!(change(&fixture), json!({"username": "old"}));
+            assert_eq!(version(&fixture), shown_version(&fixture));
+            show(&mut fixture, "p2", user("old"));
+            assert_eq!(fixture.done(), ["call label p2"]);
+        }
+        assert_eq!(change(&fixture), json!({"username": "new"}));
+        show(&mut fixture, "p2", user("new"));
+        assert_eq!(fixture.done(), ["1: done"]);
+        fixture.check_idle();
+    }
+}
+
+/// The watch is faster than the call that changes nothing.
+#[test]
+fn labels_are_passed_on_once_the_watch_shows_the_pod_as_it_is() {
+    let mut fixture = passing_on();
+    assert_eq!(fixture.fails(conflict(Verb::Patch)), NOTHING);
+    show(&mut fixture, "p2", json!({}));
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call label p2"]);
+    assert_eq!(change(&fixture), json!({"username": "old"}));
+    assert_eq!(version(&fixture), shown_version(&fixture));
+}
+
+/// The cache does not take the pod as it is: its version went back.
+#[test]
+fn a_pod_that_the_cache_does_not_take_is_read_with_pauses() {
+    let mut fixture = passing_on();
+    fixture.fails(conflict(Verb::Patch));
+    let mut calls = fixture.pass(0.1).len();
+    for _ in 0..50 {
+        calls += fixture
+            .done()
+            .iter()
+            .filter(|it| it.starts_with("call"))
+            .count();
+        calls += fixture
+            .pass(0.1)
+            .iter()
+            .filter(|it| it.starts_with("call"))
+            .count();
+    }
+    assert!((2..20).contains(&calls), "{calls} calls in 5 s");
 }
