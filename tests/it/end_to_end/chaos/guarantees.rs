@@ -121,6 +121,7 @@ struct Ready {
 
 /// A time in which pods may have come and gone unseen: from the last event of the watch on pods to the list
 /// that replaced it. What the watch has not delivered by then is lost, and the list shows only what remains.
+/// The event counts from when it happened, as far as its object says: it may have been read seconds later.
 #[derive(Clone, Copy, Debug)]
 struct Blind {
     from_ms: u64,
@@ -161,7 +162,7 @@ impl Pod {
             has_ended,
             runs: runs && !has_ended,
             ready_at: ip.map(str::to_owned),
-            ready_unix_ms: since.and_then(|since| u64::try_from(parse_timestamp(since)?).ok()),
+            ready_unix_ms: since.and_then(unix_ms),
         }
     }
 }
@@ -181,7 +182,7 @@ struct Reader {
     jobs_gone: BTreeMap<String, u64>,
     /// When the recording began, in milliseconds since 1970.
     began_unix_ms: Option<u64>,
-    /// When the watch on pods has last shown anything.
+    /// When the last event of the watch on pods has happened.
     last_pod_ms: u64,
     blind: Vec<Blind>,
 }
@@ -202,7 +203,9 @@ pub(super) fn check(lines: &[Value], blind: Duration) -> Findings {
     for line in lines {
         let at_ms = line["at_ms"].as_u64().expect("each line has its time");
         if line["kind"] == "Pod" {
-            reader.last_pod_ms = at_ms;
+            let happened_ms = reader.since_begin(newest_unix_ms(&line["object"]));
+            let happened_ms = happened_ms.map_or(at_ms, |happened_ms| happened_ms.min(at_ms));
+            reader.last_pod_ms = reader.last_pod_ms.max(happened_ms);
             reader.pod(at_ms, &line["change"], &line["object"]);
         } else if line["kind"] == "Job" && line["change"] == "DELETED" {
             let uid = line["object"]["metadata"]["uid"].as_str().unwrap_or("");
@@ -233,6 +236,11 @@ pub(super) fn check(lines: &[Value], blind: Duration) -> Findings {
 }
 
 impl Reader {
+    /// The time of the recording for a time of day.
+    fn since_begin(&self, unix_ms: Option<u64>) -> Option<u64> {
+        Some(unix_ms?.saturating_sub(self.began_unix_ms?))
+    }
+
     fn pod(&mut self, at_ms: u64, change: &Value, object: &Value) {
         let Some(name) = instance(object) else {
             return;
@@ -240,6 +248,7 @@ impl Reader {
         let uid = object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         self.seen.insert(uid.clone());
         let pod = Pod::of(change, object);
+        let since_ms = self.since_begin(pod.ready_unix_ms);
         let pods = self.live.entry(name.clone()).or_default();
         let before = pods.get(&uid).cloned().unwrap_or_default();
         if pod.ready_at != before.ready_at {
@@ -252,8 +261,6 @@ impl Reader {
                 open.expect("it has begun").to_ms = at_ms;
             }
             if let Some(ip) = &pod.ready_at {
-                let since = pod.ready_unix_ms.zip(self.began_unix_ms);
-                let since_ms = since.map(|(since, began)| since.saturating_sub(began));
                 times.push(Ready {
                     ip: ip.clone(),
                     from_ms: since_ms.map_or(at_ms, |since_ms| since_ms.min(at_ms)),
@@ -357,6 +364,28 @@ impl Reader {
                 .collect::<Vec<_>>()
         )))
     }
+}
+
+/// The newest time in the status of a pod, in milliseconds since 1970.
+fn newest_unix_ms(pod: &Value) -> Option<u64> {
+    let status = &pod["status"];
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let containers = status["containerStatuses"].as_array().into_iter().flatten();
+    let changed = conditions.map(|one| &one["lastTransitionTime"]);
+    let ran = containers.flat_map(|one| {
+        let state = &one["state"];
+        [
+            &state["running"]["startedAt"],
+            &state["terminated"]["finishedAt"],
+        ]
+    });
+    let created = &pod["metadata"]["creationTimestamp"];
+    let times = changed.chain(ran).chain([created]);
+    times.filter_map(|time| unix_ms(time.as_str()?)).max()
+}
+
+fn unix_ms(timestamp: &str) -> Option<u64> {
+    u64::try_from(parse_timestamp(timestamp)?).ok()
 }
 
 /// The wait that a request asks for.
@@ -492,6 +521,21 @@ mod tests {
         assert_eq!(counts(lines(response(10_000), "Pod")), (1, 0));
         assert_eq!(counts(lines(response(40_000), "Pod")), (1, 0));
         assert_eq!(counts(lines(response(25_000), "Job")), (1, 0));
+        // The last event happened before it was read.
+        let begun = json!({"at_ms": 0, "unix_ms": 1_000_000_000_000_u64});
+        let mut late = pod(20_000, "1", "MODIFIED", "10.0.0.1", true, true);
+        late["object"]["metadata"]["creationTimestamp"] = "2001-09-09T01:46:42Z".into();
+        let early = pod(0, "1", "ADDED", "10.0.0.1", true, true);
+        for (gap, expected) in [(gap(30_000, "Pod"), (0, 1)), (gap(30_000, "Job"), (1, 0))] {
+            let lines = [
+                begun.clone(),
+                early.clone(),
+                response(10_000),
+                late.clone(),
+                gap,
+            ];
+            assert_eq!(counts(read(&lines)), expected);
+        }
         // An address that is known is fine, or its response as old as it says.
         let known = |at_ms: u64| get(at_ms, 200, "10.0.0.1", None);
         assert_eq!(counts(lines(known(21_000), "Pod")), (0, 0));
