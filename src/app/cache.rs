@@ -5,10 +5,11 @@
 //! may be at different points in time; this is the current knowledge of this replica.
 //! [`super::coordinator`] decides what follows from it.
 
+use super::expectation::{Expectation, ValuesMatch};
 use super::index::{self, Counts, Index};
 use super::keys::{is_of, key_of_pod, own_key_of};
 use crate::budget::Memory;
-use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
+use crate::kube::types::{ConfigMap, Fingerprint, Job, Pod, Resource, Uid};
 use crate::model::job::min_ready;
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey};
@@ -85,6 +86,24 @@ impl Instance {
         &self.job.metadata.uid
     }
 
+    /// Its response, if it is ready, to a request that expects this.
+    #[must_use]
+    pub fn ready(&self, expectation: &Expectation) -> Option<Ready> {
+        let InstanceStatus::Ready { ip } = self.status else {
+            return None;
+        };
+        let pod = self.pod.as_deref();
+        Some(Ready {
+            ip,
+            meta: self.meta(),
+            version: InstanceVersion {
+                uid: self.uid().clone(),
+                fingerprint: pod.map(|pod| pod.fingerprint),
+            },
+            values: expectation.compare_values(&self.job),
+        })
+    }
+
     fn meta(&self) -> MetaLabels {
         let pod = self.pod.as_deref();
         pod.map(|pod| labels::meta_labels(&pod.metadata))
@@ -104,6 +123,19 @@ pub struct Ready {
     pub ip: IpAddr,
     /// What PATCH has set.
     pub meta: MetaLabels,
+    /// Which instance it is, and what of it is returned.
+    pub version: InstanceVersion,
+    /// Whether it is made with the values that the request expects.
+    pub values: ValuesMatch,
+}
+
+/// Which instance a response is about, and its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceVersion {
+    /// The UID of its Job.
+    pub uid: Uid,
+    /// What callers get of it, unless it is not ready.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// One instance, as lists show it.
@@ -225,12 +257,18 @@ impl Cache {
     /// The ready instance of this key, if it is ready: all that a GET needs.
     #[must_use]
     pub fn ready(&self, key: &InstanceKey) -> Option<Ready> {
+        self.ready_for(key, &Expectation::None)
+    }
+
+    /// The same for a request that expects this.
+    #[must_use]
+    pub fn ready_for(&self, key: &InstanceKey, expectation: &Expectation) -> Option<Ready> {
         let job = self.jobs.get(&key.job_name())?;
         is_of(&job, key)
             .then(|| self.instance(job))
             .filter(|instance| self.is_settled(key, instance))
             .as_ref()
-            .and_then(ready)
+            .and_then(|instance| instance.ready(expectation))
     }
 
     /// Whether a ready instance counts as ready: with `min-ready`, only for so long.
@@ -345,16 +383,6 @@ impl Cache {
             meta: instance.meta(),
         })
     }
-}
-
-/// The response of a ready instance; `None` if it is not ready.
-#[must_use]
-pub fn ready(instance: &Instance) -> Option<Ready> {
-    let InstanceStatus::Ready { ip } = instance.status else {
-        return None;
-    };
-    let meta = instance.meta();
-    Some(Ready { ip, meta })
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub use resolve::REPORT_HOLD;
 
 use super::api_call::{Completed, GoneJob};
 use super::error::{Bound, Error};
+use super::expectation::Expectation;
 use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
 use crate::budget::{Bounds, Division, Full, Held, Sums};
@@ -124,6 +125,8 @@ pub struct NewWaiter {
     pub deadline: Instant,
     /// Whether it is answered only after the Job was read from Kubernetes: its deadline from then on.
     pub reads: Option<Instant>,
+    /// What it expects of the instance that is there.
+    pub expectation: Expectation,
     /// What it wants.
     pub want: Want,
 }
@@ -311,6 +314,7 @@ impl Coordinator {
             confirmed: None,
             deadline,
             trust: request.reads.map_or(Trust::Cache, Trust::AfterRead),
+            expectation: request.expectation,
             want: request.want,
             state,
             number: self.next_number,

@@ -51,6 +51,9 @@ pub enum Error {
     NoInstance(InstanceKey),
     /// No instance has this name or session (to stop it).
     NoSession(Box<str>),
+    /// The instance was made with other values than the request expects (`Prefer: match=values`). The caller
+    /// uses it as it is, stops it, or chooses another name.
+    OtherValues(InstanceKey),
     /// The instance was stopped while this request waited for it.
     Stopped,
     /// An admission plug-in or webhook rejected the Job; holds the message of Kubernetes.
@@ -178,6 +181,30 @@ impl From<MetaError> for Error {
     }
 }
 
+impl Error {
+    /// The text of an error about another instance than the caller means.
+    fn fmt_conflict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameTaken(key) => write!(
+                f,
+                "the Job name '{}' is used by an object that is not {key}; choose another name",
+                key.job_name()
+            ),
+            // It does not name the type, which the caller may not know.
+            Self::NameOfOtherType(key) => write!(
+                f,
+                "the Job name '{}' may be that of an instance of another app type, which this token may not use, so it does not start {key}; choose a name with another beginning",
+                key.job_name()
+            ),
+            Self::OtherValues(key) => write!(
+                f,
+                "{key} was made with other values for its template; drop 'Prefer: match=values' to use it as it is, stop it, or choose another name"
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn write_unknown_type(
     f: &mut fmt::Formatter<'_>,
     app_type: &str,
@@ -214,17 +241,9 @@ impl fmt::Display for Error {
             | Self::KeyInvalid(text)
             | Self::ValueInvalid(text)
             | Self::LabelsLimit(text) => f.write_str(text),
-            Self::NameTaken(key) => write!(
-                f,
-                "the Job name '{}' is used by an object that is not {key}; choose another name",
-                key.job_name()
-            ),
-            // It does not name the type, which the caller may not know.
-            Self::NameOfOtherType(key) => write!(
-                f,
-                "the Job name '{}' may be that of an instance of another app type, which this token may not use, so it does not start {key}; choose a name with another beginning",
-                key.job_name()
-            ),
+            Self::NameTaken(_) | Self::NameOfOtherType(_) | Self::OtherValues(_) => {
+                self.fmt_conflict(f)
+            }
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),
             Self::NoSession(name) => write!(f, "there is no instance with the name or session '{name}'"),
             Self::Stopped => f.write_str(

@@ -24,6 +24,7 @@ use super::coordinator::{
     CacheChange, Context, Coordinator, Effect, Input, Limits, NewWaiter, WRITE_WAIT, Want,
 };
 use super::keys::key_of;
+use crate::app::Expectation;
 use crate::kube::error::Error;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
 use crate::kube::watch::StoreEvent;
@@ -425,6 +426,7 @@ impl Fixture {
             held: held(caller),
             deadline,
             reads: None,
+            expectation: Expectation::None,
             want,
         };
         self.step(Input::Requested(request))

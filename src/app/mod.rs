@@ -6,7 +6,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `request`, `request_handle`, `request_id`, `error` | requests, responses and errors |
+//! | `request`, `request_handle`, `request_id`, `expectation`, `error` | requests, what they expect, responses and errors |
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
 //! | `lost_pods` | how pods ended that are gone by now |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
@@ -25,6 +25,7 @@ pub mod changes;
 pub mod coordinator;
 pub mod engine;
 pub mod error;
+mod expectation;
 pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -44,6 +45,7 @@ pub mod review;
 pub mod timings;
 
 pub use error::{Bound, Error};
+pub use expectation::{Expectation, ValuesMatch};
 pub use request::{
     InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, TokenStatus, Waits,
 };
@@ -53,6 +55,7 @@ pub use request_id::{RequestId, RequestIds};
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
+use crate::model::template::Variables;
 use cache::{Cache, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
@@ -154,9 +157,37 @@ impl App {
     ///
     /// # Errors
     /// [`Error::NotSynced`]: an instance that has not been seen yet may be ready.
-    pub fn ready(&self, key: &InstanceKey) -> Result<Option<Ready>, Error> {
+    pub fn ready(
+        &self,
+        key: &InstanceKey,
+        expectation: &Expectation,
+    ) -> Result<Option<Ready>, Error> {
         self.check_synced()?;
-        Ok(self.cache.ready(key))
+        Ok(self.cache.ready_for(key, expectation))
+    }
+
+    /// To be made with these values. [`Expectation::None`] where the type is not on offer, or its template
+    /// is invalid: then nobody knows what values an instance has.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]; or that the template makes nothing of these values, as a start would report.
+    pub fn expect_values(
+        &self,
+        app_type: &AppType,
+        variables: &Variables,
+    ) -> Result<Expectation, Error> {
+        self.check_synced()?;
+        let catalog = self.catalog.current();
+        let template = catalog
+            .get(app_type)
+            .and_then(|offer| offer.template.as_ref().ok());
+        match template {
+            None => Ok(Expectation::None),
+            Some(template) => {
+                let revision = rendering::values_revision(template, variables)?;
+                Ok(Expectation::Values(revision.into()))
+            }
+        }
     }
 
     /// Whether the Job of this instance may be that of another type on offer, one that is not among
@@ -300,6 +331,7 @@ impl App {
                     wait
                 },
             reads: request.reads.then_some(now + wait),
+            expectation: request.expectation,
             want,
         })
     }

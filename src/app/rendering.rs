@@ -9,7 +9,7 @@ use super::error::Error;
 use crate::model::job::{self, JobParts};
 use crate::model::names::InstanceKey;
 use crate::model::revision;
-use crate::model::template::RenderError;
+use crate::model::template::{RenderError, Template, Variables};
 use crate::threads::{OnDeath, Workers, lock};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,15 @@ const RENDERING_LONGEST: Duration = Duration::from_secs(10);
 /// As [`Renderer::manifest`], which finds the others.
 pub fn check(new: &NewJob) -> Result<(), Error> {
     new.template.check(&new.variables).map_err(error)
+}
+
+/// The revision of these values; see [`revision::of_values`]. The text of the template is parsed, not its
+/// YAML.
+///
+/// # Errors
+/// As [`Renderer::manifest`].
+pub fn values_revision(template: &Template, variables: &Variables) -> Result<String, Error> {
+    revision::of_values(template, variables).map_err(error)
 }
 
 /// Renders manifests, by default on the caller's thread.
@@ -95,7 +104,7 @@ impl Renderer {
 
 fn manifest(key: &InstanceKey, new: &NewJob) -> Result<Vec<u8>, Error> {
     let rendered = new.template.render(&new.variables).map_err(error)?;
-    let values_revision = revision::of_values(&new.template, &new.variables).map_err(error)?;
+    let values_revision = values_revision(&new.template, &new.variables)?;
     let parts = JobParts {
         key,
         settings: &new.settings,

@@ -3,8 +3,9 @@
 //! Plain values between the HTTP front and the app. How they look on the wire is decided in
 //! `http`, what happens to them in [`super::coordinator`].
 
-use super::cache::Ready;
+use super::cache::{InstanceVersion, Ready};
 use super::error::Error;
+use super::expectation::Expectation;
 use super::list::List;
 use super::request_handle::RequestHandle;
 use super::request_id::RequestId;
@@ -49,6 +50,8 @@ pub struct InstanceRequest {
     pub wait: Option<Duration>,
     /// Whether the Job is read from Kubernetes first (`Cache-Control: no-cache`).
     pub reads: bool,
+    /// What it expects of the instance that is there.
+    pub expectation: Expectation,
     /// What it holds while it waits.
     pub held: Arc<Held>,
 }
@@ -78,6 +81,8 @@ pub enum Response {
     Progress {
         /// The progress, or the failure report.
         progress: Progress,
+        /// The instance, once there is one.
+        instance: Option<InstanceVersion>,
         /// The durations of the phases of its start so far.
         timings: Option<Timings>,
     },

@@ -15,6 +15,12 @@ impl Condition {
         Self(headers.get_all("if-none-match").map(Into::into).collect())
     }
 
+    /// Whether the request has none.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the caller has the representation with this tag: it gets 304 and no body. Tags are
     /// compared weakly (RFC 9110 §8.8.3.2), and `*` stands for all. What follows a malformed tag is
     /// ignored, so that the caller gets the body.

@@ -16,8 +16,12 @@ use super::conditional::Condition;
 use super::message::{Body, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
+use crate::app::cache::Ready;
 use crate::app::timings::Timings;
-use crate::app::{self, App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle};
+use crate::app::{
+    self, App, Bound, Error, Expectation, InstanceRequest, Intent, Origin, RequestHandle,
+    ValuesMatch,
+};
 use crate::budget::{Exceeded, Full, Held, Hold, Purpose, WaitingBounds};
 use crate::health::{self, HealthSource};
 use crate::metrics::{self, Scrape};
@@ -65,8 +69,8 @@ pub(super) type Outcome = Result<Handled<Pending>, Error>;
 /// The state of a request that waits for the app, from which its response is made.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// A GET of an instance.
-    Ensure(Starts),
+    /// A GET of an instance, and what its caller has of it already.
+    Ensure(Starts, Condition),
     /// A GET of the instances of a type, and what it holds meanwhile.
     List(Condition, Hold),
     /// A PATCH.
@@ -117,7 +121,7 @@ impl Api {
             }
             // There is none yet, and this caller may not start it.
             (
-                Pending::Ensure(Starts::Refused) | Pending::Create(Starts::Refused),
+                Pending::Ensure(Starts::Refused, _) | Pending::Create(Starts::Refused),
                 Failed(Error::NoInstance(key)),
             ) => failed(Error::NameOfOtherType(key)),
             (Pending::Create(starts), response) => {
@@ -129,10 +133,17 @@ impl Api {
                 self.timed(timings.as_ref(), created)
             }
             (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
-            (_, Ready { ready, timings }) => self.timed(timings.as_ref(), responses::ready(&ready)),
-            (_, Progress { progress, timings }) => {
-                self.timed(timings.as_ref(), responses::progress(&progress))
+            (Pending::Ensure(_, condition), Ready { ready, timings }) => {
+                self.timed(timings.as_ref(), responses::ready(&ready, &condition))
             }
+            (
+                _,
+                Progress {
+                    progress,
+                    instance,
+                    timings,
+                },
+            ) => self.timed(timings.as_ref(), responses::progress(&progress, instance)),
             (_, Done) => Response::json(200, r#"{"status":"Success"}"#),
             // It was found, and was gone before it could be stopped.
             (Pending::Release(name), Failed(Error::NoInstance(_))) => {
@@ -140,7 +151,7 @@ impl Api {
             }
             (_, Failed(error)) => failed(error),
             // Only requests that wait for them get these.
-            (_, List(_) | TokenReviewed(_)) => failed(Error::Internal),
+            (_, Ready { .. } | List(_) | TokenReviewed(_)) => failed(Error::Internal),
         }
     }
 
@@ -170,16 +181,32 @@ impl Api {
     /// `GET /app/{type}/{name}`
     pub(super) fn ensure(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
         let variables = call.variables()?;
-        let ready = self.app.ready(&key)?;
-        if let Some(ready) = ready.filter(|_| !prefer::reads(&call.request.headers)) {
-            return reply(self.aged(responses::ready(&ready)));
+        let condition = Condition::of(&call.request.headers);
+        let headers = &call.request.headers;
+        let expectation = if prefer::matches_values(headers) {
+            self.app.expect_values(&key.app_type, &variables)?
+        } else {
+            Expectation::None
+        };
+        let ready = self.app.ready(&key, &expectation)?;
+        // The cache may lag behind, so Kubernetes is asked before a caller hears of other values.
+        let is_other = |ready: &Ready| ready.values == ValuesMatch::Other;
+        let reads = prefer::reads(headers) || ready.as_ref().is_some_and(is_other);
+        if let Some(ready) = ready.filter(|_| !reads) {
+            return reply(self.aged(responses::ready(&ready, &condition)));
         }
         let (intent, starts) = if prefer::create(&call.request.headers) {
             self.start(call, &key, Intent::Start(variables.into()))?
         } else {
             (Intent::Find, Starts::AsAsked)
         };
-        call.park(key, Purpose::Start, Pending::Ensure(starts), |request| {
+        let pending = Pending::Ensure(starts, condition);
+        call.park(key, Purpose::Start, pending, |request| {
+            let request = InstanceRequest {
+                reads,
+                expectation,
+                ..request
+            };
             self.app.ensure(request, intent)
         })
     }
@@ -324,6 +351,7 @@ impl Call<'_> {
             by,
             wait: prefer::wait(&self.request.headers),
             reads: prefer::reads(&self.request.headers),
+            expectation: Expectation::None,
             held,
         }
     }

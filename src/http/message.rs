@@ -15,6 +15,7 @@ pub use limits::Limits;
 pub use refusal::Refusal;
 
 use crate::app::RequestId;
+use crate::app::cache::InstanceVersion;
 use crate::traces::Context;
 use std::borrow::Cow;
 use std::fmt;
@@ -251,7 +252,8 @@ impl Request {
 /// A name or value of a header field of a response.
 pub type Text = Cow<'static, str>;
 
-/// A response. `Date`, `Content-Length`, `Connection` and `X-Request-Id` are added on writing.
+/// A response. `Date`, `Content-Length`, `Connection`, `X-Request-Id` and the fields of its instance are
+/// added on writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code, 200 to 599.
@@ -261,6 +263,8 @@ pub struct Response {
     pub headers: Vec<(Text, Text)>,
     /// The body; not sent for HEAD, 204 and 304.
     pub body: Body,
+    /// The instance that it is about, if its caller is to know which.
+    pub instance: Option<InstanceVersion>,
     /// The ID of its request; set by the server.
     pub request_id: Option<RequestId>,
 }
@@ -273,6 +277,7 @@ impl Response {
             status,
             headers: Vec::new(),
             body: Body::Static(b""),
+            instance: None,
             request_id: None,
         }
     }
@@ -290,6 +295,7 @@ impl Response {
             status,
             headers: vec![("content-type".into(), media_type.into())],
             body,
+            instance: None,
             request_id: None,
         }
     }

@@ -29,6 +29,13 @@ pub fn create(headers: &Headers) -> bool {
         .unwrap_or(true)
 }
 
+/// Whether the instance must be made with the values of the request (`Prefer: match=values`, a preference
+/// of our own).
+#[must_use]
+pub fn matches_values(headers: &Headers) -> bool {
+    preferences(headers, "match").any(|value| value.eq_ignore_ascii_case("values"))
+}
+
 /// Whether the request is not to be answered from the cache without asking Kubernetes
 /// (`Cache-Control: no-cache`, RFC 9111 §5.2.1.4).
 #[must_use]
@@ -82,6 +89,19 @@ mod tests {
             (&["create=false", "create=true"], false),
         ] {
             assert_eq!(create(&prefer(values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_matched_where_a_caller_prefers_it() {
+        for (values, expected) in [
+            (&[][..], false),
+            (&["match=values"], true),
+            (&["wait=3, Match = \"Values\""], true),
+            (&["match=x", "match=values"], true),
+            (&["match", "match=", "match=value", "matches=values"], false),
+        ] {
+            assert_eq!(matches_values(&prefer(values)), expected, "{values:?}");
         }
     }
 

@@ -45,6 +45,7 @@ impl From<&Error> for Problem {
             Error::LabelsLimit(_) => (422, "labels_limit", None),
             Error::NameTaken(_) | Error::NameOfOtherType(_) => (409, "name_taken", None),
             Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
+            Error::OtherValues(_) => (409, "other_values", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::QuotaExceeded(_) => (403, "refused", Some(1)),

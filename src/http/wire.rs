@@ -5,7 +5,9 @@
 //! `Connection`. Editing its output would depend on details that an update may change. Pure: the
 //! time of day is an argument. Bodies do not pass through here, since they may be shared.
 
+use crate::app::cache::InstanceVersion;
 use crate::http::message::{Response, Text, field};
+use std::io::Write as _;
 use std::time::SystemTime;
 use tiny_http::{Header, StatusCode};
 
@@ -92,7 +94,8 @@ impl Heads {
 
     /// Appends the head of `response` to `out`, up to and with the empty line.
     ///
-    /// The head has `Date` and, if the request has an ID, `X-Request-Id` at the end. Unless the
+    /// The head has `Date`. At its end are `Instance-Id` and `ETag`, if it is about an instance, and
+    /// `X-Request-Id`, if the request has an ID: they differ where the rest is alike. Unless the
     /// status forbids it, `Content-Length` is the length of the body, also when the body is not
     /// sent (HEAD).
     ///
@@ -123,6 +126,9 @@ impl Heads {
                     bytes: bytes.into(),
                 });
             }
+        }
+        if let Some(instance) = &response.instance {
+            write_instance(out, instance);
         }
         if let Some(id) = &response.request_id {
             out.extend_from_slice(b"X-Request-Id: ");
@@ -183,6 +189,20 @@ fn write_fields(
     Ok(())
 }
 
+/// Appends which instance a response is about, and the entity tag of its state.
+fn write_instance(out: &mut Vec<u8>, instance: &InstanceVersion) {
+    // Kubernetes promises no more of a UID than that it is a text.
+    let start = out.len();
+    let _ = write!(out, "Instance-Id: {}\r\n", instance.uid);
+    let value = &out[start + "Instance-Id: ".len()..out.len() - "\r\n".len()];
+    if value.is_empty() || !value.iter().all(u8::is_ascii_graphic) {
+        out.truncate(start);
+    }
+    if let Some(fingerprint) = &instance.fingerprint {
+        let _ = write!(out, "ETag: \"{fingerprint}\"\r\n");
+    }
+}
+
 fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
@@ -206,6 +226,7 @@ fn checked_field(name: &str, value: &str) -> Option<Header> {
         "connection",
         "content-length",
         "date",
+        "instance-id",
         "server",
         "x-request-id",
     ];

@@ -10,6 +10,7 @@
 mod bounded;
 mod conditions;
 mod decode;
+mod fingerprint;
 mod messages;
 mod own;
 mod pairs;
@@ -29,6 +30,7 @@ pub use decode::{
     Found, Page, SKIPPED_MAX, Skipped, WatchEvent, decode_event, decode_found, decode_list,
     decode_object, decode_state,
 };
+pub use fingerprint::Fingerprint;
 pub use messages::{
     OBJECT_MESSAGES_BYTES_MAX, SHORT_BYTES_MAX, SHORT_CONTAINERS_MAX, SHORT_MESSAGES_BYTES_MAX,
 };
@@ -310,6 +312,8 @@ pub struct Pod {
     pub deletion_grace_secs: u32,
     /// Whether it has a `metadata.generation`: no API server before Kubernetes 1.33 sets one.
     pub has_generation: bool,
+    /// What callers get of it, as a short value.
+    pub fingerprint: Fingerprint,
 }
 
 impl Pod {

@@ -12,6 +12,7 @@
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
 //! | `values` | what callers send for templates: data, whatever it looks like |
+//! | `fencing` | preconditions: made with these values, still the one that the caller knows |
 //! | `disruption` | pods that are evicted, or deleted by hand: callers get the successor |
 //! | `healing` | etcd restored from a backup, lost events, odd responses |
 //! | `watch` | the cache while watches break, expire or are not allowed |
@@ -69,6 +70,7 @@ mod contract;
 mod disruption;
 mod end_to_end;
 mod failure_reports;
+mod fencing;
 mod healing;
 mod https;
 mod image;

@@ -394,6 +394,8 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
         r#"{"username":"ann@x","n":1}"#,
     ),
     ("GET", "/app/hello/ann", NO_HEADER, ""),
+    ("GET", "/app/hello/ann", ("If-None-Match", "*"), ""),
+    ("GET", "/app/hello/ann", ("Prefer", "match=values"), ""),
     ("GET", "/create/hello?sessionID=bob", NO_HEADER, ""),
     ("GET", "/create/hello", NO_HEADER, ""),
     ("GET", "/create/nope?sessionID=a", NO_HEADER, ""),

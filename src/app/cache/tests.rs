@@ -110,7 +110,7 @@ fn a_forged_pod_lends_neither_its_address_nor_its_labels() {
         let Lookup::Instance(instance) = world.cache.lookup(&n1()) else {
             panic!("it is there");
         };
-        let ready = ready(&instance).unwrap();
+        let ready = instance.ready(&Expectation::None).unwrap();
         assert_eq!(ready.ip.to_string(), "10.0.0.1", "{labels} at {secs}");
         assert!(ready.meta.is_empty(), "{labels} at {secs}");
         assert!(instance.predecessor.is_none(), "{labels} at {secs}");
@@ -138,7 +138,9 @@ fn a_pod_from_before_the_job_does_not_count_alone_either() {
         let Lookup::Instance(instance) = world.cache.lookup(&n1()) else {
             panic!("it is there");
         };
-        let ip = ready(&instance).map(|ready| ready.ip.to_string());
+        let ip = instance
+            .ready(&Expectation::None)
+            .map(|ready| ready.ip.to_string());
         let pod = instance.pod.map(|pod| pod.metadata.name.clone());
         (ip, pod, instance.predecessor.is_some())
     };

@@ -7,6 +7,7 @@
 use super::confirm::Trust;
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::error::Error;
+use crate::app::expectation::Expectation;
 use crate::app::lifecycle::OwnStart;
 use crate::app::request::{Intent, Origin};
 use crate::app::request_handle::RequestHandle;
@@ -93,6 +94,8 @@ pub(super) struct Waiter {
     pub(super) deadline: Instant,
     /// What it takes from the cache.
     pub(super) trust: Trust,
+    /// What it expects of the instance that is there.
+    pub(super) expectation: Expectation,
     /// What it wants.
     pub(super) want: Want,
     /// Its wait state.

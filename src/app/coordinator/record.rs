@@ -20,8 +20,9 @@ use super::operation::{
 use super::resolve::{self, Facts, Observed, Resolution, State};
 use super::track::Track;
 use crate::app::api_call::{Action, ApiCall, StopCause};
-use crate::app::cache::Lookup;
+use crate::app::cache::{Instance, Lookup};
 use crate::app::error::Error;
+use crate::app::expectation::Expectation;
 use crate::app::lifecycle::{LifecycleKind, OwnStart};
 use crate::app::request::{Intent, Origin, Response};
 use crate::app::request_handle::RequestHandle;
@@ -306,6 +307,7 @@ impl Record {
                 confirmed: None,
                 deadline: step.context.now + WRITE_WAIT,
                 trust: Trust::Cache,
+                expectation: Expectation::None,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
                 // Older than a request that comes with this step.
@@ -348,6 +350,7 @@ impl Record {
         let facts = Facts {
             key: step.key,
             now: context.now,
+            job: observed.instance.as_deref().map(Instance::uid),
             is_start_pending,
             is_job_unknown: operation.is_job_unknown(),
             is_deleting: operation.is_calling(CallKind::Delete),

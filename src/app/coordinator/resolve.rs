@@ -7,6 +7,7 @@
 //! | observed | new | next | ready (this Job) | held (this Job) | replacement (this Job) | another Job |
 //! |---|---|---|---|---|---|---|
 //! | name conflict | taken | taken | taken | taken | taken | taken |
+//! | made with other values ⁸ | refused | refused | refused | refused | refused | its last report |
 //! | absent | next ¹ | next ¹ | | | | its last report ⁵ |
 //! | deleting | next ¹ | next ¹ | its last report | its last report | waits | its last report |
 //! | ready | ready | ready | ready | ready | ready | its last report |
@@ -26,12 +27,14 @@
 //!   start in progress.
 //! - ⁷ Once the second is over, it gets the report. Of a complete Job whose pod was not seen to end there is
 //!   none: the waiter waits like one for this Job.
+//! - ⁸ Ready or starting, for a waiter that expects other values; and failing, unless it is replaced.
 
 use super::context::Context;
 use super::memory::Memory;
 use super::operation::{Last, WaitState, Waiter, Want};
-use crate::app::cache::{self, Instance, Lookup};
+use crate::app::cache::{Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
+use crate::app::expectation::ValuesMatch;
 use crate::app::request::{Progress, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::{Pod, Uid};
@@ -265,6 +268,8 @@ pub(super) struct Facts<'a> {
     pub(super) key: &'a InstanceKey,
     /// Monotonic time.
     pub(super) now: Instant,
+    /// The Job that the cache shows, if there is one.
+    pub(super) job: Option<&'a Uid>,
     /// Whether a start is in progress or about to begin, so that a waiter that starts nothing can
     /// wait for it.
     pub(super) is_start_pending: bool,
@@ -321,6 +326,10 @@ impl Facts<'_> {
                 finding,
                 is_failure_report,
             },
+            instance: self.job.map(|uid| InstanceVersion {
+                uid: uid.clone(),
+                fingerprint: None,
+            }),
             timings: (self.timings)(),
         }
     }
@@ -379,6 +388,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
     let is_over = observed.state == Finished || observed.expired.is_some();
     let replaces = may_start && facts.may_replace;
     let finds_nothing = !may_start && !facts.is_start_pending;
+    let instance = observed.instance.as_deref();
     let report = || match &observed.report {
         Some(finding) => Respond(facts.failure(finding)),
         None => Wait(waiter.state.clone()),
@@ -393,7 +403,10 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (Deleting, Replacement(_)) => Wait(waiter.state.clone()),
         (Absent | Deleting, _) if finds_nothing => facts.no_instance(),
         (Absent | Deleting, _) => Wait(Next),
-        (State::Ready, _) => match observed.instance.as_deref().and_then(cache::ready) {
+        (State::Ready | Starting | Failing, _) if refuses_values(waiter, observed, facts) => {
+            Respond(Response::Failed(Error::OtherValues(facts.key.clone())))
+        }
+        (State::Ready, _) => match instance.and_then(|it| it.ready(&waiter.expectation)) {
             Some(ready) => Respond(Response::Ready {
                 ready,
                 timings: (facts.timings)(),
@@ -420,6 +433,15 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         // Job.
         (_, Next) => report(),
     }
+}
+
+/// Whether the instance was made with other values than this waiter expects, and is not replaced.
+fn refuses_values(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> bool {
+    let may_start = waiter.want.variables().is_some();
+    let is_replaced = observed.state == State::Failing && may_start && facts.may_replace;
+    let instance = observed.instance.as_deref();
+    let expected = instance.map(|it| waiter.expectation.compare_values(&it.job));
+    expected == Some(ValuesMatch::Other) && !is_replaced && !facts.is_deleting
 }
 
 /// What a waiter gets at its deadline, or when it can wait no longer. `error` is the error of the

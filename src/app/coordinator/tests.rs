@@ -5,6 +5,7 @@ mod calls;
 mod deadlines;
 mod disruptions;
 mod ends;
+mod expectations;
 mod faulty;
 mod intents;
 mod labels;
@@ -19,6 +20,7 @@ mod unseen;
 
 use super::operation::{CallState, Last, Operation};
 use super::*;
+use crate::app::Expectation;
 use crate::app::api_call::CallOutcome;
 use crate::app::cache::{Instance, Lookup};
 use crate::app::fixture::{Fixture, ROOMY, World, handle, held, key, n1, origin, unavailable};
@@ -117,6 +119,7 @@ fn each_further_caller_finds_a_place_for_the_same_name() {
                 held: held(caller),
                 deadline: fixture.world.instant() + Duration::from_secs(10),
                 reads: None,
+                expectation: Expectation::None,
                 want: want.clone(),
             };
             let context = fixture.world.context();

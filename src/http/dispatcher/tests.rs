@@ -2,6 +2,7 @@
 //! coordinator's inbox.
 
 mod bench;
+mod fencing;
 mod headers;
 mod lists;
 mod memory;
@@ -12,6 +13,7 @@ use crate::app::coordinator::{Input, Want};
 use crate::app::fixture::{World, handle, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
 use crate::health::HealthInputs;
+use crate::http::conditional::Condition;
 use crate::http::handlers::Starts;
 use crate::model::labels::RESERVED;
 use crate::model::status::{Finding, Phase};
@@ -47,7 +49,7 @@ fn a_ready_instance_is_answered_without_the_coordinator() {
 fn a_start_is_queued_for_the_coordinator_with_variables_and_deadline() {
     let bench = Bench::new();
     let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
-    assert!(matches!(parked(bench.send(request)), Pending::Ensure(_)));
+    assert!(matches!(parked(bench.send(request)), Pending::Ensure(..)));
     let waiter = bench.waiter();
     assert_eq!((&waiter.key, waiter.handle), (&n1(), handle(7)));
     assert_eq!(&*waiter.by.caller, "127.0.0.1");
@@ -94,8 +96,9 @@ fn progress_begins_with_the_legacy_status() {
         };
         resumed(
             &bench,
-            Pending::Ensure(Starts::AsAsked),
+            Pending::Ensure(Starts::AsAsked, Condition::default()),
             app::Response::Progress {
+                instance: None,
                 progress,
                 timings: None,
             },
@@ -144,7 +147,7 @@ fn responses_of_the_coordinator() {
     }
     let stopped = resumed(
         &bench,
-        Pending::Ensure(Starts::AsAsked),
+        Pending::Ensure(Starts::AsAsked, Condition::default()),
         app::Response::Failed(Error::Stopped),
     );
     check(
@@ -190,7 +193,7 @@ fn retryable_errors_have_a_retry_after() {
     ] {
         let response = resumed(
             &bench,
-            Pending::Ensure(Starts::AsAsked),
+            Pending::Ensure(Starts::AsAsked, Condition::default()),
             app::Response::Failed(error),
         );
         assert_eq!(response.status, status, "{code}");

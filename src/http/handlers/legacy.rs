@@ -6,7 +6,7 @@
 
 use super::responses::add_finding;
 use super::{Api, Call, Outcome, Pending, Starts, reply};
-use crate::app::{self, Error, InstanceRequest, Intent, Progress};
+use crate::app::{self, Error, Expectation, InstanceRequest, Intent, Progress};
 use crate::budget::Purpose;
 use crate::http::message::Response;
 use crate::http::{body, problem};
@@ -32,7 +32,7 @@ impl Api {
         };
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
         key.name.check_in_urls().map_err(Error::BadName)?;
-        if let Some(ready) = self.app.ready(&key)? {
+        if let Some(ready) = self.app.ready(&key, &Expectation::None)? {
             let timings = None;
             let found = app::Response::Ready { ready, timings };
             return reply(self.aged(created(found, Starts::AsAsked)?));

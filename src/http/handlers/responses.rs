@@ -3,9 +3,9 @@
 //! Pure. Errors are in [`problem`](crate::http::problem), bodies of the older routes in
 //! [`legacy`](super::legacy). Which response a request gets is not decided here.
 
-use crate::app::Progress;
-use crate::app::cache::{Entry, Ready};
+use crate::app::cache::{Entry, InstanceVersion, Ready};
 use crate::app::list::List;
+use crate::app::{Progress, ValuesMatch};
 use crate::budget::{Account, Full};
 use crate::http::conditional::Condition;
 use crate::http::message::{Body, Response};
@@ -14,9 +14,21 @@ use crate::model::status::Finding;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
-/// The 200 of a GET of an instance that is ready.
-pub(super) fn ready(ready: &Ready) -> Response {
-    Response::json(200, text_of(&Found(ready)))
+/// The 200 of a GET of an instance that is ready; 304 if the caller has it already.
+pub(super) fn ready(ready: &Ready, condition: &Condition) -> Response {
+    let fingerprint = ready.version.fingerprint.filter(|_| !condition.is_none());
+    let is_known = fingerprint.is_some_and(|it| condition.is_met_by(&format!("\"{it}\"")));
+    let mut response = if is_known {
+        Response::empty(304)
+    } else {
+        Response::json(200, text_of(&Found(ready)))
+    };
+    response.instance = Some(ready.version.clone());
+    let response = response.header("cache-control", "no-cache");
+    match ready.values {
+        ValuesMatch::Same => response.header("preference-applied", "match=values"),
+        ValuesMatch::Other | ValuesMatch::Unknown => response,
+    }
 }
 
 /// The body of a ready instance (contract 3.4).
@@ -35,10 +47,12 @@ impl Serialize for Found<'_> {
 }
 
 /// The 202 of a GET of an instance that is not ready.
-pub(super) fn progress(progress: &Progress) -> Response {
+pub(super) fn progress(progress: &Progress, instance: Option<InstanceVersion>) -> Response {
     let mut body = json!({"status": progress.legacy_word()});
     add_finding(&mut body, &progress.finding);
-    Response::json(202, body.to_string())
+    let mut response = Response::json(202, body.to_string());
+    response.instance = instance;
+    response
 }
 
 /// The 202 of a DELETE that waited for the Job to be gone while it still exists.

@@ -1,6 +1,8 @@
 use super::*;
 use crate::app::RequestId;
+use crate::app::cache::InstanceVersion;
 use crate::http::message::{Body, Response};
+use crate::kube::types::Fingerprint;
 use std::time::Duration;
 
 fn head(response: &Response, persistence: Persistence) -> String {
@@ -186,5 +188,30 @@ fn long_heads_are_not_kept() {
         let response = Response::empty(200).header("x", "x".repeat(length));
         written(&mut heads, &response, Persistence::Implied);
         assert_eq!(kept(&heads), expected, "{length}");
+    }
+}
+
+#[test]
+fn the_instance_of_a_response_comes_after_what_is_alike() {
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
+    let mut of = |uid: &str, digits: &str| {
+        let mut response = Response::json(200, "{}");
+        response.instance = Some(InstanceVersion {
+            uid: uid.into(),
+            fingerprint: Fingerprint::parse(digits),
+        });
+        let text = written(&mut heads, &response, Persistence::Implied);
+        let (_, fields) = text.split_once("Content-Length: 2\r\n").unwrap();
+        fields.to_owned()
+    };
+    let uid = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
+    let digits = "00112233445566778899aabbccddeeff";
+    let both = format!("Instance-Id: {uid}\r\nETag: \"{digits}\"\r\n\r\n");
+    assert_eq!(of(uid, digits), both);
+    assert_eq!(of("u1", ""), "Instance-Id: u1\r\n\r\n");
+    // The head before was kept; and nothing that is no field value is sent.
+    assert_eq!(of(uid, digits), both);
+    for uid in ["", "a\r\nX: y", "ä", "a b"] {
+        assert_eq!(of(uid, ""), "\r\n", "{uid:?}");
     }
 }

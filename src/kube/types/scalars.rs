@@ -52,14 +52,16 @@ fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
     if text.len() != 36 || HYPHENS.iter().any(|&at| text.as_bytes()[at] != b'-') {
         return None;
     }
-    let mut digits = text
-        .bytes()
-        .filter(|&byte| byte != b'-')
-        .map(|byte| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        });
+    bytes_of_hex(text.bytes().filter(|&byte| byte != b'-'))
+}
+
+/// The bytes of so many hexadecimal digits in lower case.
+pub(super) fn bytes_of_hex(digits: impl Iterator<Item = u8>) -> Option<[u8; 16]> {
+    let mut digits = digits.map(|byte| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    });
     let mut bytes = [0; 16];
     for byte in &mut bytes {
         *byte = digits.next()?? << 4 | digits.next()??;
@@ -67,18 +69,31 @@ fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
     digits.next().is_none().then_some(bytes)
 }
 
+/// The hexadecimal digits of these bytes, in lower case.
+pub(super) fn hex_digits(bytes: &[u8; 16]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        for (digit, value) in pair.iter_mut().zip([byte >> 4, byte & 0xf]) {
+            *digit = b"0123456789abcdef"[usize::from(value)];
+        }
+    }
+    digits
+}
+
 impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             UidForm::Text(text) => f.write_str(text),
+            // Once: it is in each response about an instance.
             UidForm::Uuid(bytes) => {
-                for (at, byte) in bytes.iter().enumerate() {
-                    if matches!(at, 4 | 6 | 8 | 10) {
-                        f.write_str("-")?;
-                    }
-                    write!(f, "{byte:02x}")?;
+                let mut text = [b'-'; 36];
+                let digits = hex_digits(bytes);
+                for (from, to) in [(0, 0), (8, 9), (12, 14), (16, 19), (20, 24)] {
+                    let length = if from == 0 { 8 } else { 4 };
+                    let length = if from == 20 { 12 } else { length };
+                    text[to..to + length].copy_from_slice(&digits[from..from + length]);
                 }
-                Ok(())
+                f.write_str(std::str::from_utf8(&text).expect("digits are ASCII"))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Decoding, with literals as Kubernetes 1.36 sends them (shortened).
 
 mod bounds;
+mod fingerprints;
 
 use super::*;
 use crate::random::Random;

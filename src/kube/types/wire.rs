@@ -12,9 +12,9 @@ use super::restarts::ContainerSpecWire;
 use super::scalars::from_text;
 use super::{
     ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerDetails, ContainerKind,
-    ContainerState, ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason, Job,
-    JobStatus, ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy,
-    TEMPLATE_SUFFIX, Terminated, Timestamp, Uid,
+    ContainerState, ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason,
+    Fingerprint, Job, JobStatus, ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion,
+    RestartPolicy, TEMPLATE_SUFFIX, Terminated, Timestamp, Uid,
 };
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;
@@ -380,21 +380,25 @@ impl From<PodWire> for Pod {
         let marked = wire.metadata.labels.controller.as_ref();
         let owner = wire.metadata.owner_references.as_ref();
         let is_released = owner.is_none() && marked.is_some();
+        // Whoever may change pods can name a Job as the owner; the Job controller lets go of a pod
+        // without its label.
+        let owner_uid = marked.filter(|marked| is_released || owner == Some(*marked));
+        let owner_uid = owner_uid.cloned();
+        let has_generation = wire.metadata.generation.is_some();
+        let metadata = wire.metadata.into_meta(Keeps::InstanceAndMeta);
+        let pod_ip = status.pod_ip.and_then(|address| address.0);
         let mut pod = Self {
-            // Whoever may change pods can name a Job as the owner; the Job controller lets go of a
-            // pod without its label.
-            owner_uid: marked
-                .filter(|marked| is_released || owner == Some(*marked))
-                .cloned(),
+            fingerprint: Fingerprint::of(owner_uid.as_ref(), pod_ip, &metadata),
+            owner_uid,
             is_released,
             deletion_grace_secs: grace.unwrap_or_default(),
-            has_generation: wire.metadata.generation.is_some(),
-            metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),
+            has_generation,
+            metadata,
             node: spec.node_name.map(|name| name.0),
             phase,
             // It is read as the reason of a failure alone.
             detail: detail.filter(|_| phase == PodPhase::Failed).map(Box::new),
-            pod_ip: status.pod_ip.and_then(|address| address.0),
+            pod_ip,
             start_time: status.start_time,
             conditions: status.conditions,
             containers: inits.chain(apps).collect(),

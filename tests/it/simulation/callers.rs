@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::coordinator::{READ_WAIT, WRITE_WAIT};
 use config_controller::app::{
-    App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
+    App, Bound, Error, Expectation, InstanceRequest, Intent, Origin, RequestHandle, Response,
 };
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
@@ -119,6 +119,7 @@ impl World {
             by,
             wait,
             reads: kind == RequestKind::Confirm,
+            expectation: Expectation::None,
             held,
         };
         let change =
@@ -318,17 +319,18 @@ fn submit(
     kind: RequestKind,
     change: Option<MetaChange>,
 ) -> Option<Response> {
-    let ensure = |request: InstanceRequest, intent| match app.ready(&request.key) {
-        Ok(Some(ready)) => Some(Response::Ready {
-            ready,
-            timings: None,
-        }),
-        Ok(None) => {
-            let submitted = app.ensure(request, intent);
-            submitted.err().map(Response::Failed)
-        }
-        Err(error) => Some(Response::Failed(error)),
-    };
+    let ensure =
+        |request: InstanceRequest, intent| match app.ready(&request.key, &request.expectation) {
+            Ok(Some(ready)) => Some(Response::Ready {
+                ready,
+                timings: None,
+            }),
+            Ok(None) => {
+                let submitted = app.ensure(request, intent);
+                submitted.err().map(Response::Failed)
+            }
+            Err(error) => Some(Response::Failed(error)),
+        };
     match kind {
         RequestKind::Ensure => ensure(request, Intent::Start(Arc::default())),
         RequestKind::Confirm => {

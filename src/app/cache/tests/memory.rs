@@ -29,7 +29,12 @@ fn taken(info: AllocationInfo) -> usize {
 fn add(world: &mut World, number: usize, name_bytes: usize, pod: &Value) {
     let key = key("scim", &format!("{number:0name_bytes$}"));
     let job_uid = uid_of("job", number);
-    world.job_of(&key, &job_uid, json!({}));
+    let revisions = json!({
+        "config-controller.semafor.ch/template-revision": "0123456789abcdef",
+        "config-controller.semafor.ch/values-revision": "0123456789abcdef0123456789abcdef",
+    });
+    let revisions = json!({"metadata": {"annotations": revisions}});
+    world.job_of(&key, &job_uid, revisions);
     let meta = json!({"name": format!("{}-abcde", key.job_name()), "uid": uid_of("pod", number)});
     let mut patch = json!({"metadata": meta, "spec": {"nodeName": "node-1"}});
     merge(&mut patch, pod);

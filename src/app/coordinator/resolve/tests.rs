@@ -84,6 +84,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         deleted: None,
     }];
     let facts = Facts {
+        job: None,
         key: &key,
         now,
         is_start_pending: case.is_start_pending,
@@ -107,6 +108,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
             confirmed: None,
             deadline: now,
             trust: Default::default(),
+            expectation: Default::default(),
             want,
             state: state.clone(),
             number: 0,
@@ -203,6 +205,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
         },
     ];
     let facts = Facts {
+        job: None,
         key: &key,
         now: Instant::now(),
         is_start_pending: false,

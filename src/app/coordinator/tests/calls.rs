@@ -1,6 +1,7 @@
 //! Failed calls: what is retried, when, and which requests get the error.
 
 use super::{NOTHING, ready};
+use crate::app::Expectation;
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::{Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
@@ -76,6 +77,7 @@ fn a_retried_call_is_marked_as_a_retry() {
         held: held("bob"),
         deadline: fixture.world.instant() + Duration::from_secs(10),
         reads: None,
+        expectation: Expectation::None,
         want: Want::Stop { until: None },
     });
     fixture
@@ -352,6 +354,7 @@ fn calls_take_turns_by_what_they_are_for_and_for_whom() {
             held: held(caller),
             deadline: fixture.world.instant() + Duration::from_secs(10),
             reads: None,
+            expectation: Expectation::None,
             want,
         };
         let mut out = Vec::new();

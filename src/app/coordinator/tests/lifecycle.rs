@@ -1,6 +1,7 @@
 //! Lifecycle events: each step of a Job once, in order, and the end of our own starts.
 
 use super::{NOTHING, ready, stuck};
+use crate::app::Expectation;
 use crate::app::coordinator::{CacheChange, Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
     Fixture, get_now, handle, lost, n1, origin, refused, trace, unavailable, waiting_pod,
@@ -523,6 +524,7 @@ fn a_start_is_linked_to_the_requests_that_join_it() {
             },
             held: crate::app::fixture::held("ann"),
             reads: None,
+            expectation: Expectation::None,
             deadline: fixture.world.instant() + Duration::from_secs(10),
             want: Want::Instance(Intent::Start(Arc::default())),
         };

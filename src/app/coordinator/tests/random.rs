@@ -3,6 +3,7 @@
 //! step.
 
 use super::*;
+use crate::app::Expectation;
 use crate::app::api_call::{Action, ApiCall, CallOutcome, GoneJob, StopCause};
 use crate::app::changes;
 use crate::app::fixture::{
@@ -155,6 +156,7 @@ impl RandomSchedule {
             held: held("ann"),
             deadline,
             reads: None,
+            expectation: Expectation::None,
             want,
         };
         self.step(Input::Requested(request));

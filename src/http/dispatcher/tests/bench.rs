@@ -85,8 +85,10 @@ impl Bench {
             start_wait_max: Duration::from_secs(300),
         };
         let catalog = Arc::new(SharedCatalog::default());
+        let zoned =
+            "spec: {containers: [{name: a}], nodeSelector: {z: \"${alternatives['zone']}\"}}";
         let map =
-            json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
+            json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": zoned, "scim.yaml": "x"}});
         catalog.update(&[added(&map)]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
         let app = App::new(world.cache.clone(), catalog, inbox, waits, of_app, None);
@@ -219,7 +221,7 @@ pub(super) fn check(response: &Response, status: u16, body: &str) {
 /// The HTTP response to a parked request, once the app has responded.
 pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Response) -> Response {
     let (method, path) = match &pending {
-        Pending::Ensure(_) => (Method::Get, "/app/scim/n1"),
+        Pending::Ensure(..) => (Method::Get, "/app/scim/n1"),
         Pending::List(..) => (Method::Get, "/app/scim"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),

@@ -4,6 +4,7 @@
 use super::bench::{Bench, resumed};
 use super::*;
 use crate::app::RequestId;
+use crate::http::conditional::Condition;
 use crate::http::wire::{Heads, Persistence};
 use crate::random::Random;
 use std::time::SystemTime;
@@ -194,6 +195,7 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
     ];
     let mut responses: Vec<_> = errors.into_iter().map(app::Response::Failed).collect();
     responses.push(app::Response::Progress {
+        instance: None,
         progress: Progress {
             finding,
             is_failure_report: true,
@@ -203,7 +205,11 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
     for response in responses {
         let cause = format!("{response:?}");
         check_head(
-            resumed(&bench, Pending::Ensure(Starts::AsAsked), response),
+            resumed(
+                &bench,
+                Pending::Ensure(Starts::AsAsked, Condition::default()),
+                response,
+            ),
             None,
             &cause,
         );

@@ -83,7 +83,7 @@ fn a_request_is_charged_once_before_and_after_the_review_of_its_token() {
     let user = TokenStatus::User("system:serviceaccount:apps:portal".into());
     let reviewed = app::Response::TokenReviewed(Ok(user));
     let handled = bench.dispatcher.resume(in_review(&bench), reviewed);
-    assert!(matches!(parked(handled), Pending::Ensure(_)));
+    assert!(matches!(parked(handled), Pending::Ensure(..)));
 }
 
 #[test]
