@@ -55,7 +55,10 @@ pub enum Action {
     /// POST this Job.
     CreateJob(Box<NewJob>),
     /// Read the Job of the name, or that there is none.
-    ReadJob,
+    ReadJob {
+        /// Whether its pods are read, too.
+        with_pods: bool,
+    },
     /// DELETE the Job, with its UID as precondition.
     DeleteJob {
         /// Which Job.
@@ -93,8 +96,8 @@ pub enum Action {
         changes: Vec<Arc<MetaChange>>,
         /// By how many bytes they lengthen the labels of the pod, as far as the cache knows.
         growth: usize,
-        /// The version that the pod must still have. Labels of the pod before are passed on only if
-        /// nobody has set others since.
+        /// The version that the pod must still have: labels of the pod before are passed on only if
+        /// nobody has set others since, and a precondition holds for this version.
         version: Option<ResourceVersion>,
     },
 }
@@ -112,7 +115,7 @@ impl Action {
             Self::DeleteJob { .. }
             | Self::DeletePod { .. }
             | Self::ForceDeletePod { .. }
-            | Self::ReadJob
+            | Self::ReadJob { .. }
             | Self::LabelPod { .. } => None,
         }
     }

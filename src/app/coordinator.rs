@@ -315,6 +315,8 @@ impl Coordinator {
             deadline,
             trust: request.reads.map_or(Trust::Cache, Trust::AfterRead),
             expectation: request.expectation,
+            read_at: None,
+            may_be_done: false,
             want: request.want,
             state,
             number: self.next_number,

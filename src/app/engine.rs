@@ -11,10 +11,13 @@
 //! nothing here; [`Executor::apply`] changes the stores and makes no call. Other events may happen in
 //! between. Waiting and retrying belong to the coordinator. No decision is made here.
 
+mod writers;
+
+pub use writers::Writers;
+
 use super::api_call::{Action, ApiCall, CallOutcome, Completed, GoneJob};
 use super::cache::Cache;
 use super::catalog::SharedCatalog;
-use super::changes::removed;
 use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
 use super::keys::key_of;
@@ -26,11 +29,10 @@ use super::request_handle::RequestHandle;
 use crate::budget::Account;
 use crate::clock::Clock;
 use crate::kube::transport::CALL_LONGEST;
-use crate::kube::types::{Found, Job, Pod, Resource, ResourceVersion, Uid};
+use crate::kube::types::{Found, Job, Page, Pod, Resource, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::model::labels::MetaChange;
 use crate::model::names::AppType;
-use crate::store::{Doubts, EventWriter, Writer};
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use log::Level;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -41,7 +43,7 @@ use std::time::Duration;
 const BATCH: usize = 256;
 
 /// The longest that a worker needs for one call once its manifest is rendered: when what it deletes is
-/// gone, it looks again.
+/// gone, it looks again, and after a Job it may read its pods.
 const WORK_LONGEST: Duration = Duration::from_secs(2 * CALL_LONGEST.as_secs());
 
 /// Maximum sleep of the coordinator's thread, so that its heartbeat continues.
@@ -289,45 +291,6 @@ impl CoordinatorThread {
     }
 }
 
-/// Writers of the stores that hold instances.
-#[derive(Clone, Debug)]
-pub struct Writers {
-    /// For Jobs.
-    pub jobs: Writer<Job>,
-    /// For pods.
-    pub pods: Writer<Pod>,
-    /// To drop obsolete Events.
-    pub events: EventWriter,
-    /// To report responses from before what the stores had shown.
-    pub doubts: Doubts,
-}
-
-impl Writers {
-    /// Applies the Job that a call returned; returns the Job that this removed from the cache.
-    fn job_written(&self, job: Job) -> Option<GoneJob> {
-        removed(&self.jobs.own_write(job)?)
-    }
-
-    /// Applies the Job that a read has found at this version; returns the UID of the Job that this
-    /// removed from the cache.
-    fn job_read(&self, job: Job, version: &ResourceVersion) -> Option<GoneJob> {
-        removed(&self.jobs.own_read(job, version)?)
-    }
-
-    /// There was no Job of that name at this version.
-    fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<GoneJob> {
-        let change = self.jobs.own_absence(name, version)?;
-        self.events.forget(&change.object().metadata.uid);
-        removed(&change)
-    }
-
-    /// Kubernetes has reported that this Job is gone.
-    fn job_gone(&self, name: &str, uid: &Uid) -> Option<GoneJob> {
-        self.events.forget(uid);
-        removed(&self.jobs.own_delete(name, uid)?)
-    }
-}
-
 /// Makes calls; clones share all.
 #[derive(Clone, Debug)]
 pub struct Executor {
@@ -363,7 +326,8 @@ pub struct Called {
 enum Returned {
     Created(Job),
     NotRendered(Error),
-    Found(Found<Job>),
+    /// The Job, and its pods if they were read.
+    Found(Found<Job>, Option<Page<Pod>>),
     Deleted {
         /// `None` when it is already gone.
         job: Option<Job>,
@@ -382,7 +346,7 @@ impl Returned {
             Self::Created(job) | Self::Deleted { job: Some(job), .. } => {
                 Some(&job.metadata.resource_version)
             }
-            Self::Found(found) => Some(&found.version),
+            Self::Found(found, _) => Some(&found.version),
             Self::Pod(pod) => Some(&pod.metadata.resource_version),
             Self::NotRendered(_) | Self::Deleted { job: None, .. } | Self::PodDeleted => None,
         }
@@ -393,6 +357,17 @@ impl Returned {
 fn version_of<K: Resource>(held: Option<Arc<K>>, uid: &Uid) -> Option<ResourceVersion> {
     let held = held.filter(|held| held.metadata().uid == *uid)?;
     Some(held.metadata().resource_version.clone())
+}
+
+/// Finds the Job of that name, and its pods if they are to be read.
+fn find(client: &Client, name: &str, with_pods: bool) -> Result<Returned, kube::Error> {
+    let found = client.find_job(name)?;
+    let job = found
+        .object
+        .as_ref()
+        .filter(|job| with_pods && job.is_ours());
+    let pods = job.map(|job| client.pods_of(&job.metadata.uid));
+    Ok(Returned::Found(found, pods.transpose()?))
 }
 
 impl Executor {
@@ -425,16 +400,14 @@ impl Executor {
                 Ok(manifest) => client.create_job(&name, manifest).map(Returned::Created),
                 Err(error) => Ok(Returned::NotRendered(error)),
             },
-            Action::ReadJob => client.find_job(&name).map(Returned::Found),
+            Action::ReadJob { with_pods } => find(client, &name, *with_pods),
             Action::DeleteJob { uid, .. } => {
                 let held = self.writers.jobs.store().get(&name);
                 let held = held.filter(|job| job.metadata.uid == *uid);
                 let is_first = held.is_none_or(|job| !job.metadata.is_deleting());
                 match client.delete_job(&name, uid) {
                     // A 404 has no version: the watch could restore an older object.
-                    Err(error) if error.class() == Class::NotFound => {
-                        client.find_job(&name).map(Returned::Found)
-                    }
+                    Err(error) if error.class() == Class::NotFound => find(client, &name, false),
                     result => result.map(|job| Returned::Deleted { job, is_first }),
                 }
             }
@@ -471,7 +444,7 @@ impl Executor {
     fn least(&self, call: &ApiCall) -> ResourceVersion {
         let name = call.key.job_name();
         let least = match &call.action {
-            Action::CreateJob(_) | Action::ReadJob => return self.writers.jobs.version(),
+            Action::CreateJob(_) | Action::ReadJob { .. } => return self.writers.jobs.version(),
             Action::DeleteJob { uid, .. } => version_of(self.cache.jobs.get(&name), uid),
             Action::LabelPod { pod, uid, .. } => version_of(self.cache.pods.get(pod), uid),
             Action::DeletePod { .. } | Action::ForceDeletePod { .. } => None,
@@ -497,8 +470,11 @@ impl Executor {
                 (CallOutcome::Created(uid), gone)
             }
             Ok(Returned::NotRendered(error)) => (CallOutcome::NotRendered(error), None),
-            Ok(Returned::Found(found)) => {
+            Ok(Returned::Found(found, pods)) => {
                 let deleted = self.forget(&call);
+                if let (Some(job), Some(pods)) = (&found.object, pods) {
+                    self.writers.pods_read(&job.metadata.uid, pods);
+                }
                 let (outcome, gone) = self.found(&call, found);
                 (outcome, deleted.or(gone))
             }

@@ -54,6 +54,11 @@ pub enum Error {
     /// The instance was made with other values than the request expects (`Prefer: match=values`). The caller
     /// uses it as it is, stops it, or chooses another name.
     OtherValues(InstanceKey),
+    /// The instance is not the one that the request expects, or has changed since (`If-Match`). The caller
+    /// reads it again.
+    PreconditionFailed(InstanceKey),
+    /// A header of the request cannot be read; holds the message. The caller changes it.
+    BadHeader(Arc<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
     /// An admission plug-in or webhook rejected the Job; holds the message of Kubernetes.
@@ -200,6 +205,10 @@ impl Error {
                 f,
                 "{key} was made with other values for its template; drop 'Prefer: match=values' to use it as it is, stop it, or choose another name"
             ),
+            Self::PreconditionFailed(key) => write!(
+                f,
+                "{key} is not what If-Match names: it has changed, or another one has its name, or there is none; GET it again"
+            ),
             _ => Ok(()),
         }
     }
@@ -237,11 +246,15 @@ impl fmt::Display for Error {
                 "the template needs a value for '{variable}': add {variable}=... to the query"
             ),
             Self::VariableInvalid(text) => write!(f, "invalid value for the template: {text}"),
-            Self::ReservedKey(text)
+            Self::BadHeader(text)
+            | Self::ReservedKey(text)
             | Self::KeyInvalid(text)
             | Self::ValueInvalid(text)
             | Self::LabelsLimit(text) => f.write_str(text),
-            Self::NameTaken(_) | Self::NameOfOtherType(_) | Self::OtherValues(_) => {
+            Self::NameTaken(_)
+            | Self::NameOfOtherType(_)
+            | Self::OtherValues(_)
+            | Self::PreconditionFailed(_) => {
                 self.fmt_conflict(f)
             }
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),

@@ -511,7 +511,7 @@ impl Fixture {
                 let uid = job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone());
                 CallOutcome::Created(uid)
             }
-            Some(Action::ReadJob) => {
+            Some(Action::ReadJob { .. }) => {
                 let job = self.world.cache.jobs.get(&n1().job_name());
                 CallOutcome::Found(job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone()))
             }

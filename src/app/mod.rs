@@ -45,7 +45,7 @@ pub mod review;
 pub mod timings;
 
 pub use error::{Bound, Error};
-pub use expectation::{Expectation, ValuesMatch};
+pub use expectation::{Expectation, Precondition, ValuesMatch};
 pub use request::{
     InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, TokenStatus, Waits,
 };

@@ -92,6 +92,8 @@ pub enum Response {
     List(Arc<List>),
     /// The request is carried out.
     Done,
+    /// The labels of the instance are changed, and nothing else since the caller knew them.
+    Labelled(InstanceVersion),
     /// The request failed.
     Failed(Error),
     /// The status of the request's bearer token, or why the review failed.

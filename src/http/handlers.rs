@@ -12,7 +12,7 @@ pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 pub use responses::entry;
 
 use super::auth::{Caller, Types};
-use super::conditional::Condition;
+use super::conditional::{self, Condition};
 use super::message::{Body, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
@@ -101,7 +101,7 @@ impl Api {
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
-        use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed, Unread};
+        use app::Response::{Done, Failed, Labelled, List, Progress, Ready, TokenReviewed, Unread};
         match (pending, response) {
             (pending, Unread(response)) => {
                 let response = self.resume(pending, *response, failed);
@@ -127,7 +127,7 @@ impl Api {
             (Pending::Create(starts), response) => {
                 let timings = match &response {
                     Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
-                    List(_) | Done | Failed(_) | TokenReviewed(_) | Unread(_) => None,
+                    Done | Labelled(_) | Failed(_) | List(_) | TokenReviewed(_) | Unread(_) => None,
                 };
                 let created = legacy::created(response, starts).unwrap_or_else(failed);
                 self.timed(timings.as_ref(), created)
@@ -144,14 +144,18 @@ impl Api {
                     timings,
                 },
             ) => self.timed(timings.as_ref(), responses::progress(&progress, instance)),
-            (_, Done) => Response::json(200, r#"{"status":"Success"}"#),
+            (_, Done) => responses::success(),
+            (Pending::Label, Labelled(instance)) => Response {
+                instance: Some(instance),
+                ..responses::success()
+            },
             // It was found, and was gone before it could be stopped.
             (Pending::Release(name), Failed(Error::NoInstance(_))) => {
                 failed(Error::NoSession(name.into()))
             }
             (_, Failed(error)) => failed(error),
             // Only requests that wait for them get these.
-            (_, Ready { .. } | List(_) | TokenReviewed(_)) => failed(Error::Internal),
+            (_, Ready { .. } | Labelled(_) | List(_) | TokenReviewed(_)) => failed(Error::Internal),
         }
     }
 
@@ -232,14 +236,19 @@ impl Api {
 
     /// `DELETE /app/{type}/{name}`
     pub(super) fn stop(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
+        let expectation = conditional::precondition(&call.request.headers)?;
         call.park(key, Purpose::Write, Pending::Stop, |request| {
-            self.app.stop(request)
+            self.app.stop(InstanceRequest {
+                expectation,
+                ..request
+            })
         })
     }
 
     /// `PATCH /app/{type}/{name}`
     pub(super) fn label(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
         let request = call.request;
+        let expectation = conditional::precondition(&request.headers)?;
         let content_type = request.headers.get("content-type");
         let object = match body::object(content_type, &request.body, labels::KEYS_MAX) {
             Ok(object) => object,
@@ -247,6 +256,10 @@ impl Api {
         };
         let change = MetaChange::from_body(&object)?;
         call.park(key, Purpose::Write, Pending::Label, |request| {
+            let request = InstanceRequest {
+                expectation,
+                ..request
+            };
             self.app.label(request, change)
         })
     }

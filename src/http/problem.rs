@@ -46,6 +46,8 @@ impl From<&Error> for Problem {
             Error::NameTaken(_) | Error::NameOfOtherType(_) => (409, "name_taken", None),
             Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
             Error::OtherValues(_) => (409, "other_values", None),
+            Error::PreconditionFailed(_) => (412, "precondition_failed", None),
+            Error::BadHeader(_) => (400, "bad_request", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::QuotaExceeded(_) => (403, "refused", Some(1)),

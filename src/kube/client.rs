@@ -9,13 +9,16 @@ use super::request::{self, Propagation, Request, Scope};
 use super::status::decode_success;
 use super::transport::{EventStream, Transport};
 use super::types::{
-    Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_found,
-    decode_list, decode_object, decode_state,
+    CONTROLLER_UID, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
+    decode_found, decode_list, decode_object, decode_state,
 };
 use crate::traces::Context;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::Value;
 use std::sync::Arc;
+
+/// How many pods of one Job are read; it makes one after the other.
+const PODS_OF_JOB_MAX: u32 = 100;
 
 /// Calls in one namespace; clones share the transport.
 #[derive(Clone, Debug)]
@@ -142,6 +145,16 @@ impl Client {
             check_is_list(&page.version)?;
             Ok(page)
         })
+    }
+
+    /// The pods of the Job with this UID.
+    ///
+    /// # Errors
+    /// See [`Error::class`].
+    pub fn pods_of(&self, job: &Uid) -> Result<Page<Pod>, Error> {
+        let selector = format!("{CONTROLLER_UID}={job}");
+        let scope = Scope::labelled(&self.namespace, &selector);
+        self.list(&scope, None, PODS_OF_JOB_MAX, false)
     }
 
     /// The newest version of a collection.

@@ -35,8 +35,8 @@ pub use messages::{
     OBJECT_MESSAGES_BYTES_MAX, SHORT_BYTES_MAX, SHORT_CONTAINERS_MAX, SHORT_MESSAGES_BYTES_MAX,
 };
 pub use own::{
-    META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, VALUE_BYTES_MAX, decode_pair,
-    encode_pair, meta_bytes,
+    CONTROLLER_UID, META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, VALUE_BYTES_MAX,
+    decode_pair, encode_pair, meta_bytes,
 };
 pub use pairs::{LeftOut, Pairs};
 pub use review::TokenReview;

@@ -19,6 +19,7 @@
 //! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
+//! | `fencing` | two workers at two replicas: each changes only what it knows |
 //! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
 //! | `failure_reports` | the reason of a start that has not succeeded: the right one, and soon |
@@ -42,6 +43,7 @@ mod endings;
 pub(crate) mod environment;
 mod failing_pods;
 mod failure_reports;
+mod fencing;
 mod lifecycles;
 mod main_job;
 mod misconfigured;

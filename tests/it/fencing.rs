@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use crate::cluster;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Client, NAMESPACE, PREFIX, Response, TEMPLATE, TestEnvironment};
 use crate::harness::{apply_templates, eventually};
 
@@ -139,4 +141,194 @@ fn a_response_says_which_instance_it_is_about_and_in_which_state() {
     environment.start_instance("/app/hello/ann");
     let next = of(&environment.client());
     assert!(next[0] != first[0] && next[1] != first[1], "{next:?}");
+}
+
+/// A change by somebody who knows the instance by this tag, with its quotes.
+fn change_if(client: &Client, tag: &str, owner: Option<&str>) -> Response {
+    let headers = [("If-Match", tag), ("Content-Type", "application/json")];
+    let body = owner.map_or_else(String::new, |owner| json!({"owner": owner}).to_string());
+    let method = if owner.is_some() { "PATCH" } else { "DELETE" };
+    client
+        .begin(method, "/app/hello/ann", &headers, &body)
+        .finish()
+}
+
+/// The tag of hello/ann, and that of its UID.
+fn tags(client: &Client) -> [String; 2] {
+    let response = client.get("/app/hello/ann");
+    response.expect(200);
+    let uid = response.header("instance-id");
+    [response.header("etag").to_owned(), format!("\"uid:{uid}\"")]
+}
+
+#[track_caller]
+fn refused(response: &Response) {
+    response.expect_detail(412, "error", "precondition_failed");
+}
+
+/// Two replicas; all watches of the second stand still as soon as they are open.
+fn with_a_replica_that_lags() -> (TestEnvironment, usize) {
+    let mut environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    let watches = |environment: &TestEnvironment| {
+        let requests = environment.kube.requests();
+        let watches = requests.iter().filter(|it| it.verb == "watch");
+        watches.filter(|it| it.resource != "events").count()
+    };
+    eventually("the first has its watches", || {
+        (watches(&environment) >= 3).then_some(())
+    });
+    let before = watches(&environment);
+    for resource in ["jobs", "pods"] {
+        let silent = FaultRule::new("watch", resource, Fault::SilentWatch);
+        environment.kube.fault(silent.times(1));
+    }
+    let lagging = environment.add_replica();
+    environment.wait_ready(lagging);
+    eventually("its watches are open", || {
+        (watches(&environment) >= before + 3).then_some(())
+    });
+    (environment, lagging)
+}
+
+#[test]
+fn a_replica_that_lags_changes_nothing_that_its_caller_does_not_know() {
+    let (environment, lagging) = with_a_replica_that_lags();
+    let (current, lagging) = (environment.client(), environment.replica(lagging));
+    let before = tags(&current);
+    assert_eq!(tags(&lagging), before);
+    let response = change_if(&current, &before[0], Some("1"));
+    response.expect_text(200, r#"{"status":"Success"}"#);
+    let after = tags(&current);
+    // The response says what the caller knows from here on.
+    assert_eq!(response.header("etag"), after[0]);
+    assert_eq!(
+        format!("\"uid:{}\"", response.header("instance-id")),
+        after[1]
+    );
+    assert_eq!(tags(&lagging), before, "it lags");
+    refused(&change_if(&lagging, &before[0], Some("2")));
+    assert_eq!(current.get("/app/hello/ann").expect(200)["owner"], "1");
+    // What it has read for that, it knows.
+    assert_eq!(tags(&lagging), after);
+    change_if(&lagging, &after[0], Some("3")).expect(200);
+}
+
+#[test]
+fn a_replica_that_lags_stops_nothing_that_its_caller_does_not_know() {
+    let (environment, lagging) = with_a_replica_that_lags();
+    let (current, lagging) = (environment.client(), environment.replica(lagging));
+    let before = tags(&current);
+    current
+        .patch("/app/hello/ann", &json!({"k": "v"}))
+        .expect(200);
+    refused(&change_if(&lagging, &before[0], None));
+    // Another one of that name is not the one that is meant.
+    environment.delete("/app/hello/ann").expect(200);
+    environment.wait_no_jobs();
+    environment.start_instance("/app/hello/ann");
+    let next = tags(&current);
+    for tag in &before {
+        refused(&change_if(&lagging, tag, None));
+        refused(&change_if(&lagging, tag, Some("2")));
+    }
+    assert_eq!(tags(&current), next);
+    change_if(&lagging, &next[0], None).expect(200);
+    environment.wait_no_jobs();
+}
+
+/// The lagging replica has never heard of the instance.
+#[test]
+fn a_replica_that_lags_finds_the_instance_that_its_caller_knows() {
+    let (environment, lagging) = with_a_replica_that_lags();
+    let (current, lagging) = (environment.client(), environment.replica(lagging));
+    environment.delete("/app/hello/ann").expect(200);
+    environment.wait_no_jobs();
+    environment.start_instance("/app/hello/ann");
+    let [tag, uid] = tags(&current);
+    let both = format!("\"other\", {tag}");
+    change_if(&lagging, &both, Some("1")).expect(200);
+    change_if(&lagging, &uid, Some("2")).expect(200);
+    assert_eq!(current.get("/app/hello/ann").expect(200)["owner"], "2");
+}
+
+/// Each worker knows the same state, and each asks another replica.
+#[test]
+fn of_two_workers_one_changes_a_state() {
+    let mut environment = TestEnvironment::new();
+    let other = environment.add_replica();
+    environment.wait_ready(other);
+    environment.start_instance("/app/hello/ann");
+    let replicas = [environment.client(), environment.replica(other)];
+    let mut won = [0, 0];
+    for round in 0..30 {
+        let [tag, _] = tags(&replicas[0]);
+        let begin = |worker: usize| {
+            let owner = json!({"owner": format!("{worker}-{round}")});
+            let json = ("Content-Type", "application/json");
+            let headers = [("If-Match", tag.as_str()), json];
+            replicas[worker].begin("PATCH", "/app/hello/ann", &headers, &owner.to_string())
+        };
+        let responses = [begin(0), begin(1)].map(|pending| pending.finish());
+        let winner = responses.iter().position(|response| response.status == 200);
+        let winner = winner.expect("one of them knows the state");
+        refused(&responses[1 - winner]);
+        won[winner] += 1;
+        let response = replicas[winner].get("/app/hello/ann");
+        assert_eq!(response.expect(200)["owner"], format!("{winner}-{round}"));
+        // The loser may not stop what it does not know.
+        refused(&change_if(&replicas[1 - winner], &tag, None));
+        let now = tags(&replicas[winner]);
+        eventually("both agree", || (tags(&replicas[0]) == now).then_some(()));
+    }
+    cluster::print_line(&format!("each worker won {won:?} times"));
+}
+
+#[test]
+fn preconditions_are_read_as_http_says() {
+    let environment = TestEnvironment::new();
+    let client = environment.client();
+    for owner in [None, Some("1")] {
+        for tag in ["*", "\"uid:none\"", "\"x\""] {
+            refused(&change_if(&client, tag, owner));
+        }
+    }
+    environment.start_instance("/app/hello/ann");
+    let [tag, uid] = tags(&client);
+    for owner in [Some("1"), None] {
+        for never in [format!("W/{tag}"), format!("W/{uid}"), "\"\"".to_owned()] {
+            refused(&change_if(&client, &never, owner));
+        }
+        let many = vec!["\"a\""; 65].join(", ");
+        for malformed in ["", "x", tag.trim_matches('"'), "\"a", "*, \"a\"", &many] {
+            let response = change_if(&client, malformed, owner);
+            let text = response.expect_detail(400, "error", "bad_request");
+            assert!(text.contains("If-Match"), "{text}");
+        }
+    }
+    assert_eq!(tags(&client), [tag, uid.clone()], "nothing has changed");
+    change_if(&client, "*", Some("2")).expect(200);
+    change_if(&client, &format!("\"a\", {uid}"), None).expect(200);
+    environment.wait_no_jobs();
+    // As ever without the header.
+    let missing = client.delete("/app/hello/ann");
+    missing.expect_detail(404, "No job found", "not_found");
+}
+
+/// The older routes know no preconditions.
+#[test]
+fn older_routes_ignore_preconditions() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    let never = [("If-Match", "\"x\""), ("Prefer", "match=values")];
+    let client = environment.client();
+    let created = client.begin("GET", "/create/hello?sessionID=ann&x=y", &never, "");
+    let created = created.finish();
+    created.expect(200);
+    assert_eq!(
+        created.header("etag").to_owned() + created.header("instance-id"),
+        ""
+    );
+    let released = client.begin("GET", "/release/ann", &never, "").finish();
+    released.expect_text(200, r#"{"status":"Success"}"#);
 }

@@ -419,6 +419,11 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("DELETE", "/app/hello/ann", CROSS_SITE, ""),
     ("GET", "/release/ann", CROSS_SITE, ""),
     ("GET", "/create/hello?sessionID=a", CROSS_SITE, ""),
+    ("PATCH", "/app/hello/ann", ("If-Match", "*"), "{"),
+    ("PATCH", "/app/hello/ann", ("If-Match", "x"), "{}"),
+    ("DELETE", "/app/hello/ann", ("If-Match", "x"), ""),
+    ("DELETE", "/app/hello/ann", ("If-Match", "\"x\""), ""),
+    ("DELETE", "/app/hello/nobody", ("If-Match", "*"), ""),
     // The entries of lists while there are instances.
     ("GET", "/app/hello", NO_HEADER, ""),
     ("GET", "/app/hello", ("If-None-Match", "*"), ""),

@@ -4,7 +4,7 @@
 
 use super::context::{Context, Step};
 use super::memory::Memory;
-use super::operation::{CallKind, Operation, Waiter};
+use super::operation::{CallKind, Operation, Standing, Waiter};
 use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, NewJob, StopCause};
 use crate::app::cache::Instance;
@@ -140,9 +140,19 @@ pub(super) fn next(
 ) -> Next {
     match (kind, &observed.instance) {
         (CallKind::Create, _) => create(step.key, operation, memory, step.context),
-        (CallKind::Read, _) => Ok(Some(Action::ReadJob)),
+        (CallKind::Read, _) => {
+            let mut waiters = operation.waiters.iter();
+            let with_pods = waiters.any(|it| it.expectation.is_precondition());
+            Ok(Some(Action::ReadJob { with_pods }))
+        }
         (CallKind::Delete, Some(instance)) => {
-            let by = operation.stops().next().and_then(|stop| stop.by.clone());
+            let may = |stop: &&Waiter| stop.standing(Some(instance), step.number) == Standing::Go;
+            let first = operation.stops().find(may);
+            // Those that may not yet are to be read first.
+            if first.is_none() && !operation.replaces(instance.uid()) {
+                return Ok(None);
+            }
+            let by = first.and_then(|stop| stop.by.clone());
             let replaced = if instance.status.is_disrupted() {
                 StopCause::Disrupted
             } else {
@@ -272,7 +282,15 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Ste
     let before = step.label_bytes();
     let mut all = before;
     let most = operation.merged_max.unwrap_or(usize::MAX);
-    for (waiter, change) in operation.labels().take(most) {
+    let may =
+        |(waiter, _): &(&Waiter, _)| waiter.standing(Some(instance), step.number) == Standing::Go;
+    let mut version = None;
+    for (waiter, change) in operation.labels().filter(may).take(most) {
+        // Its precondition holds for the labels as they are, so it is sent alone.
+        let is_conditional = waiter.expectation.is_precondition();
+        if version.is_some() || is_conditional && !changes.is_empty() {
+            break;
+        }
         let within = change.check_limits(&labels, pod.metadata.left_out());
         let after = match within.and_then(|()| change.check_all(&labels, all)) {
             Ok(after) => after,
@@ -287,6 +305,7 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Ste
             break;
         }
         change.apply(&mut labels);
+        version = is_conditional.then(|| pod.metadata.resource_version.clone());
         all = after;
         waiters.push(waiter.number);
         changes.push(Arc::clone(change));
@@ -295,5 +314,5 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Ste
         return Err(rejected);
     }
     let growth = all.bytes.saturating_sub(before.bytes);
-    Ok((!waiters.is_empty()).then(|| call(waiters, changes, growth, None)))
+    Ok((!waiters.is_empty()).then(|| call(waiters, changes, growth, version)))
 }

@@ -6,14 +6,16 @@
 
 use super::confirm::Trust;
 use crate::app::api_call::{Action, ApiCall, StopCause};
+use crate::app::cache::Instance;
 use crate::app::error::Error;
-use crate::app::expectation::Expectation;
+use crate::app::expectation::{Expectation, Holds};
 use crate::app::lifecycle::OwnStart;
 use crate::app::request::{Intent, Origin};
 use crate::app::request_handle::RequestHandle;
 use crate::budget::{Held, Purpose};
 use crate::kube::types::{ResourceVersion, Uid};
 use crate::model::labels::MetaChange;
+use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
 use std::sync::Arc;
@@ -96,6 +98,10 @@ pub(super) struct Waiter {
     pub(super) trust: Trust,
     /// What it expects of the instance that is there.
     pub(super) expectation: Expectation,
+    /// The number of the step in which the last read for it ended: then the cache is as fresh as can be.
+    pub(super) read_at: Option<u64>,
+    /// Whether its change may have been made by a call whose response was lost.
+    pub(super) may_be_done: bool,
     /// What it wants.
     pub(super) want: Want,
     /// Its wait state.
@@ -176,7 +182,44 @@ pub(super) enum WaitState {
     Sent(Uid),
 }
 
+/// Whether a change may be made, by its precondition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It may: what the call sends along makes Kubernetes refuse it if the cache is old.
+    Go,
+    /// Only Kubernetes knows: the Job and its pods are to be read.
+    MustRead,
+    /// It may not.
+    Refused,
+}
+
 impl Waiter {
+    /// Whether it may change this instance. `step`: the number of the present step.
+    #[must_use]
+    pub(super) fn standing(&self, instance: Option<&Instance>, step: u64) -> Standing {
+        let pod = instance.and_then(|it| it.pod.as_deref());
+        let holds = self.expectation.holds(instance.map(|it| &*it.job), pod);
+        let is_fresh = self.read_at == Some(step);
+        match (holds, &self.want) {
+            // A deletion has the UID as precondition; a change of labels the UID and the version of the pod.
+            (Holds::ForJob, _) | (Holds::ForState, Want::Label(_)) => Standing::Go,
+            (Holds::ForState, _) if is_fresh => Standing::Go,
+            (Holds::No, _) if is_fresh => Standing::Refused,
+            (Holds::ForState | Holds::No, _) => Standing::MustRead,
+        }
+    }
+
+    /// What it gets where its precondition does not hold.
+    #[must_use]
+    pub(super) fn refusal(&self, key: &InstanceKey) -> Error {
+        if self.may_be_done {
+            // Perhaps since its own change was made.
+            Error::UNAVAILABLE
+        } else {
+            Error::PreconditionFailed(key.clone())
+        }
+    }
+
     /// Whether it waits for the result of our own call.
     #[must_use]
     pub(super) const fn needs_call(&self) -> bool {
@@ -185,6 +228,15 @@ impl Waiter {
             WaitState::New | WaitState::Next | WaitState::Replacement(_)
         );
         self.want.is_for_instance() && state
+    }
+
+    /// Whether it is a stop that the deletion of this Job was for, which began in that step. Those with a
+    /// precondition that may not hold had to wait.
+    #[must_use]
+    pub(super) fn is_stopped_by(&self, uid: &Uid, step: u64) -> bool {
+        let is_sent = matches!(&self.state, WaitState::Sent(sent) if sent == uid);
+        let was_meant = is_sent || !self.expectation.is_precondition();
+        matches!(self.want, Want::Stop { .. }) && self.number <= step && was_meant
     }
 
     /// Whether the Job is to be read for it.
@@ -288,7 +340,7 @@ impl Calling {
     pub(super) fn kind(&self) -> CallKind {
         match &self.call.action {
             Action::CreateJob(_) => CallKind::Create,
-            Action::ReadJob => CallKind::Read,
+            Action::ReadJob { .. } => CallKind::Read,
             Action::DeleteJob {
                 cause: StopCause::Stuck,
                 ..
@@ -365,6 +417,19 @@ impl Operation {
         }
     }
 
+    /// Until when no call is made, since the last one failed.
+    #[must_use]
+    pub(super) fn pauses_until(&self) -> Option<Instant> {
+        match &self.call {
+            // The other pauses are not for callers.
+            CallState::Retrying(retry) if retry.kind != CallKind::ForceDelete => Some(retry.at),
+            CallState::Retrying(_)
+            | CallState::Idle
+            | CallState::Calling(_)
+            | CallState::MustRead => None,
+        }
+    }
+
     /// Whether the Job has to be read before anything else.
     #[must_use]
     pub(super) fn must_read(&self) -> bool {
@@ -398,8 +463,8 @@ impl Operation {
         };
         let had_come = waiter.number <= calling.step;
         match (&waiter.want, &calling.call.action) {
-            (Want::Stop { .. }, Action::DeleteJob { .. } | Action::ReadJob)
-            | (Want::Label(_), Action::ReadJob) => had_come,
+            (Want::Stop { .. }, Action::DeleteJob { .. } | Action::ReadJob { .. })
+            | (Want::Label(_), Action::ReadJob { .. }) => had_come,
             (Want::Label(_), Action::LabelPod { waiters, .. }) => has(waiters, waiter),
             _ => false,
         }
@@ -491,7 +556,8 @@ impl Operation {
     /// to. Nothing is left to do for an abandoned one.
     pub(super) fn wait_for_end(&mut self, uid: &Uid, until_number: u64) {
         let waiters = self.waiters.iter_mut();
-        for waiter in waiters.filter(|it| it.handle.is_some() && it.number <= until_number) {
+        let waiters = waiters.filter(|it| it.is_stopped_by(uid, until_number));
+        for waiter in waiters.filter(|it| it.handle.is_some()) {
             if let Want::Stop { until: Some(until) } = waiter.want {
                 waiter.want = Want::Gone(uid.clone());
                 waiter.deadline = until;

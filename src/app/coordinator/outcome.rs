@@ -7,12 +7,12 @@ use super::confirm::Trust;
 use super::context::Step;
 use super::memory::Memory;
 use super::operation::{
-    CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, Want, has,
+    CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, has,
 };
 use super::record::{Record, Trigger};
 use super::track::Track;
 use crate::app::api_call::{Action, CallOutcome, Completed, StopCause};
-use crate::app::cache::{Instance, Lookup};
+use crate::app::cache::{Cache, Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
@@ -51,11 +51,7 @@ impl Record {
         };
         self.report_outcome(&mut calling, &completed, step);
         if let (CallKind::Read, Some(operation)) = (calling.kind(), &mut self.operation) {
-            let trust = match completed.outcome {
-                CallOutcome::Failed(_) => Trust::Unread,
-                _ => Trust::Cache,
-            };
-            operation.trust(trust, |waiter| waiter.number <= calling.step);
+            operation.was_read(&calling, &completed.outcome, step.number);
         }
         match &completed.outcome {
             CallOutcome::Failed(error) => self.failed(&calling, error, step),
@@ -149,22 +145,16 @@ impl Record {
         match (action, outcome) {
             // Kubernetes has returned 404: there is nothing to stop or to label for earlier
             // requests, or the Job to delete is already gone.
-            (Action::ReadJob, CallOutcome::Absent | CallOutcome::NameConflict) => {
+            (Action::ReadJob { .. }, CallOutcome::Absent | CallOutcome::NameConflict) => {
                 operation.orphans.known = std::mem::take(&mut operation.orphans.before_read);
                 if operation.stops().any(|stop| stop.number <= calling.step) {
                     self.memory.stopped(None);
                 }
-                self.respond_all(&Response::Done, step, |waiter| {
-                    matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
-                });
-                let error = Error::NoInstance(step.key.clone());
-                self.respond_all(&Response::Failed(error), step, |waiter| {
-                    waiter.want.is_change() && waiter.number <= calling.step
-                });
+                self.nothing_to_change(calling, step);
             }
             // It is unknown whether the deletion of the other Job was carried out, and whether this
             // Job is older than the request. So this Job is stopped as well.
-            (Action::ReadJob, CallOutcome::Found(uid)) => {
+            (Action::ReadJob { .. }, CallOutcome::Found(uid)) => {
                 operation.forget_deletions_sent(Some(uid));
                 // The cache knows that this Job is gone: the API server that was asked lags behind, or
                 // went back.
@@ -193,16 +183,42 @@ impl Record {
                 // Otherwise there was nothing left to stop at that time.
                 if matches!(outcome, CallOutcome::Deleted { .. }) {
                     operation.wait_for_end(uid, calling.step);
+                } else if calling.after.is_none() {
+                    let error = Error::PreconditionFailed(step.key.clone());
+                    self.respond_all(&Response::Failed(error), step, |waiter| {
+                        waiter.expectation.is_precondition()
+                            && waiter.is_stopped_by(uid, calling.step)
+                    });
                 }
                 self.respond_all(&Response::Done, step, |waiter| {
-                    matches!(waiter.want, Want::Stop { .. }) && waiter.number <= calling.step
+                    waiter.is_stopped_by(uid, calling.step)
                 });
             }
-            (Action::LabelPod { waiters, .. }, CallOutcome::Done) => {
+            (Action::LabelPod { waiters, pod, .. }, CallOutcome::Done) => {
                 operation.merge_more();
-                self.respond_all(&Response::Done, step, |it| has(waiters, it));
+                let labelled = operation.version_since(pod, waiters, step.context.cache);
+                let response = labelled.map_or(Response::Done, Response::Labelled);
+                self.respond_all(&response, step, |it| has(waiters, it));
             }
             _ => {}
+        }
+    }
+
+    /// A read has found nothing to stop or to label.
+    fn nothing_to_change(&mut self, calling: &Calling, step: &mut Step<'_>) {
+        let key = step.key;
+        self.respond_all(&Response::Done, step, |waiter| {
+            matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
+        });
+        for (error, is_conditional) in [
+            (Error::NoInstance(key.clone()), false),
+            (Error::PreconditionFailed(key.clone()), true),
+        ] {
+            self.respond_all(&Response::Failed(error), step, |waiter| {
+                waiter.want.is_change()
+                    && waiter.number <= calling.step
+                    && waiter.expectation.is_precondition() == is_conditional
+            });
         }
     }
 
@@ -210,7 +226,9 @@ impl Record {
         let Some(operation) = &mut self.operation else {
             return;
         };
-        if !error.is_ambiguous() {
+        if error.is_ambiguous() {
+            operation.may_have_been_done(calling);
+        } else {
             // It was not carried out.
             operation.forget_deletions_sent(None);
         }
@@ -219,7 +237,13 @@ impl Record {
         {
             operation.outdated.clone_from(version);
         }
-        if let Some(rejected) = operation.failed(calling, error, step.context.now) {
+        let now = step.context.now;
+        if operation.is_conditional(calling)
+            && matches!(error.class(), Class::NotFound | Class::Conflict)
+        {
+            // The pod has changed since the precondition was held against it.
+            operation.read_again(calling, error.retry_after(), now);
+        } else if let Some(rejected) = operation.failed(calling, error, now) {
             self.reject(&rejected, calling, step);
         }
     }
@@ -246,7 +270,7 @@ impl Rejected {
         let would_send_it = match &calling.call.action {
             Action::CreateJob(new) => waiter.want.variables() == Some(&new.variables),
             Action::LabelPod { waiters, .. } => has(waiters, waiter),
-            Action::ReadJob
+            Action::ReadJob { .. }
             | Action::DeleteJob { .. }
             | Action::DeletePod { .. }
             | Action::ForceDeletePod { .. } => true,
@@ -362,6 +386,54 @@ impl Operation {
             // Without a grace it is never given up.
             let kind = CallKind::Read;
             self.retry_call(calling, kind, None, None, wished, now);
+        }
+    }
+
+    /// A read has ended: the cache is as fresh as can be in this step, for those who came before it. Whoever
+    /// has a precondition waits for the next one if it failed.
+    fn was_read(&mut self, calling: &Calling, outcome: &CallOutcome, step: u64) {
+        let has_failed = matches!(outcome, CallOutcome::Failed(_));
+        if has_failed {
+            self.trust(Trust::Unread, |waiter| {
+                waiter.number <= calling.step && !waiter.expectation.is_precondition()
+            });
+            return;
+        }
+        self.trust(Trust::Cache, |waiter| waiter.number <= calling.step);
+        let waiters = self.waiters.iter_mut();
+        for waiter in waiters.filter(|waiter| waiter.number <= calling.step) {
+            waiter.read_at = Some(step);
+        }
+    }
+
+    /// Whether this call changes labels for a waiter with a precondition.
+    fn is_conditional(&self, calling: &Calling) -> bool {
+        let Action::LabelPod { waiters, .. } = &calling.call.action else {
+            return false;
+        };
+        let mut of_call = self.waiters.iter().filter(|it| has(waiters, it));
+        of_call.any(|it| it.expectation.is_precondition())
+    }
+
+    /// Which state the labels of this pod have, for the only waiter of a call that knew the one before.
+    fn version_since(&self, pod: &str, waiters: &[u64], cache: &Cache) -> Option<InstanceVersion> {
+        let mut of_call = self.waiters.iter().filter(|it| has(waiters, it));
+        of_call.find(|it| it.expectation.is_precondition())?;
+        let pod = cache.pods.get(pod)?;
+        Some(InstanceVersion {
+            uid: pod.owner_uid.clone()?,
+            fingerprint: Some(pod.fingerprint),
+        })
+    }
+
+    /// The response to this call was lost: its change may have been made.
+    fn may_have_been_done(&mut self, calling: &Calling) {
+        for waiter in &mut self.waiters {
+            waiter.may_be_done |= match &calling.call.action {
+                Action::LabelPod { waiters, .. } => has(waiters, waiter),
+                Action::DeleteJob { uid, .. } => waiter.is_stopped_by(uid, calling.step),
+                _ => false,
+            };
         }
     }
 

@@ -15,7 +15,8 @@ use super::confirm::Trust;
 use super::context::{Context, Effect, Step};
 use super::memory::Memory;
 use super::operation::{
-    CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Retry, WaitState, Waiter, Want,
+    CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Retry, Standing, WaitState, Waiter,
+    Want,
 };
 use super::resolve::{self, Facts, Observed, Resolution, State};
 use super::track::Track;
@@ -308,6 +309,8 @@ impl Record {
                 deadline: step.context.now + WRITE_WAIT,
                 trust: Trust::Cache,
                 expectation: Expectation::None,
+                read_at: None,
+                may_be_done: false,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
                 // Older than a request that comes with this step.
@@ -352,6 +355,8 @@ impl Record {
             now: context.now,
             job: observed.instance.as_deref().map(Instance::uid),
             is_start_pending,
+            step: step.number,
+            is_pausing: operation.pauses_until().is_some_and(|at| at > context.now),
             is_job_unknown: operation.is_job_unknown(),
             is_deleting: operation.is_calling(CallKind::Delete),
             may_replace,
@@ -375,10 +380,16 @@ impl Record {
         if let Some(operation) = &mut self.operation {
             // A read while calls fail would undo the pauses between them.
             let fails = matches!(operation.call, CallState::Retrying(_)) || step.is_draining;
-            operation.trust(Trust::Unread, |it| fails || it.deadline <= now);
+            operation.trust(Trust::Unread, |it| {
+                !it.expectation.is_precondition() && (fails || it.deadline <= now)
+            });
         }
         self.respond_each(observed, step, |_, waiter, facts| {
             let state = match resolve::resolve(waiter, observed, facts) {
+                Resolution::Read => {
+                    waiter.trust = Trust::AfterRead(waiter.deadline);
+                    return None;
+                }
                 Resolution::Wait(state) => state,
                 Resolution::Respond(response) => return Some(response),
             };
@@ -456,12 +467,16 @@ impl Record {
             }
             Action::DeleteJob { uid, .. } => {
                 operation.confirm(uid, step.number);
-                let stops = |waiter: &&mut Waiter| matches!(waiter.want, Want::Stop { .. });
+                let instance = observed.instance.as_deref();
+                let stops = |waiter: &&mut Waiter| {
+                    matches!(waiter.want, Want::Stop { .. })
+                        && waiter.standing(instance, step.number) == Standing::Go
+                };
                 for waiter in operation.waiters.iter_mut().filter(stops) {
                     waiter.state = WaitState::Sent(uid.clone());
                 }
             }
-            Action::ReadJob => {
+            Action::ReadJob { .. } => {
                 let orphans = observed.orphans.iter().map(|pod| pod.metadata.uid.clone());
                 operation.orphans.before_read = orphans.collect();
             }
@@ -563,6 +578,11 @@ impl Record {
             let waits_for_report = |waiter: &Waiter| matches!(waiter.state, WaitState::Ready(_));
             if operation.waiters.iter().any(waits_for_report) {
                 wakes.extend(observed.report_at);
+            }
+            let mut waiters = operation.waiters.iter();
+            if waiters.any(|waiter| waiter.expectation.is_precondition()) {
+                // Until then nothing is read for it.
+                wakes.extend(operation.pauses_until().filter(|at| *at > now));
             }
             if let CallState::Retrying(retry) = &operation.call
                 && calls::due(operation, observed, is_overdue) == Some(retry.kind)

@@ -31,7 +31,7 @@
 
 use super::context::Context;
 use super::memory::Memory;
-use super::operation::{Last, WaitState, Waiter, Want};
+use super::operation::{Last, Standing, WaitState, Waiter, Want};
 use crate::app::cache::{Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
 use crate::app::expectation::ValuesMatch;
@@ -259,6 +259,8 @@ pub(super) enum Resolution {
     Respond(Response),
     /// Nothing yet.
     Wait(WaitState),
+    /// Nothing before the Job and its pods were read.
+    Read,
 }
 
 /// Further inputs of the decision.
@@ -270,6 +272,10 @@ pub(super) struct Facts<'a> {
     pub(super) now: Instant,
     /// The Job that the cache shows, if there is one.
     pub(super) job: Option<&'a Uid>,
+    /// The number of the step.
+    pub(super) step: u64,
+    /// Whether calls fail, and the next one waits.
+    pub(super) is_pausing: bool,
     /// Whether a start is in progress or about to begin, so that a waiter that starts nothing can
     /// wait for it.
     pub(super) is_start_pending: bool,
@@ -344,6 +350,15 @@ impl Facts<'_> {
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     match &waiter.want {
         _ if waiter.is_unread() => Resolution::Wait(waiter.state.clone()),
+        want if want.is_change() && standing(waiter, observed, facts) != Standing::Go => {
+            match standing(waiter, observed, facts) {
+                Standing::Refused => {
+                    Resolution::Respond(Response::Failed(waiter.refusal(facts.key)))
+                }
+                _ if facts.is_pausing => Resolution::Wait(waiter.state.clone()),
+                _ => Resolution::Read,
+            }
+        }
         Want::Instance(_) => resolve_instance(waiter, observed, facts),
         // Only the result of its call resolves it.
         Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
@@ -363,6 +378,10 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
             },
         },
     }
+}
+
+fn standing(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Standing {
+    waiter.standing(observed.instance.as_deref(), facts.step)
 }
 
 fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {

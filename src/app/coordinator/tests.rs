@@ -12,6 +12,7 @@ mod labels;
 mod lifecycle;
 mod orphans;
 mod overdue;
+mod preconditions;
 mod random;
 mod reads;
 mod starts;

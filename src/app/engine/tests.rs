@@ -14,7 +14,7 @@ use crate::model::job::JobSettings;
 use crate::model::labels::{INSTANCE_NAME, INSTANCE_TYPE};
 use crate::model::names::InstanceKey;
 use crate::model::template::Template;
-use crate::store::{Sink as _, store};
+use crate::store::{Doubts, EventWriter, Sink as _, Writer, store};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -161,7 +161,7 @@ fn check_nothing_comes_back(writer: &Writer<Job>) {
 #[test]
 fn a_job_that_a_read_found_gone_stays_gone() {
     let (executor, writer) = executor(&[nothing_at("9")], &[job("ann", "u1", "4")]);
-    let completed = made(&executor, Action::ReadJob);
+    let completed = made(&executor, Action::ReadJob { with_pods: false });
     assert!(matches!(completed.outcome, CallOutcome::Absent));
     assert_eq!(completed.gone, gone(Some("u1")));
     check_nothing_comes_back(&writer);
@@ -171,7 +171,7 @@ fn a_job_that_a_read_found_gone_stays_gone() {
 #[test]
 fn a_read_that_finds_no_job_may_remove_that_of_another_instance() {
     let (executor, writer) = executor(&[nothing_at("9")], &[job("bob", "u1", "4")]);
-    let completed = made(&executor, Action::ReadJob);
+    let completed = made(&executor, Action::ReadJob { with_pods: false });
     let key = InstanceKey::new("hello", "bob").unwrap();
     let uid = "u1".into();
     assert_eq!(completed.gone, Some(GoneJob { key, uid }));
@@ -199,7 +199,7 @@ fn a_job_found_by_a_read_is_shown_if_it_is_the_instance() {
         (strange, "NameConflict", 0),
     ] {
         let (executor, writer) = executor(&[response], &[job("ann", "u1", "4")]);
-        let completed = made(&executor, Action::ReadJob);
+        let completed = made(&executor, Action::ReadJob { with_pods: false });
         let outcome = match completed.outcome {
             CallOutcome::Found(uid) => format!("Found({uid})"),
             other => format!("{other:?}"),
@@ -207,6 +207,50 @@ fn a_job_found_by_a_read_is_shown_if_it_is_the_instance() {
         assert_eq!(outcome, found);
         assert_eq!(writer.store().count(), left, "{found}");
     }
+}
+
+/// After a read with pods the cache shows those that Kubernetes has, and no others.
+#[test]
+fn a_read_with_pods_replaces_what_the_cache_has_of_them() {
+    let pod = |name: &str, version: &str| {
+        json!({"metadata": {
+            "name": name, "uid": name, "resourceVersion": version,
+            "labels": {"batch.kubernetes.io/controller-uid": "u1"},
+            "annotations": {INSTANCE_TYPE: "hello", INSTANCE_NAME: "ann"},
+            "ownerReferences": [{"kind": "Job", "name": "j", "uid": "u1", "controller": true}],
+        }})
+    };
+    let found = |pods: Value| {
+        let list = json!({"metadata": {"resourceVersion": "9"}, "items": pods});
+        let responses = [one_at("9", job("ann", "u1", "4")), (200, list)];
+        let (executor, _) = executor(&responses, &[job("ann", "u1", "4")]);
+        let pods = executor.writers.pods.clone();
+        let _ = pods.apply(StoreEvent::Init);
+        let _ = pods.apply(StoreEvent::InitDone("5".into()));
+        for pod in [pod("p1", "6"), pod("p2", "7")] {
+            let pod = Pod::decode(pod.to_string().as_bytes()).unwrap();
+            let _ = pods.apply(StoreEvent::Apply(pod.unwrap()));
+        }
+        let completed = made(&executor, Action::ReadJob { with_pods: true });
+        assert!(matches!(completed.outcome, CallOutcome::Found(_)));
+        let pods = pods.store().by_index(&"u1".into());
+        let shown = pods.iter().map(|pod| &pod.metadata);
+        let mut shown: Vec<String> = shown
+            .map(|it| format!("{} {}", it.name, it.resource_version))
+            .collect();
+        shown.sort();
+        shown
+    };
+    assert_eq!(
+        found(json!([pod("p2", "8"), pod("p3", "9")])),
+        ["p2 8", "p3 9"]
+    );
+    assert_eq!(found(json!([])), [""; 0]);
+    // The pods could not be read: nothing is known.
+    let responses = [one_at("9", job("ann", "u1", "4")), status(503, "Busy")];
+    let (executor, _) = executor(&responses, &[]);
+    let completed = made(&executor, Action::ReadJob { with_pods: true });
+    assert!(matches!(completed.outcome, CallOutcome::Failed(_)));
 }
 
 #[test]
@@ -326,7 +370,7 @@ fn a_failure_is_a_warning_once_and_names_the_requester() {
         requested.starts_with("WARN call for hello/ann, requested by bob (request "),
         "{requested}"
     );
-    let mut read = call(Action::ReadJob);
+    let mut read = call(Action::ReadJob { with_pods: false });
     assert_eq!(line(&read, &unavailable), "WARN call for hello/ann failed");
     assert_eq!(
         line(&read, &conflict(Verb::List)),

@@ -46,6 +46,11 @@ impl Serialize for Found<'_> {
     }
 }
 
+/// The 200 of a change.
+pub(super) fn success() -> Response {
+    Response::json(200, r#"{"status":"Success"}"#)
+}
+
 /// The 202 of a GET of an instance that is not ready.
 pub(super) fn progress(progress: &Progress, instance: Option<InstanceVersion>) -> Response {
     let mut body = json!({"status": progress.legacy_word()});

@@ -31,7 +31,7 @@ pub const VALUE_BYTES_MAX: usize = 256;
 
 /// The label with which the Job controller marks the pods that it has made or taken over; the value is
 /// the UID of their Job.
-const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 
 /// Our labels or our annotations.
 #[derive(Default)]

@@ -242,6 +242,7 @@ impl World {
                 self.labels.are_set(serial, history, waiting.requested_at)?;
             }
             Response::Done
+            | Response::Labelled(_)
             | Response::Progress { .. }
             | Response::List(_)
             | Response::TokenReviewed(_)
@@ -365,6 +366,7 @@ fn outcome_of(response: &Response) -> String {
         Response::Progress { progress, .. } if progress.is_failure_report => "app_error".to_owned(),
         Response::Progress { .. } => "progress".to_owned(),
         Response::Done => "done".to_owned(),
+        Response::Labelled(_) => "labelled".to_owned(),
         Response::Failed(error) => {
             let text = format!("{error:?}");
             text.split(['(', ' ']).next().unwrap_or("").to_owned()

@@ -525,7 +525,7 @@ pub(super) fn key_of(pair: &Pair) -> InstanceKey {
 /// The UID of the object that a call must change; `None` for a new one.
 fn target_of(action: &Action) -> Option<String> {
     match action {
-        Action::CreateJob(_) | Action::ReadJob => None,
+        Action::CreateJob(_) | Action::ReadJob { .. } => None,
         Action::DeleteJob { uid, .. }
         | Action::DeletePod { uid, .. }
         | Action::ForceDeletePod { uid, .. }
@@ -542,7 +542,7 @@ pub(super) fn what(which: usize) -> &'static str {
 fn verb_of(action: &Action) -> String {
     match action {
         Action::CreateJob(_) => "create".to_owned(),
-        Action::ReadJob => "read".to_owned(),
+        Action::ReadJob { .. } => "read".to_owned(),
         Action::DeleteJob { uid, .. } => format!("delete {uid}"),
         Action::DeletePod { pod, .. } => format!("delete pod {pod}"),
         Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),

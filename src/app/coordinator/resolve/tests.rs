@@ -85,6 +85,8 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
     }];
     let facts = Facts {
         job: None,
+        step: 0,
+        is_pausing: false,
         key: &key,
         now,
         is_start_pending: case.is_start_pending,
@@ -109,6 +111,8 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
             deadline: now,
             trust: Default::default(),
             expectation: Default::default(),
+            read_at: None,
+            may_be_done: false,
             want,
             state: state.clone(),
             number: 0,
@@ -134,6 +138,7 @@ fn shown(before: &WaitState, resolution: Resolution) -> String {
             WaitState::Pod(_) => "pod".into(),
             WaitState::Sent(uid) => format!("sent {uid}"),
         },
+        Resolution::Read => "read".into(),
         Resolution::Respond(response) => match response {
             Response::Ready { .. } => "200".into(),
             Response::Progress { progress, .. } => progress.legacy_word().into(),
@@ -206,6 +211,8 @@ fn the_last_report_of_a_deleted_job_is_returned() {
     ];
     let facts = Facts {
         job: None,
+        step: 0,
+        is_pausing: false,
         key: &key,
         now: Instant::now(),
         is_start_pending: false,

@@ -286,7 +286,7 @@ fn observe(
     // A replacement of the Job, or a read of it before its pod is deleted as one that outlives it.
     while matches!(
         fixture.call(),
-        Some(Action::DeleteJob { .. } | Action::ReadJob)
+        Some(Action::DeleteJob { .. } | Action::ReadJob { .. })
     ) {
         lines.extend(fixture.ends(CallOutcome::Absent));
     }

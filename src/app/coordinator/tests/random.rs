@@ -345,13 +345,13 @@ impl RandomSchedule {
                     return CallOutcome::Failed(exists());
                 }
             }
-            Action::ReadJob if !self.live.contains_key(key) => {
+            Action::ReadJob { .. } if !self.live.contains_key(key) => {
                 if let Some(job) = self.world.cache.jobs.get(&key.job_name()) {
                     self.own_delete(key, &job.metadata.uid, is_delivered);
                 }
                 return CallOutcome::Absent;
             }
-            Action::ReadJob => {}
+            Action::ReadJob { .. } => {}
             Action::DeleteJob { uid, cause } => match self.live.get(key) {
                 None => {
                     self.own_delete(key, uid, is_delivered);
@@ -390,7 +390,7 @@ impl RandomSchedule {
         }
         match &call.action {
             Action::CreateJob(_) => CallOutcome::Created(self.live[key].uid.as_str().into()),
-            Action::ReadJob => CallOutcome::Found(self.live[key].uid.as_str().into()),
+            Action::ReadJob { .. } => CallOutcome::Found(self.live[key].uid.as_str().into()),
             Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
             Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {
                 CallOutcome::Done
