@@ -1,5 +1,7 @@
 //! Several replicas on one API server: they agree without communicating.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
@@ -167,4 +169,30 @@ fn concurrent_starts_of_one_name_are_one_instance_under_a_full_quota() {
         environment.delete(&path).expect(200);
         environment.wait_no_jobs();
     }
+}
+
+#[test]
+fn a_start_beyond_a_quota_is_refused_at_its_deadline() {
+    let environment = replicas(1, PodScript::default());
+    environment
+        .kube
+        .with(|model| model.quota = Some(Quota::new(1)));
+    environment.start_instance("/app/hello/ann");
+    environment.kube.clear_requests();
+    let (client, wait) = (environment.client(), [("Prefer", "wait=10")]);
+    let waiting = client.begin("GET", "/app/hello/bob", &wait, "");
+    eventually("it is tried again", || {
+        let requests = environment.kube.requests();
+        let refused = requests
+            .iter()
+            .filter(|it| it.verb == "create" && it.code == 403);
+        (refused.count() > 1).then_some(())
+    });
+    assert!(!waiting.is_answered());
+    environment.advance(Duration::from_secs(10));
+    let refused = waiting.finish();
+    refused.expect_error(403, "refused");
+    assert_eq!(refused.header("retry-after"), "1");
+    let message = &refused.text;
+    assert!(message.contains("exceeded quota"), "{message}");
 }
