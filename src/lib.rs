@@ -54,6 +54,7 @@
 //! | What may all requests hold, and what one caller? | [`budget`]: bytes and places; charged in `http/handlers.rs` and `http/server/turn.rs` |
 //! | How many connections and instances fit into the memory? | `budget/memory.rs`; asked in `http/server/admission.rs` and [`app::coordinator`] |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
+//! | What would the API server refuse or drop in a template? | [`model::validation`] |
 //! | When is a list made anew, and from what? | `app/lists.rs`, `app/assembler.rs` |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
 //! | What time is it by the API server's clock? | [`kube::server_clock`] |

@@ -116,7 +116,7 @@ impl Validator {
             Kind::List(item) => match value.as_array() {
                 Some(items) => {
                     for (place, one) in items.iter().enumerate() {
-                        self.below(&format!("[{place}]"), |it| it.value(one, Kind::of(item)));
+                        self.below(&format!("[{place}]"), |it| it.item(one, Kind::of(item)));
                     }
                 }
                 None => self.wrong_type(value, "a list"),
@@ -157,6 +157,14 @@ impl Validator {
                 let fits = value.as_str().is_some_and(formats::is_time);
                 self.expect(fits, value, "a time such as 2026-01-31T12:00:00Z");
             }
+        }
+    }
+
+    /// Null in a list is an empty map, where those are its items.
+    fn item(&mut self, value: &Value, kind: Kind) {
+        match kind {
+            Kind::Object(name) if value.is_null() => self.object(name, &Map::new()),
+            kind => self.value(value, kind),
         }
     }
 

@@ -22,6 +22,7 @@ use config_controller::model::labels;
 use config_controller::model::names::InstanceKey;
 use config_controller::model::template::RENDERED_BYTES_MAX;
 use config_controller::model::template::{Template, Variables};
+use config_controller::model::{references, validation};
 use serde_json::Value;
 
 /// What one connection made of its bytes.
@@ -196,6 +197,7 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
             let containers = containers.expect("containers are a list");
             assert!(!containers.is_empty() && containers.iter().all(Value::is_object));
             check_manifest(rendered);
+            check_findings(&template, &variables);
             true
         }
         Err(error) => {
@@ -219,6 +221,24 @@ fn check_manifest(pod_template: Value) {
     let job = job::manifest(pod_template, &parts);
     let labels = &job["spec"]["template"]["metadata"]["labels"];
     assert_eq!(labels[labels::INSTANCE_NAME], "n");
+}
+
+/// All that is found wrong has a place in the text, with and without values.
+fn check_findings(template: &Template, variables: &Variables) {
+    for variables in [Some(variables), None] {
+        let Ok(Some((pod, places))) = template.inspect(variables) else {
+            continue;
+        };
+        let findings = validation::validate(&pod);
+        assert!(findings.len() <= validation::FINDINGS_MAX);
+        let paths = findings.into_iter().map(|finding| finding.path);
+        let needs = references::of(&pod).into_iter().map(|it| it.path);
+        for path in paths.chain(needs) {
+            let inside = path.strip_prefix(validation::TEMPLATE_PATH);
+            let place = places.find(inside.expect("it is in the template"));
+            assert!(place.line > 0 && place.column != Some(0), "{path}: {place}");
+        }
+    }
 }
 
 /// Bytes of all keys and strings.

@@ -1,6 +1,7 @@
 //! `config-controller check`: its table and its exit code, for Roles that lack something and for
 //! templates that are broken, in the cluster and in files.
 
+pub(crate) mod mistakes;
 mod offline;
 
 use std::collections::BTreeSet;

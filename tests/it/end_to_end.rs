@@ -37,6 +37,7 @@
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod chaos;
+mod check;
 mod crash;
 mod deletions;
 mod endings;

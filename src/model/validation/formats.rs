@@ -8,6 +8,8 @@ use std::net::IpAddr;
 /// A quantity as a number, for comparisons; `None` if it is none (Kubernetes' `resource.ParseQuantity`).
 pub(super) fn quantity(value: &Value) -> Option<f64> {
     match value {
+        // As the API server reads it in a map.
+        Value::Null => Some(0.0),
         Value::Number(number) => number.as_f64(),
         Value::String(text) => parse_quantity(text),
         _ => None,
