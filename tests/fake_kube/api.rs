@@ -3,7 +3,9 @@
 //! bytes into [`Request`] and [`Reply`] into bytes, and an in-process transport
 //! can use both without bytes.
 
+mod fields;
 mod reviews;
+mod target;
 
 use serde_json::{Value, json};
 
@@ -18,9 +20,13 @@ use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
 use super::quota::Quota;
+use target::{Target, find_target};
 
 /// Most requests that the journal keeps; older ones are dropped.
 const JOURNAL_MAX: usize = 200_000;
+
+/// The verb of dry runs, in the journal and for faults.
+pub(crate) const DRY_RUN: &str = "dry-run";
 
 /// Default duration of a watch.
 const WATCH_SECS_DEFAULT: u64 = 1800;
@@ -85,7 +91,7 @@ pub(crate) struct Request {
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Logged {
-    /// As RBAC names it: get, list, watch, create, update, patch, delete.
+    /// As RBAC names it: get, list, watch, create, update, patch, delete; [`DRY_RUN`] of a dry run.
     pub(crate) verb: String,
     /// The plural name.
     pub(crate) resource: String,
@@ -95,8 +101,6 @@ pub(crate) struct Logged {
     pub(crate) name: String,
     /// The limit of a list; 0 where there is none.
     pub(crate) limit: usize,
-    /// Whether it was a dry run.
-    pub(crate) dry_run: bool,
     /// The status code; 0 where the connection was dropped.
     pub(crate) code: u16,
     /// The `User-Agent`.
@@ -155,16 +159,6 @@ pub(crate) struct Outcome {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// The operation that a path and a method request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
-    resource: Resource,
-    namespace: String,
-    name: String,
-    subresource: String,
-    verb: &'static str,
-}
-
 impl Request {
     /// A value of the query; empty if it is absent.
     pub(crate) fn query(&self, name: &str) -> &str {
@@ -219,7 +213,9 @@ impl Model {
             }
         };
         let now = self.cluster.clock().now_ms();
-        let faults = self.faults.meet(target.verb, target.resource.plural(), now);
+        // Dry runs meet faults of their own, so that they take none that are meant for others.
+        let verb = verb_of(request, &target);
+        let faults = self.faults.meet(verb, target.resource.plural(), now);
         let reply = self.reply(request, &target, &faults);
         self.log(request, &target, &reply);
         Outcome { reply, faults }
@@ -229,19 +225,24 @@ impl Model {
         if faults.contains(&Fault::Drop) {
             return Reply::Nothing;
         }
+        let mut warnings = Vec::new();
         let result = self
             .admit(request, target, faults)
-            .and_then(|()| self.serve(request, target, faults));
+            .and_then(|()| self.serve(request, target, faults, &mut warnings));
+        let warned = |mut response: Response| {
+            response.headers.extend(fields::headers(&warnings));
+            Reply::Response(response)
+        };
         match result {
             Ok(_) if faults.contains(&Fault::LoseAnswer) => Reply::Nothing,
             Ok(Reply::Response(mut response)) => {
                 faults
                     .iter()
                     .for_each(|fault| fault.spoil(&mut response.body));
-                Reply::Response(response)
+                warned(response)
             }
             Ok(reply) => reply,
-            Err(refusal) => Reply::Response(refused(&refusal)),
+            Err(refusal) => warned(refused(&refusal)),
         }
     }
 
@@ -277,6 +278,7 @@ impl Model {
         request: &Request,
         target: &Target,
         faults: &[Fault],
+        warnings: &mut Vec<String>,
     ) -> Result<Reply, Refusal> {
         let dry_run = request.dry_run()?;
         let (resource, namespace) = (target.resource, target.namespace.clone());
@@ -298,6 +300,7 @@ impl Model {
             "create" => {
                 check_type(request, JSON_TYPES)?;
                 let body = request.json()?;
+                *warnings = fields::check(request, resource, &body)?;
                 self.charge(resource, meta(&body, "name"), dry_run)?;
                 self.cluster.create(resource, &namespace, body, dry_run)?
             }
@@ -452,12 +455,11 @@ impl Model {
             self.journal.drain(..JOURNAL_MAX / 2);
         }
         self.journal.push(Logged {
-            verb: target.verb.to_owned(),
+            verb: verb_of(request, target).to_owned(),
             resource: target.resource.plural().to_owned(),
             namespace: target.namespace.clone(),
             name: target.name.clone(),
             limit: request.query("limit").parse().unwrap_or(0),
-            dry_run: request.query("dryRun") == "All",
             code: match reply {
                 Reply::Response(response) => response.code,
                 Reply::Watch(_) => 200,
@@ -476,6 +478,14 @@ fn response(code: u16, body: Value) -> Response {
         code,
         headers: Vec::new(),
         body,
+    }
+}
+
+/// The verb of a request in the journal, and for faults.
+fn verb_of(request: &Request, target: &Target) -> &'static str {
+    match request.query("dryRun") {
+        "All" => DRY_RUN,
+        _ => target.verb,
     }
 }
 
@@ -499,67 +509,6 @@ fn without_resource(request: &Request, cluster: &Cluster) -> Option<Response> {
         _ => return None,
     };
     Some(response(200, body))
-}
-
-fn find_target(request: &Request) -> Result<Target, Refusal> {
-    let parts: Vec<&str> = request.path.split('/').skip(1).collect();
-    let (group, rest) = match parts.as_slice() {
-        ["api", "v1", rest @ ..] => ("", rest),
-        ["apis", "batch", "v1", rest @ ..] => ("batch", rest),
-        _ => return Err(status::no_such_path()),
-    };
-    let (namespace, rest) = match rest {
-        ["namespaces", ns, rest @ ..] if !rest.is_empty() && *rest != ["status"] => (*ns, rest),
-        other => ("", other),
-    };
-    let (plural, name, subresource) = match rest {
-        [plural] => (*plural, "", ""),
-        [plural, name] => (*plural, *name, ""),
-        [plural, name, subresource] => (*plural, *name, *subresource),
-        _ => return Err(status::no_such_path()),
-    };
-    let resource = Resource::find(group, plural).ok_or_else(status::no_such_path)?;
-    let fits = resource.namespaced() || namespace.is_empty();
-    let known = match subresource {
-        "" => true,
-        "status" => resource.has_status(),
-        "eviction" => resource == Resource::Pods && request.method == "POST",
-        _ => false,
-    };
-    if !fits || !known || (name.is_empty() && rest.len() > 1) {
-        return Err(status::no_such_path());
-    }
-    let in_one_place = !resource.namespaced() || !namespace.is_empty();
-    let verb = match (request.method.as_str(), name.is_empty()) {
-        ("GET", _) if request.is_set("watch") => "watch",
-        ("GET", true) => "list",
-        ("GET", false) if in_one_place => "get",
-        ("POST", true) if in_one_place => "create",
-        ("POST", false) if subresource == "eviction" => "create",
-        ("PUT", false) if in_one_place => "update",
-        ("PATCH", false) if in_one_place => "patch",
-        ("DELETE", false) if in_one_place => "delete",
-        _ => return Err(status::method_not_allowed()),
-    };
-    // As the authorizer of the real one sees it: a list of one name has that name.
-    let name = match verb {
-        "list" => one_name(request.query("fieldSelector")),
-        _ => name,
-    };
-    Ok(Target {
-        resource,
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        subresource: subresource.to_owned(),
-        verb,
-    })
-}
-
-/// The name that a field selector requires, or nothing.
-fn one_name(field_selector: &str) -> &str {
-    let mut requirements = field_selector.split(',');
-    let name = requirements.find_map(|one| one.strip_prefix("metadata.name="));
-    name.map_or("", |name| name.trim_start_matches('='))
 }
 
 fn selector(request: &Request, resource: Resource) -> Result<Selector, Refusal> {

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Refused(String),
     /// 403 of an admission webhook with this message (no `details`).
     Webhook(String),
+    /// 400 of a dry run, since an admission webhook has side effects.
+    NoDryRun,
     /// 500 since an admission webhook could not be called, for this reason.
     BrokenWebhook(String),
     /// The connection is closed before the request has any effect.
@@ -69,6 +71,10 @@ impl Fault {
         match self {
             Self::Refused(why) => Some(status::refused(resource, name, why)),
             Self::Webhook(why) => Some(status::denied_by_webhook(webhook, why)),
+            Self::NoDryRun => {
+                let why = format!("admission webhook {webhook:?} does not support dry run");
+                Some(status::bad_request(why))
+            }
             Self::BrokenWebhook(why) => Some(status::broken_webhook(webhook, why)),
             _ => None,
         }
@@ -101,7 +107,7 @@ pub(crate) struct FaultRule {
 }
 
 impl FaultRule {
-    /// For requests of this verb (as RBAC names it: get, list, watch, create, …)
+    /// For requests of this verb (as RBAC names it: get, list, watch, create, …; `dry-run` for dry runs)
     /// and this resource (plural); `*` is any. Until the rules are cleared.
     pub(crate) fn new(verb: &str, resource: &str, fault: Fault) -> Self {
         Self {

@@ -10,7 +10,7 @@ mod wire;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,6 +43,10 @@ pub(crate) struct Shared {
     pub(crate) auto: AtomicBool,
     /// The interval between two bookmarks, in milliseconds.
     pub(crate) bookmark_ms: AtomicU64,
+    /// How many dry runs are in flight.
+    dry_runs: AtomicUsize,
+    /// The most that were at the same time.
+    pub(crate) most_dry_runs: AtomicUsize,
 }
 
 impl Shared {
@@ -55,6 +59,8 @@ impl Shared {
             alive: AtomicBool::new(true),
             auto: AtomicBool::new(auto),
             bookmark_ms: AtomicU64::new(millis),
+            dry_runs: AtomicUsize::new(0),
+            most_dry_runs: AtomicUsize::new(0),
         })
     }
 
@@ -344,12 +350,20 @@ impl Front {
         keep_alive: bool,
     ) -> io::Result<bool> {
         let mut stream = stream;
-        let Outcome { reply, faults } = self.shared.with(|model| model.handle(request));
+        let shared = &self.shared;
+        let dry_run = usize::from(request.query("dryRun") == "All");
+        let others = shared.dry_runs.fetch_add(dry_run, Ordering::SeqCst);
+        shared
+            .most_dry_runs
+            .fetch_max(others + dry_run, Ordering::SeqCst);
+        let Outcome { reply, faults } = shared.with(|model| model.handle(request));
         for fault in &faults {
             if let Fault::Delay(delay) = fault {
                 std::thread::sleep(*delay);
             }
         }
+        // Once its response is sent, the next may come before this thread goes on.
+        shared.dry_runs.fetch_sub(dry_run, Ordering::SeqCst);
         match reply {
             Reply::Nothing => Ok(false),
             _ if faults.contains(&Fault::Endless) => {

@@ -569,16 +569,23 @@ impl FakeKube {
     }
 
     /// How many requests there were with this verb (as RBAC names it) and this
-    /// resource (plural); `*` is any. A list of one object, which only asks for the version, is none.
+    /// resource (plural); `*` is any. A list of one object, which only asks for the version, is none; a dry
+    /// run has a verb of its own and is in no `*`.
     pub(crate) fn count(&self, verb: &str, resource: &str) -> usize {
         let model = self.shared.lock();
-        let is = |wanted: &str, text: &str| wanted == "*" || wanted == text;
+        let is =
+            |wanted: &str, text: &str| wanted == text || (wanted == "*" && text != api::DRY_RUN);
         let counted = model
             .journal
             .iter()
             .filter(|r| is(verb, &r.verb) && is(resource, &r.resource))
             .filter(|r| verb != "list" || r.limit != 1);
         counted.count()
+    }
+
+    /// The most dry runs that were in flight at the same time.
+    pub(crate) fn most_dry_runs(&self) -> usize {
+        self.shared.most_dry_runs.load(Ordering::SeqCst)
     }
 
     /// Clears the log of requests.

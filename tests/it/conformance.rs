@@ -10,6 +10,7 @@
 //! | `deletes` | propagation, preconditions, finalizers, grace |
 //! | `jobs` | what becomes of a Job: pods, phases, ends, evictions |
 //! | `access` | tokens, RBAC, quotas: which caller gets which 4xx |
+//! | `dry_runs` | what a dry run finds and what it does not, and its warnings |
 //! | `faults` | what only the fake can be made to do |
 //!
 //! Templates here are for both environments: the real node runs the demo image by its
@@ -17,6 +18,7 @@
 
 mod access;
 mod deletes;
+mod dry_runs;
 mod faults;
 mod jobs;
 mod reads;

@@ -43,6 +43,12 @@ impl Got {
         value.and_then(|v| v.to_str().ok()).unwrap_or("")
     }
 
+    /// All values of a header.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let values = self.headers.get_all(name).iter();
+        values.filter_map(|value| value.to_str().ok()).collect()
+    }
+
     /// The reason of a `Status`, or the empty text.
     pub(crate) fn reason(&self) -> &str {
         self.body["reason"].as_str().unwrap_or("")

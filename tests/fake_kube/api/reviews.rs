@@ -48,7 +48,6 @@ impl Model {
             namespace: String::new(),
             name: String::new(),
             limit: 0,
-            dry_run: false,
             code: match &reply {
                 Reply::Response(response) => response.code,
                 Reply::Watch(_) | Reply::Nothing => 0,
