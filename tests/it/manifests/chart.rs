@@ -58,6 +58,8 @@ fn kubeconform_accepts_base_and_chart_and_rejects_a_misspelling() {
     .map(|folder| cluster.kubectl(&["kustomize", folder]))
     .collect();
     all.push(text_of("manifests/quota/resource-quota.yaml"));
+    all.push(text_of("manifests/dry-run-pods/role.yaml"));
+    all.push(text_of("manifests/dry-run-pods/role-binding.yaml"));
     all.extend(RENDERS.iter().map(|(_, file)| template(&helm, *file)));
     for yaml in &all {
         let (taken, output) = kubeconform.judge(yaml);
@@ -98,6 +100,7 @@ fn invalid_values_are_rejected_by_name() {
         ("auth.mode=token", "auth.tokensSecret"),
         ("auth.mode=kubernetes", "auth.allow"),
         ("auth.mode=open", "/auth/mode"),
+        ("dryRunPods=please", "/dryRunPods"),
         ("auth.allow={portal}", "/auth/allow/0"),
         ("otel.enabled=true", "otel.endpoint"),
     ] {
