@@ -17,7 +17,6 @@ mod templates;
 pub use report::{CheckResult, Origin, Report, Row};
 pub use rights::{RIGHTS, Right, Without};
 pub use sources::{FILE_BYTES_MAX, FILES_MAX};
-pub use templates::EXAMPLE;
 
 use crate::app::catalog::Catalog;
 use crate::clock::Clock;

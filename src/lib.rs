@@ -19,6 +19,8 @@
 //!                                                 store::reflector ◀── watches ◀─┘
 //! ```
 //!
+//! Beside it, `app::dry_runs` tries each template when `store::reflector` brings it.
+//!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back, and no two files import each other;
 //! `tests/it/tidy.rs` enforces both. [`metrics`], [`traces`], [`yaml`], [`budget`] and [`clock`] are leaves that any
@@ -55,6 +57,7 @@
 //! | How many connections and instances fit into the memory? | `budget/memory.rs`; asked in `http/server/admission.rs` and [`app::coordinator`] |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
 //! | What would the API server refuse or drop in a template? | [`model::validation`] |
+//! | What is known of a template before it is started? | [`app::dry_runs`]; as it is listed: [`app::templates`] |
 //! | When is a list made anew, and from what? | `app/lists.rs`, `app/assembler.rs` |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
 //! | What time is it by the API server's clock? | [`kube::server_clock`] |

@@ -6,6 +6,7 @@
 
 use crate::app::cache::Cache;
 use crate::app::catalog::SharedCatalog;
+use crate::app::dry_runs::{DryRuns, Report, Verdict};
 use crate::app::index::{Counts, STATUS_WORDS};
 use crate::budget::WaitingBounds;
 use crate::clock::Clock as _;
@@ -37,6 +38,8 @@ pub struct Sources {
     pub cache: Cache,
     /// The templates.
     pub catalogs: Arc<SharedCatalog>,
+    /// What the API server says of them.
+    pub dry_runs: DryRuns,
     /// One of each watch.
     pub watches: Vec<Arc<WatchStats>>,
     /// How many ConfigMaps are beyond their bound.
@@ -199,10 +202,16 @@ impl Collector {
     fn encode_templates(&self, registry: &mut Registry) {
         let catalog = self.sources.catalogs.current();
         for app_type in catalog.types() {
-            let offer = catalog.get(app_type);
-            let valid = offer.is_some_and(|offer| offer.problem().is_none());
+            let own = catalog
+                .get(app_type)
+                .map_or(0, |offer| offer.warnings().len());
+            let report = self.sources.dry_runs.report(app_type);
+            let report = report.unwrap_or_else(|| Arc::new(Report::untried()));
+            let is_valid = report.verdict != Verdict::Invalid;
+            let warnings = own + report.warnings.len();
             let labels = [app_type.as_str()];
-            registry.count(&metrics::TEMPLATE_VALID, &labels, valid.into());
+            registry.count(&metrics::TEMPLATE_VALID, &labels, is_valid.into());
+            registry.count(&metrics::TEMPLATE_WARNINGS, &labels, warnings as u64);
         }
         let left_out = self.sources.config_maps_left_out.load(Ordering::Relaxed);
         registry.count(&metrics::CONFIG_MAPS_LEFT_OUT, &[], left_out);
@@ -352,6 +361,7 @@ mod tests {
             metrics,
             cache,
             catalogs: Arc::default(),
+            dry_runs: crate::app::dry_runs::tests::idle(Arc::default()),
             watches: Vec::new(),
             config_maps_left_out: Arc::default(),
             traces: Traces::default(),

@@ -19,10 +19,12 @@ use crate::app::assembler::Assembler;
 use crate::app::cache::{Cache, Census};
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
+use crate::app::dry_runs::DryRuns;
 use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
+use crate::app::templates::TemplateAssembler;
 use crate::app::{App, Response, ResponseSink};
 use crate::budget::{
     CONNECTION_BYTES, LIMIT_DEFAULT, Ledger, Memory, TLS_CONNECTION_BYTES, WaitingBounds,
@@ -241,6 +243,7 @@ impl Service {
                 writers: stores.instances.clone(),
                 cache: cache.clone(),
                 renderer: Renderer::default(),
+                start_warnings: Arc::default(),
             },
             clock: Arc::clone(&server_clock) as Arc<dyn Clock>,
             reporter: Reporter {
@@ -253,7 +256,7 @@ impl Service {
             heartbeats: heartbeats.clone(),
             calls_max: config.waiting.parked_max,
         };
-        engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
+        let renderer = engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
         let stop = Stop::new();
         let background = Background {
             config,
@@ -265,13 +268,17 @@ impl Service {
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
-        background.lists(&cache, &census, Arc::clone(&front.ledger), sink)?;
+        let dry_runs = background.dry_runs(&catalog, renderer, &cache)?;
+        let ledger = Arc::clone(&front.ledger);
+        background.lists((&cache, &census), (&catalog, &dry_runs), &ledger, &sink)?;
         let config_maps_left_out = Arc::clone(&stores.left_out);
-        let watches = background.reflectors(stores, &catalog, &inbox, (&cache, &census))?;
+        let templates = (&catalog, &dry_runs);
+        let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),
             catalogs: Arc::clone(&catalog),
+            dry_runs,
             watches,
             config_maps_left_out,
             traces: traces.clone(),
@@ -413,23 +420,54 @@ struct Background<'a> {
 }
 
 impl Background<'_> {
+    /// Starts the threads that try templates.
+    fn dry_runs(
+        &self,
+        catalog: &Arc<SharedCatalog>,
+        renderer: Renderer,
+        cache: &Cache,
+    ) -> Result<DryRuns, Error> {
+        let of_lists = cache.clone();
+        let on_report = Arc::new(move || of_lists.index().templates_changed());
+        let dry_runs = DryRuns::new(
+            Arc::clone(catalog),
+            self.client.clone(),
+            renderer,
+            Arc::clone(self.clock),
+            on_report,
+        );
+        let started = dry_runs.start(self.heartbeats, &on_death(self.endings));
+        started.map_err(no_thread)?;
+        Ok(dry_runs)
+    }
+
     /// Starts the thread that makes lists.
     fn lists(
         &self,
-        cache: &Cache,
-        census: &Census,
-        ledger: Arc<Ledger>,
-        sink: Arc<dyn ResponseSink>,
+        (cache, census): (&Cache, &Census),
+        (catalog, dry_runs): (&Arc<SharedCatalog>, &DryRuns),
+        ledger: &Arc<Ledger>,
+        sink: &Arc<dyn ResponseSink>,
     ) -> Result<(), Error> {
         let assembler = Assembler {
             cache: cache.clone(),
             census: census.clone(),
-            ledger,
+            ledger: Arc::clone(ledger),
             encode: handlers::entry,
-            sink,
+            sink: Arc::clone(sink),
             clock: Arc::clone(self.clock),
         };
-        let started = assembler.start(self.heartbeats, &on_death(self.endings));
+        let templates = TemplateAssembler {
+            catalog: Arc::clone(catalog),
+            dry_runs: dry_runs.clone(),
+            cache: cache.clone(),
+            census: census.clone(),
+            encode: handlers::template,
+            ledger: Arc::clone(ledger),
+            sink: Arc::clone(sink),
+            clock: Arc::clone(self.clock),
+        };
+        let started = assembler.start(templates, self.heartbeats, &on_death(self.endings));
         started.map_err(no_thread)
     }
 

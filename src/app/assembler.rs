@@ -10,6 +10,7 @@ use super::keys::own_key_of;
 use super::list::List;
 use super::lists::{Changes, Task};
 use super::request::{Response, ResponseSink};
+use super::templates::TemplateAssembler;
 use crate::budget::{Division, Ledger};
 use crate::clock::Clock;
 use crate::kube::types::Job;
@@ -43,16 +44,21 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Starts the thread, which ends with the process.
+    /// Starts the thread, which ends with the process; it also makes the lists of templates.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(self, heartbeats: &Heartbeats, on_death: &OnDeath) -> std::io::Result<()> {
+    pub fn start(
+        self,
+        templates: TemplateAssembler,
+        heartbeats: &Heartbeats,
+        on_death: &OnDeath,
+    ) -> std::io::Result<()> {
         let heartbeat = heartbeats.register("lists", self.clock.now());
         let run = move || {
             loop {
                 heartbeat.beat(self.clock.now(), Duration::ZERO);
-                let is_more = self.step();
+                let is_more = templates.step() | self.step();
                 if !is_more {
                     heartbeat.idle();
                     self.cache.index().wait_for_readers(&*self.clock, NAP);
@@ -70,10 +76,10 @@ impl Assembler {
             return false;
         };
         let list = self.list(&mut task);
-        if is_full(&list) {
+        if list.as_ref().is_err_and(Error::is_overload) {
             index.wait_for_room(&mut task, self.clock.now());
         }
-        let late = index.finish(&task.app_type, list.as_ref().ok(), self.clock.now());
+        let late = index.finish(&task.of, list.as_ref().ok(), self.clock.now());
         for reader in task.readers.iter().chain(&late) {
             let response = match &list {
                 Ok(list) => Response::List(Arc::clone(list)),
@@ -89,18 +95,18 @@ impl Assembler {
     fn list(&self, task: &mut Task) -> Result<Arc<List>, Error> {
         let index = self.cache.index();
         let mut list = self.next(task);
-        if is_full(&list) && index.drop_last_list(&task.app_type) {
+        if list.as_ref().is_err_and(Error::is_overload) && index.drop_last_list(&task.of) {
             task.before = None;
             list = self.next(task);
         }
-        if is_full(&list) && index.drop_all_lists() {
+        if list.as_ref().is_err_and(Error::is_overload) && index.drop_all_lists() {
             list = self.next(task);
         }
         list
     }
 
     fn next(&self, task: &Task) -> Result<Arc<List>, Error> {
-        let app_type = &task.app_type;
+        let app_type = &task.of;
         let encode = |name: &InstanceName, into: &mut Vec<u8>| self.entry(app_type, name, into);
         let list = match (&task.changes, &task.before) {
             (Changes::Of(names), Some(before)) if names.is_empty() => {
@@ -152,9 +158,4 @@ impl Assembler {
             .filter_map(|job| own_key_of(job).map(|key| key.name))
             .collect()
     }
-}
-
-/// Whether there is no memory for the list now.
-const fn is_full(list: &Result<Arc<List>, Error>) -> bool {
-    matches!(list, Err(Error::Overloaded))
 }

@@ -5,14 +5,16 @@
 //! reported. [`SharedCatalog`] holds the present one for all threads. Parsing is in
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
-use crate::kube::types::{ConfigMap, TEMPLATE_SUFFIX};
+use crate::kube::types::{self, ConfigMap, TEMPLATE_SUFFIX, UnreadCause};
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
+use crate::model::revision;
 use crate::model::status::Budgets;
 use crate::model::template::{PROBLEM_BYTES_MAX, Template, TemplateError};
 use crate::store::Change;
 use crate::threads::lock;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -25,6 +27,8 @@ pub struct Offer {
     pub template: Result<Arc<Template>, Arc<TemplateError>>,
     /// The settings of its Jobs, or the error of an annotation.
     pub settings: Result<JobSettings, Arc<str>>,
+    /// The revision of both, if both are valid.
+    pub revision: Option<Box<str>>,
 }
 
 impl Offer {
@@ -54,10 +58,15 @@ impl Offer {
                     text.truncate(text.floor_char_boundary(PROBLEM_BYTES_MAX));
                     text.into()
                 });
+        let revision = match (&template, &settings) {
+            (Ok(template), Ok(settings)) => Some(revision::of_template(template, settings).into()),
+            _ => None,
+        };
         Self {
             source: Arc::clone(source),
             template,
             settings,
+            revision,
         }
     }
 
@@ -65,6 +74,13 @@ impl Offer {
     #[must_use]
     pub fn config_map(&self) -> &ConfigMap {
         &self.source
+    }
+
+    /// Where the error of the template is, if it has one: its line.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        let error = self.template.as_ref().err()?;
+        Some(format!("line {}", error.line))
     }
 
     /// The error of the template or its annotations, if there is one.
@@ -102,8 +118,36 @@ pub const NO_PROBE: &str = "no container has a readinessProbe, so the app counts
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     offers: BTreeMap<AppType, Arc<Offer>>,
+    /// ConfigMaps with keys that look like templates and are not read, by name.
+    unread: BTreeMap<Box<str>, Arc<ConfigMap>>,
     /// Defaults for settings without an annotation.
     defaults: JobSettings,
+}
+
+/// A key that looks like a template and is not read.
+#[derive(Clone, Copy, Debug)]
+pub struct UnreadKey<'a> {
+    /// Its ConfigMap.
+    pub config_map: &'a str,
+    /// The key.
+    pub key: &'a types::UnreadKey,
+}
+
+/// Why it is not read, and what to do.
+impl fmt::Display for UnreadKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key.key;
+        match self.key.cause {
+            UnreadCause::Suffix => write!(
+                f,
+                "the key {key} is not read, since keys of templates end with {TEMPLATE_SUFFIX}; rename it"
+            ),
+            UnreadCause::Binary => write!(
+                f,
+                "the key {key} is not read, since it is in binaryData; save its text as UTF-8, so that it is in data"
+            ),
+        }
+    }
 }
 
 /// The ConfigMaps that define each type, by name: the first is used.
@@ -221,9 +265,44 @@ impl Catalog {
                 ignored: name_of(one),
             }));
         }
+        notes.extend(catalog.find_unread(changes));
         notes.sort_by_cached_key(Note::place);
         notes.extend(gone);
         (catalog, notes)
+    }
+
+    /// Finds the keys that are not read in ConfigMaps that have changed; a note of each that is new.
+    fn find_unread(&mut self, changes: &[Change<ConfigMap>]) -> Vec<Note> {
+        let mut notes = Vec::new();
+        for change in changes {
+            let name = &change.object().metadata.name;
+            let before = self.unread.remove(name);
+            let Some(new) = change.new.as_ref().filter(|new| !new.unread.is_empty()) else {
+                continue;
+            };
+            let known = before.as_ref().map_or(&[][..], |before| &before.unread);
+            let is_new = |key: &&types::UnreadKey| !known.contains(key);
+            notes.extend(new.unread.iter().filter(is_new).map(|key| {
+                Note::Unread {
+                    config_map: name_of(new),
+                    key: key.key.clone(),
+                    why: UnreadKey {
+                        config_map: name,
+                        key,
+                    }
+                    .to_string(),
+                }
+            }));
+            self.unread.insert(name.clone(), Arc::clone(new));
+        }
+        notes
+    }
+
+    /// The keys that look like templates and are not read, by ConfigMap and key.
+    pub fn unread_keys(&self) -> impl Iterator<Item = UnreadKey<'_>> {
+        self.unread
+            .iter()
+            .flat_map(|(config_map, of)| of.unread.iter().map(|key| UnreadKey { config_map, key }))
     }
 
     /// Offers a type from this ConfigMap; a note if that changes the offer.
@@ -245,6 +324,20 @@ impl Catalog {
         note
     }
 
+    /// The type of this name and what is on offer of it.
+    #[must_use]
+    pub fn find(&self, app_type: &str) -> Option<(&AppType, &Arc<Offer>)> {
+        self.offers.get_key_value(app_type)
+    }
+
+    /// This key of this ConfigMap, if it looks like a template and is not read.
+    #[must_use]
+    pub fn unread_key(&self, config_map: &str, key: &str) -> Option<UnreadKey<'_>> {
+        let (config_map, of) = self.unread.get_key_value(config_map)?;
+        let key = of.unread.iter().find(|unread| &*unread.key == key)?;
+        Some(UnreadKey { config_map, key })
+    }
+
     /// The template and settings of a type.
     #[must_use]
     pub fn get(&self, app_type: &AppType) -> Option<&Offer> {
@@ -257,6 +350,11 @@ impl Catalog {
         self.get(app_type)
             .and_then(|offer| offer.settings.as_ref().ok())
             .unwrap_or(&self.defaults)
+    }
+
+    /// All types and what is on offer of each, sorted.
+    pub fn offers(&self) -> impl Iterator<Item = (&AppType, &Arc<Offer>)> {
+        self.offers.iter()
     }
 
     /// All types, sorted.
@@ -286,6 +384,15 @@ pub enum Note {
         /// The ConfigMap that is ignored.
         ignored: Arc<str>,
     },
+    /// A key looks like a template and is not read.
+    Unread {
+        /// Its ConfigMap.
+        config_map: Arc<str>,
+        /// The key.
+        key: Box<str>,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A type no longer exists.
     Gone(AppType),
 }
@@ -302,6 +409,9 @@ impl Note {
             Self::Duplicate {
                 app_type, ignored, ..
             } => (Arc::clone(ignored), key_of(app_type)),
+            Self::Unread {
+                config_map, key, ..
+            } => (Arc::clone(config_map), key.to_string()),
             Self::Gone(app_type) => (Arc::default(), key_of(app_type)),
         }
     }
@@ -384,6 +494,9 @@ fn log_note(note: &Note, catalog: &Catalog) {
         } => {
             log::warn!("app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not")
         }
+        Note::Unread {
+            config_map, why, ..
+        } => log::warn!("ConfigMap {config_map}: {why}"),
         Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
     }
 }

@@ -11,6 +11,8 @@
 //! nothing here; [`Executor::apply`] changes the stores and makes no call. Other events may happen in
 //! between. Waiting and retrying belong to the coordinator. No decision is made here.
 
+mod calls;
+mod start_warnings;
 mod writers;
 
 pub use writers::Writers;
@@ -21,22 +23,22 @@ use super::catalog::SharedCatalog;
 use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
 use super::keys::key_of;
-use super::queue::CallQueue;
 use super::rendering::Renderer;
 use super::reporter::Reporter;
 use super::request::ResponseSink;
 use super::request_handle::RequestHandle;
-use crate::budget::Account;
 use crate::clock::Clock;
+use crate::kube::client::Warnings;
 use crate::kube::transport::CALL_LONGEST;
 use crate::kube::types::{Found, Job, Page, Pod, Resource, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::model::labels::MetaChange;
-use crate::model::names::AppType;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
+use calls::Calls;
 use log::Level;
+use start_warnings::StartWarnings;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Inputs that the coordinator takes before it reads the clock again.
@@ -156,12 +158,13 @@ pub struct Parts {
     pub calls_max: usize,
 }
 
-/// Starts the coordinator's thread and the workers, which end with the process. `on_death` is called
-/// with a message when one of them dies; the process should then exit.
+/// Starts the coordinator's thread and the workers, which end with the process; returns what renders
+/// their manifests. `on_death` is called with a message when one of them dies; the process should then
+/// exit.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
+pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Renderer> {
     let calls = Arc::new(Calls::new(parts.calls_max));
     let mut executor = parts.executor.clone();
     let workers = Workers {
@@ -181,7 +184,7 @@ pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
     };
     let on_death = Arc::clone(on_death);
     threads::spawn("coordinator".into(), on_death, move || thread.run())?;
-    Ok(())
+    Ok(executor.renderer)
 }
 
 /// Starts the workers. One is idle until its manifest is rendered: the renderer has a heartbeat of its
@@ -201,43 +204,6 @@ fn start_workers(
         let completed = executor.apply(executor.make(prepared));
         inbox.send(Input::Completed(key, completed));
     })
-}
-
-/// The calls that wait for a worker.
-#[derive(Debug)]
-struct Calls {
-    queue: Mutex<CallQueue<AppType, Option<Account>, Arc<ApiCall>>>,
-    added: Condvar,
-}
-
-impl Calls {
-    fn new(max: usize) -> Self {
-        Self {
-            queue: Mutex::new(CallQueue::new(max)),
-            added: Condvar::new(),
-        }
-    }
-
-    /// Adds a call.
-    fn push(&self, call: Arc<ApiCall>) {
-        let (app_type, caller) = (call.key.app_type.clone(), call.caller.clone());
-        let turn = (call.lane, app_type, caller);
-        let pushed = threads::lock(&self.queue).push(turn, call);
-        pushed.expect("each call is of a name with an operation, and there is capacity for those");
-        self.added.notify_one();
-    }
-
-    /// Takes the next call, and waits for one.
-    fn take(&self) -> Arc<ApiCall> {
-        let mut queue = threads::lock(&self.queue);
-        loop {
-            if let Some(call) = queue.take() {
-                return call;
-            }
-            let woken = self.added.wait(queue);
-            queue = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
 }
 
 struct CoordinatorThread {
@@ -302,6 +268,8 @@ pub struct Executor {
     pub cache: Cache,
     /// Renders manifests.
     pub renderer: Renderer,
+    /// What the API server warned of when it created Jobs.
+    pub start_warnings: Arc<StartWarnings>,
 }
 
 /// A call that can be made.
@@ -324,7 +292,7 @@ pub struct Called {
 /// The response of Kubernetes.
 #[derive(Debug)]
 enum Returned {
-    Created(Job),
+    Created(Job, Warnings),
     NotRendered(Error),
     /// The Job, and its pods if they were read.
     Found(Found<Job>, Option<Page<Pod>>),
@@ -343,7 +311,7 @@ impl Returned {
     /// Its version, as far as it says when the response was made.
     fn version(&self) -> Option<&ResourceVersion> {
         match self {
-            Self::Created(job) | Self::Deleted { job: Some(job), .. } => {
+            Self::Created(job, _) | Self::Deleted { job: Some(job), .. } => {
                 Some(&job.metadata.resource_version)
             }
             Self::Found(found, _) => Some(&found.version),
@@ -397,7 +365,10 @@ impl Executor {
         let least = self.least(&call);
         let result = match &call.action {
             Action::CreateJob(_) => match manifest {
-                Ok(manifest) => client.create_job(&name, manifest).map(Returned::Created),
+                Ok(manifest) => {
+                    let created = client.create_job(&name, manifest);
+                    created.map(|(job, warnings)| Returned::Created(job, warnings))
+                }
                 Err(error) => Ok(Returned::NotRendered(error)),
             },
             Action::ReadJob { with_pods } => find(client, &name, *with_pods),
@@ -464,7 +435,8 @@ impl Executor {
             self.writers.doubts.compare(&call.key, version, &least);
         }
         let (outcome, gone) = match result {
-            Ok(Returned::Created(job)) => {
+            Ok(Returned::Created(job, warnings)) => {
+                self.start_warnings.log(&call, warnings);
                 let uid = job.metadata.uid.clone();
                 let gone = self.writers.job_written(job);
                 (CallOutcome::Created(uid), gone)

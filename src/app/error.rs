@@ -157,6 +157,13 @@ impl Error {
     };
 }
 
+impl Error {
+    /// Whether there is no memory for it now.
+    pub(super) const fn is_overload(&self) -> bool {
+        matches!(self, Self::Overloaded)
+    }
+}
+
 impl From<&TemplateError> for Error {
     fn from(error: &TemplateError) -> Self {
         Self::TemplateInvalid(error.to_string().into())

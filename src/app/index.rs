@@ -9,7 +9,7 @@
 
 use super::keys::{key_of_pod, own_key_of};
 use super::list::List;
-use super::lists::{Lists, Task};
+use super::lists::{Lists, OfTemplates, Task};
 use super::lost_pods::LostPods;
 use super::request_handle::RequestHandle;
 use crate::budget::Memory;
@@ -102,6 +102,7 @@ struct State {
     /// How many pods bear the mark of a lost node, by its name.
     lost_nodes: BTreeMap<Box<str>, usize>,
     lists: Lists,
+    templates: Lists<OfTemplates>,
     lost_pods: LostPods,
 }
 
@@ -146,6 +147,11 @@ impl Index {
         let ((old, bytes_before), (new, bytes)) = (read(&change.old), read(&change.new));
         self.memory.resize_cache(bytes_before, bytes);
         let mut state = self.state();
+        // Lists of templates have how many instances there are, and of which revision.
+        let uid = |job: &Option<Arc<Job>>| job.as_ref().map(|job| job.metadata.uid.clone());
+        if old != new || uid(&change.old) != uid(&change.new) {
+            state.templates.change_all(&OfTemplates);
+        }
         if old != new {
             old.iter().for_each(|key| state.remove(key));
             new.iter().for_each(|key| state.add(key));
@@ -336,9 +342,44 @@ impl Index {
         self.is_wanted.notify_one();
     }
 
+    /// The list of all templates, if it is known and nothing has changed since.
+    #[must_use]
+    pub fn template_list(&self, now: Instant) -> Option<Arc<List>> {
+        self.state().templates.read(&OfTemplates, now)
+    }
+
+    /// This request gets the list of all templates later.
+    pub fn await_templates(&self, reader: RequestHandle, now: Instant) {
+        self.state().templates.wait(&OfTemplates, reader, now);
+        self.is_wanted.notify_one();
+    }
+
+    /// Something is known of templates that was not before.
+    pub fn templates_changed(&self) {
+        self.state().templates.change_all(&OfTemplates);
+    }
+
     /// The caller of this request has hung up.
     pub fn abandon(&self, reader: RequestHandle) {
-        self.state().lists.abandon(reader);
+        let mut state = self.state();
+        state.lists.abandon(reader);
+        state.templates.abandon(reader);
+    }
+
+    /// See [`Lists::take_due`].
+    #[must_use]
+    pub fn take_due_templates(&self, now: Instant) -> Option<Task<OfTemplates>> {
+        self.state().templates.take_due(now)
+    }
+
+    /// See [`Lists::wait_for_room`].
+    pub fn wait_for_room_for_templates(&self, task: &mut Task<OfTemplates>, now: Instant) {
+        self.state().templates.wait_for_room(task, now);
+    }
+
+    /// See [`Lists::finish`].
+    pub fn finish_templates(&self, list: Option<&Arc<List>>, now: Instant) -> Vec<RequestHandle> {
+        self.state().templates.finish(&OfTemplates, list, now)
     }
 
     /// See [`Lists::take_due`].
@@ -369,20 +410,24 @@ impl Index {
 
     /// See [`Lists::drop_all`].
     pub fn drop_all_lists(&self) -> bool {
-        self.state().lists.drop_all()
+        let mut state = self.state();
+        let has_dropped = state.templates.drop_all();
+        state.lists.drop_all() || has_dropped
     }
 
     /// Blocks until a list is due, or for that time at most; then drops lists that nobody reads.
     pub fn wait_for_readers(&self, clock: &dyn Clock, longest: Duration) {
         let mut state = self.state();
         let now = clock.now();
-        let due = state.lists.next_due(now);
+        let due = state.lists.next_due(now).into_iter();
+        let due = due.chain(state.templates.next_due(now)).min();
         let wait = due.map_or(longest, |due| due.saturating_duration_since(now));
         if !wait.is_zero() {
             let woken = self.is_wanted.wait_timeout(state, wait.min(longest));
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.lists.forget_unread(clock.now());
+        state.templates.forget_unread(clock.now());
     }
 
     /// The lists that readers would get now; for tests, since it takes long.

@@ -1,4 +1,4 @@
-//! [`List`]: the instances of one type as bytes that all readers share.
+//! [`List`]: the instances of one type, or all templates, as bytes that all readers share.
 //!
 //! Pure. A list is one JSON array. Its entries stand by name, so that the next list copies those
 //! that have not changed. The JSON of an entry is made by whoever asks for the list. Which entries
@@ -6,16 +6,18 @@
 
 use super::error::Error;
 use crate::budget::{Division, Draft, Full, Ledger, SharedBytes};
-use crate::model::names::InstanceName;
-use std::collections::BTreeSet;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, LazyLock};
 
-/// A list of instances.
+/// A list.
 #[derive(Debug)]
 pub struct List {
     bytes: Arc<SharedBytes>,
+    /// What follows the array.
+    tail: &'static str,
     etag: Box<str>,
     /// The names, one after the other.
     names: Box<str>,
@@ -42,7 +44,7 @@ impl List {
             let ledger = Ledger::of_bytes(1024, Division::UNLIMITED);
             let mut draft = Draft::new(&ledger, 2).expect("two bytes fit in its ledger");
             draft.append(b"[]").expect("there is room for them");
-            Arc::new(List::of(draft, String::new(), Vec::new()))
+            Arc::new(List::of(draft, "", String::new(), Vec::new()))
         });
         Arc::clone(&EMPTY)
     }
@@ -51,12 +53,39 @@ impl List {
     ///
     /// # Errors
     /// As of [`List::after`].
-    pub fn new(
-        names: &BTreeSet<InstanceName>,
-        encode: impl Fn(&InstanceName, &mut Vec<u8>) -> bool,
+    pub fn new<N: Borrow<str> + Ord>(
+        names: &BTreeSet<N>,
+        encode: impl Fn(&N, &mut Vec<u8>) -> bool,
         ledger: &Arc<Ledger>,
     ) -> Result<Self, Error> {
         Self::empty().after(names, encode, ledger)
+    }
+
+    /// As [`List::new`], with a newline at the end.
+    ///
+    /// # Errors
+    /// As of [`List::after`].
+    pub fn with_newline<N: Borrow<str> + Ord>(
+        names: &BTreeSet<N>,
+        encode: impl Fn(&N, &mut Vec<u8>) -> bool,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, Error> {
+        Self::empty().made(names, encode, ledger, "\n")
+    }
+
+    /// The list of those entries whose name satisfies this.
+    ///
+    /// # Errors
+    /// As of [`List::after`].
+    pub fn only(&self, keeps: impl Fn(&str) -> bool, ledger: &Arc<Ledger>) -> Result<Self, Error> {
+        let kept = self.iter().filter(|(name, _)| keeps(name));
+        let kept: BTreeMap<&str, &[u8]> = kept.collect();
+        let names: BTreeSet<&str> = kept.keys().copied().collect();
+        let encode = |name: &&str, into: &mut Vec<u8>| {
+            into.extend_from_slice(kept[name]);
+            true
+        };
+        Self::empty().made(&names, encode, ledger, self.tail)
     }
 
     /// This list once the entries of these names have changed. `encode` appends the JSON of one, or
@@ -66,13 +95,23 @@ impl List {
     ///
     /// # Errors
     /// [`Error::Overloaded`] if there is no memory for it, [`Error::ListTooLarge`] if there never is.
-    pub fn after(
+    pub fn after<N: Borrow<str> + Ord>(
         &self,
-        names: &BTreeSet<InstanceName>,
-        encode: impl Fn(&InstanceName, &mut Vec<u8>) -> bool,
+        names: &BTreeSet<N>,
+        encode: impl Fn(&N, &mut Vec<u8>) -> bool,
         ledger: &Arc<Ledger>,
     ) -> Result<Self, Error> {
-        let (mut count, mut name_bytes, mut bytes) = (0, 0, 2);
+        self.made(names, encode, ledger, self.tail)
+    }
+
+    fn made<N: Borrow<str> + Ord>(
+        &self,
+        names: &BTreeSet<N>,
+        encode: impl Fn(&N, &mut Vec<u8>) -> bool,
+        ledger: &Arc<Ledger>,
+        tail: &'static str,
+    ) -> Result<Self, Error> {
+        let (mut count, mut name_bytes, mut bytes) = (0, 0, 2 + tail.len());
         self.visit_after(names, &encode, |name, entry| {
             name_bytes += name.len();
             bytes += entry.len() + usize::from(count > 0);
@@ -97,14 +136,16 @@ impl List {
             Ok(())
         })?;
         draft.append(if ends.is_empty() { b"[]" } else { b"]" })?;
-        Ok(Self::of(draft, names_text, ends))
+        draft.append(tail.as_bytes())?;
+        Ok(Self::of(draft, tail, names_text, ends))
     }
 
-    fn of(draft: Draft, names: String, ends: Vec<End>) -> Self {
+    fn of(draft: Draft, tail: &'static str, names: String, ends: Vec<End>) -> Self {
         let bytes = draft.finish();
         Self {
             etag: etag_of(&bytes),
             bytes,
+            tail,
             names: names.into(),
             ends: ends.into(),
         }
@@ -146,22 +187,23 @@ impl List {
     }
 
     /// Calls `visit` with each entry of the list once those of these names have changed, by name.
-    fn visit_after(
+    fn visit_after<N: Borrow<str> + Ord>(
         &self,
-        names: &BTreeSet<InstanceName>,
-        encode: impl Fn(&InstanceName, &mut Vec<u8>) -> bool,
+        names: &BTreeSet<N>,
+        encode: impl Fn(&N, &mut Vec<u8>) -> bool,
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), Full>,
     ) -> Result<(), Full> {
         let mut kept = self.iter().peekable();
         let mut json = Vec::new();
         for name in names {
-            while let Some((before, entry)) = kept.next_if(|(kept, _)| *kept < name.as_str()) {
+            let text: &str = name.borrow();
+            while let Some((before, entry)) = kept.next_if(|(kept, _)| *kept < text) {
                 visit(before, entry)?;
             }
-            let _ = kept.next_if(|(kept, _)| *kept == name.as_str());
+            let _ = kept.next_if(|(kept, _)| *kept == text);
             json.clear();
             if encode(name, &mut json) {
-                visit(name.as_str(), &json)?;
+                visit(text, &json)?;
             }
         }
         kept.try_for_each(|(name, entry)| visit(name, entry))
@@ -186,9 +228,9 @@ fn etag_of(bytes: &[u8]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::names::InstanceName;
     use crate::random::Random;
     use std::cell::Cell;
-    use std::collections::BTreeMap;
 
     /// Changed entries; without JSON one is gone.
     type Changed = BTreeMap<InstanceName, Option<String>>;
@@ -288,6 +330,22 @@ mod tests {
         assert_ne!(one.etag(), other.etag());
         let is_strong = |tag: &str| tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2;
         assert!(is_strong(one.etag()), "{}", one.etag());
+    }
+
+    #[test]
+    fn a_part_of_a_list_has_its_form() {
+        let encode = |name: &&str, into: &mut Vec<u8>| {
+            into.extend_from_slice(name.to_uppercase().as_bytes());
+            true
+        };
+        let names = BTreeSet::from(["a", "b", "c"]);
+        let list = List::with_newline(&names, encode, &ledger()).unwrap();
+        assert_eq!(text(&list), "[A,B,C]\n");
+        let part = list.only(|name| name != "b", &ledger()).unwrap();
+        assert_eq!((text(&part), part.len()), ("[A,C]\n", 2));
+        let none = list.only(|_| false, &ledger()).unwrap();
+        assert_eq!(text(&none), "[]\n");
+        assert_ne!(part.etag(), list.etag());
     }
 
     #[test]

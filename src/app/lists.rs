@@ -1,12 +1,14 @@
-//! [`Lists`]: which types are read, what has changed of them since, and who waits for the next list.
+//! [`Lists`]: which lists are read, what has changed of them since, and who waits for the next one.
 //!
-//! Pure: time is an argument. A type that nobody reads has nothing here. Who assembles a list, and
+//! Pure: time is an argument. A list that nobody reads has nothing here. Who assembles one, and
 //! from what, is in [`super::assembler`].
 
 use super::list::List;
 use super::request_handle::RequestHandle;
 use crate::model::names::{AppType, InstanceName};
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,11 +29,23 @@ pub const ROOM_PERIOD: Duration = Duration::from_millis(500);
 /// again, which then costs no more than the changes have.
 pub const NAMES_MORE_MAX: usize = 64;
 
-/// The lists of all types that are read.
-#[derive(Debug, Default)]
-pub struct Lists {
-    kept: HashMap<AppType, Kept>,
+/// The lists that are read, each by what it is of: the instances of a type.
+#[derive(Debug)]
+pub struct Lists<K = AppType> {
+    kept: HashMap<K, Kept>,
 }
+
+impl<K> Default for Lists<K> {
+    fn default() -> Self {
+        Self {
+            kept: HashMap::new(),
+        }
+    }
+}
+
+/// The list of all templates, the only one of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OfTemplates;
 
 /// One list.
 #[derive(Debug)]
@@ -61,9 +75,9 @@ pub enum Changes {
 
 /// What is due.
 #[derive(Debug)]
-pub struct Task {
-    /// The type.
-    pub app_type: AppType,
+pub struct Task<K = AppType> {
+    /// What it is of.
+    pub of: K,
     /// The last list.
     pub before: Option<Arc<List>>,
     /// What has changed since; with no changes the last list is the response.
@@ -116,18 +130,21 @@ impl Kept {
     }
 }
 
-impl Lists {
-    /// The list of a type that has instances, if it is known and nothing has changed since.
-    pub fn read(&mut self, app_type: &str, now: Instant) -> Option<Arc<List>> {
-        let kept = self.kept.get_mut(app_type)?;
+impl<K: Clone + Eq + Hash> Lists<K> {
+    /// The list of this, which is not empty, if it is known and nothing has changed since.
+    pub fn read<Q: Eq + Hash + ?Sized>(&mut self, of: &Q, now: Instant) -> Option<Arc<List>>
+    where
+        K: Borrow<Q>,
+    {
+        let kept = self.kept.get_mut(of)?;
         kept.read_at = now;
         kept.clean().cloned()
     }
 
-    /// A request waits for the list of this type. Until [`Lists::abandon`] or its response it is the
+    /// A request waits for the list of this. Until [`Lists::abandon`] or its response it is the
     /// only one of its connection.
-    pub fn wait(&mut self, app_type: &AppType, reader: RequestHandle, now: Instant) {
-        let kept = self.kept.entry(app_type.clone());
+    pub fn wait(&mut self, of: &K, reader: RequestHandle, now: Instant) {
+        let kept = self.kept.entry(of.clone());
         let kept = kept.or_insert_with(|| Kept::new(now));
         if !kept.is_in_use() {
             kept.no_room_since = None;
@@ -143,9 +160,16 @@ impl Lists {
         }
     }
 
+    /// Any entries of the list may have changed.
+    pub fn change_all(&mut self, of: &K) {
+        if let Some(kept) = self.kept.get_mut(of) {
+            kept.changes = Changes::All;
+        }
+    }
+
     /// The entry of this instance has changed, or has come or gone.
-    pub fn change(&mut self, app_type: &AppType, name: &InstanceName) {
-        if let Some(kept) = self.kept.get_mut(app_type)
+    pub fn change(&mut self, of: &K, name: &InstanceName) {
+        if let Some(kept) = self.kept.get_mut(of)
             && let Changes::Of(names) = &mut kept.changes
         {
             names.insert(name.clone());
@@ -156,14 +180,10 @@ impl Lists {
         }
     }
 
-    /// The type has no instances any more: its list is dropped, unless somebody waits for it.
-    pub fn emptied(&mut self, app_type: &AppType) {
-        if self
-            .kept
-            .get(app_type)
-            .is_some_and(|kept| !kept.is_in_use())
-        {
-            self.kept.remove(app_type);
+    /// The list has no entries any more: it is dropped, unless somebody waits for it.
+    pub fn emptied(&mut self, of: &K) {
+        if self.kept.get(of).is_some_and(|kept| !kept.is_in_use()) {
+            self.kept.remove(of);
         }
     }
 
@@ -174,14 +194,14 @@ impl Lists {
     }
 
     /// Takes out what is due, the longest overdue first; [`Lists::finish`] must follow.
-    pub fn take_due(&mut self, now: Instant) -> Option<Task> {
+    pub fn take_due(&mut self, now: Instant) -> Option<Task<K>> {
         let due = self.kept.iter_mut();
-        let due = due.filter_map(|(app_type, kept)| Some((kept.due(now)?, app_type, kept)));
+        let due = due.filter_map(|(of, kept)| Some((kept.due(now)?, of, kept)));
         let first = due.filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at);
-        let (_, app_type, kept) = first?;
+        let (_, of, kept) = first?;
         kept.is_assembling = true;
         Some(Task {
-            app_type: app_type.clone(),
+            of: of.clone(),
             before: kept.current.clone(),
             changes: std::mem::replace(&mut kept.changes, Changes::none()),
             readers: std::mem::take(&mut kept.readers),
@@ -190,8 +210,8 @@ impl Lists {
 
     /// There is no memory for the list of this task, which [`Lists::finish`] is told next: its readers
     /// go on waiting, unless that has been so for [`ROOM_WAIT`].
-    pub fn wait_for_room(&mut self, task: &mut Task, now: Instant) {
-        let Some(kept) = self.kept.get_mut(&task.app_type) else {
+    pub fn wait_for_room(&mut self, task: &mut Task<K>, now: Instant) {
+        let Some(kept) = self.kept.get_mut(&task.of) else {
             return;
         };
         let since = *kept.no_room_since.get_or_insert(now);
@@ -205,13 +225,8 @@ impl Lists {
     /// The list of a task is assembled, or there is no memory for it: then the one before is dropped,
     /// and the next is made anew. Returns the requests that have come meanwhile, if nothing has
     /// changed meanwhile.
-    pub fn finish(
-        &mut self,
-        app_type: &AppType,
-        list: Option<&Arc<List>>,
-        now: Instant,
-    ) -> Vec<RequestHandle> {
-        let Some(kept) = self.kept.get_mut(app_type) else {
+    pub fn finish(&mut self, of: &K, list: Option<&Arc<List>>, now: Instant) -> Vec<RequestHandle> {
+        let Some(kept) = self.kept.get_mut(of) else {
             return Vec::new();
         };
         kept.is_assembling = false;
@@ -226,19 +241,19 @@ impl Lists {
         }
         let readers = std::mem::take(&mut kept.readers);
         if list.is_some_and(|list| list.is_empty()) {
-            self.kept.remove(app_type);
+            self.kept.remove(of);
         }
         readers
     }
 
-    /// Drops the list of a type whose next one is being assembled, to make room for that; returns
-    /// whether there was one.
-    pub fn drop_last(&mut self, app_type: &AppType) -> bool {
-        let kept = self.kept.get_mut(app_type);
+    /// Drops a list whose next one is being assembled, to make room for that; returns whether there
+    /// was one.
+    pub fn drop_last(&mut self, of: &K) -> bool {
+        let kept = self.kept.get_mut(of);
         kept.is_some_and(|kept| kept.current.take().is_some())
     }
 
-    /// Drops the lists of all types, as [`Lists::drop_last`]; the next of each is made anew.
+    /// Drops all lists, as [`Lists::drop_last`]; the next of each is made anew.
     pub fn drop_all(&mut self) -> bool {
         let mut has_dropped = false;
         for kept in self.kept.values_mut() {
@@ -261,11 +276,11 @@ impl Lists {
 
     /// The lists that are known and clean; for tests, since it takes long.
     #[must_use]
-    pub fn clean(&self) -> Vec<(AppType, Arc<List>)> {
+    pub fn clean(&self) -> Vec<(K, Arc<List>)> {
         let lists = self.kept.iter();
-        let clean = lists.filter_map(|(app_type, kept)| Some((app_type, kept.clean()?)));
+        let clean = lists.filter_map(|(of, kept)| Some((of, kept.clean()?)));
         clean
-            .map(|(app_type, list)| (app_type.clone(), Arc::clone(list)))
+            .map(|(of, list)| (of.clone(), Arc::clone(list)))
             .collect()
     }
 }

@@ -11,6 +11,7 @@
 //! | `lost_pods` | how pods ended that are gone by now |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
+//! | `dry_runs`, `templates` | what the API server says of templates before anybody starts them; what is known of each |
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
 //! | `queue`, `rendering` | the order of the calls that wait; manifests, rendered when a call is made |
@@ -23,6 +24,7 @@ pub mod cache;
 pub mod catalog;
 pub mod changes;
 pub mod coordinator;
+pub mod dry_runs;
 pub mod engine;
 pub mod error;
 mod expectation;
@@ -42,6 +44,7 @@ mod request;
 mod request_handle;
 mod request_id;
 pub mod review;
+pub mod templates;
 pub mod timings;
 
 pub use error::{Bound, Error};
@@ -151,6 +154,22 @@ impl App {
         let index = self.cache.index();
         index.await_list(&app_type, handle, self.clock.now());
         Ok(())
+    }
+
+    /// The list of all templates; its entries have names of [`templates::app_type_in`]. `None` if
+    /// something of them has changed since the last list: a request for it waits ([`App::await_templates`]).
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: an empty list would be wrong.
+    pub fn templates(&self) -> Result<Option<Arc<List>>, Error> {
+        self.check_synced()?;
+        Ok(self.cache.index().template_list(self.clock.now()))
+    }
+
+    /// The request of `handle` gets the list of all templates soon, also while this replica shuts down.
+    pub fn await_templates(&self, handle: RequestHandle) {
+        let index = self.cache.index();
+        index.await_templates(handle, self.clock.now());
     }
 
     /// The instance of this key, if it is ready.

@@ -11,6 +11,7 @@ use crate::model::names::InstanceKey;
 use crate::model::revision;
 use crate::model::template::{RenderError, Template, Variables};
 use crate::threads::{OnDeath, Workers, lock};
+use serde_json::json;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,7 +47,18 @@ pub struct Renderer(Option<SyncSender<Task>>);
 struct Task {
     key: InstanceKey,
     new: Box<NewJob>,
-    rendered: SyncSender<Result<Vec<u8>, Error>>,
+    with_pod: bool,
+    rendered: SyncSender<Result<Manifests, Error>>,
+}
+
+/// What is made of a template, in JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifests {
+    /// The Job.
+    pub job: Vec<u8>,
+    /// The pod that the Job controller would make of it, under the name of the Job; empty where it is not
+    /// needed.
+    pub pod: Vec<u8>,
 }
 
 impl Renderer {
@@ -66,7 +78,8 @@ impl Renderer {
         let next = move || lock(&queue).recv().ok();
         renderer.spawn(on_death, next, |task| {
             // A worker waits for it, or the process is about to exit.
-            let _ = task.rendered.send(manifest(&task.key, &task.new));
+            let made = manifests(&task.key, &task.new, task.with_pod);
+            let _ = task.rendered.send(made);
         })?;
         Ok(Self(Some(tasks)))
     }
@@ -78,7 +91,13 @@ impl Renderer {
         let (rendered, result) = sync_channel(0);
         let (key, new) = (key.clone(), Box::new(new.clone()));
         let tasks = self.0.as_ref().unwrap();
-        tasks.send(Task { key, new, rendered }).unwrap();
+        let task = Task {
+            key,
+            new,
+            with_pod: false,
+            rendered,
+        };
+        tasks.send(task).unwrap();
         result
     }
 
@@ -87,13 +106,26 @@ impl Renderer {
     /// # Errors
     /// If the template cannot be rendered with these variables.
     pub fn manifest(&self, key: &InstanceKey, new: &NewJob) -> Result<Vec<u8>, Error> {
+        Ok(self.make(key, new, false)?.job)
+    }
+
+    /// The manifests of the Job and of its pod.
+    ///
+    /// # Errors
+    /// As of [`Renderer::manifest`].
+    pub fn with_pod(&self, key: &InstanceKey, new: &NewJob) -> Result<Manifests, Error> {
+        self.make(key, new, true)
+    }
+
+    fn make(&self, key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifests, Error> {
         let Self(Some(tasks)) = self else {
-            return manifest(key, new);
+            return manifests(key, new, with_pod);
         };
         let (rendered, result) = sync_channel(1);
         let task = Task {
             key: key.clone(),
             new: Box::new(new.clone()),
+            with_pod,
             rendered,
         };
         // Without its thread the process is about to exit.
@@ -102,7 +134,7 @@ impl Renderer {
     }
 }
 
-fn manifest(key: &InstanceKey, new: &NewJob) -> Result<Vec<u8>, Error> {
+fn manifests(key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifests, Error> {
     let rendered = new.template.render(&new.variables).map_err(error)?;
     let values_revision = values_revision(&new.template, &new.variables)?;
     let parts = JobParts {
@@ -113,7 +145,17 @@ fn manifest(key: &InstanceKey, new: &NewJob) -> Result<Vec<u8>, Error> {
         values_revision: &values_revision,
         failures: new.failures,
     };
-    Ok(job::manifest(rendered, &parts).to_string().into_bytes())
+    let mut manifest = job::manifest(rendered, &parts);
+    let job = manifest.to_string().into_bytes();
+    let mut pod = Vec::new();
+    if with_pod {
+        let mut made = manifest["spec"]["template"].take();
+        made["apiVersion"] = json!("v1");
+        made["kind"] = json!("Pod");
+        made["metadata"]["name"] = json!(key.job_name());
+        pod = made.to_string().into_bytes();
+    }
+    Ok(Manifests { job, pod })
 }
 
 fn error(error: RenderError) -> Error {

@@ -208,6 +208,12 @@ impl Hold {
         &self.account
     }
 
+    /// What it is charged to.
+    #[must_use]
+    pub const fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
     /// How many bytes it is.
     #[must_use]
     pub const fn bytes(&self) -> usize {

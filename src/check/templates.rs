@@ -3,6 +3,7 @@
 
 use super::report::{CheckResult, Origin, Report};
 use crate::app::catalog::{Catalog, NO_PROBE, Note, Offer};
+use crate::app::dry_runs::EXAMPLE;
 use crate::kube::types::{ConfigMap, Pairs, TEMPLATE_SUFFIX};
 use crate::model::job::{find_setting, setting_key};
 use crate::model::names::AppType;
@@ -12,9 +13,6 @@ use crate::model::validation::{self, TEMPLATE_PATH};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The setting with values for a check, as a query.
-pub const EXAMPLE: &str = "example";
 
 /// Adds rows about all templates of these ConfigMaps; `origins` say where each was read.
 pub(super) fn check(
@@ -47,6 +45,17 @@ pub(super) fn check(
                 None,
                 report,
             ),
+            Note::Unread {
+                config_map,
+                key,
+                why,
+            } => {
+                let mut origin = origins.get(&*config_map).cloned().unwrap_or_default();
+                origin.config_map = Some(config_map.to_string());
+                origin.key = Some(key.to_string());
+                let what = format!("key {key} of {config_map}");
+                report.add_at(CheckResult::Worse, what, why, &origin);
+            }
             Note::Gone(_) => {}
         }
     }

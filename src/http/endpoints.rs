@@ -26,7 +26,7 @@ const DELETE: &[Method] = &[Method::Delete];
 
 /// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
-pub static ENDPOINTS: [Endpoint; 14] = numbered([
+pub static ENDPOINTS: [Endpoint; 15] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
     row(READ,   "/app",               Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::types)),
     row(READ,   "/app/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
@@ -36,6 +36,7 @@ pub static ENDPOINTS: [Endpoint; 14] = numbered([
     row(READ,   "/api/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/create/{type}",     Authenticated, Mutating, Traced,   Plain,                          Type(Api::create)),
     row(GET,    "/release/{name}",    Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_RELEASE), Name(Api::release)),
+    row(READ,   "/templates",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::templates)),
     row(READ,   "/info",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::info)),
     row(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)),
     row(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)),

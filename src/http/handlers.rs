@@ -9,7 +9,7 @@ mod legacy;
 mod responses;
 
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
-pub use responses::entry;
+pub use responses::{entry, template};
 
 use super::auth::{Caller, Types};
 use super::conditional::{self, Condition};
@@ -73,6 +73,8 @@ pub(super) enum Pending {
     Ensure(Starts, Condition),
     /// A GET of the instances of a type, and what it holds meanwhile.
     List(Condition, Hold),
+    /// A GET of the templates of these types, and what it holds meanwhile.
+    Templates(Condition, Types, Hold),
     /// A PATCH.
     Label,
     /// A DELETE.
@@ -118,6 +120,12 @@ impl Api {
                     Ok(response) => self.aged(response),
                     Err(full) => failed(full.into()),
                 }
+            }
+            (Pending::Templates(condition, types, hold), List(list)) => {
+                let (account, ledger) = (hold.account().clone(), Arc::clone(hold.ledger()));
+                drop(hold);
+                let response = responses::templates(&list, &types, &condition, &account, &ledger);
+                response.map_or_else(failed, |response| self.aged(response))
             }
             // There is none yet, and this caller may not start it.
             (
@@ -180,6 +188,22 @@ impl Api {
         let hold = call.bounds.bytes.hold(account, Purpose::Transfer, bytes)?;
         self.app.await_list(app_type, call.handle)?;
         Ok(Handled::Parked(Pending::List(condition, hold)))
+    }
+
+    /// `GET /templates`
+    pub(super) fn templates(&self, call: &Call<'_>) -> Outcome {
+        let condition = Condition::of(&call.request.headers);
+        let account = call.caller.account(call.request.peer);
+        let (types, bytes) = (&call.caller.types, &call.bounds.bytes);
+        if let Some(list) = self.app.templates()? {
+            let response = responses::templates(&list, types, &condition, &account, bytes)?;
+            return reply(self.aged(response));
+        }
+        let held = call.request.parked_bytes();
+        let hold = bytes.hold(account, Purpose::Transfer, held)?;
+        self.app.await_templates(call.handle);
+        let pending = Pending::Templates(condition, types.clone(), hold);
+        Ok(Handled::Parked(pending))
     }
 
     /// `GET /app/{type}/{name}`

@@ -7,10 +7,10 @@
 use super::error::{Class, Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
 use super::status::decode_success;
-use super::transport::{EventStream, Transport};
+use super::transport::{EventStream, Response, Transport};
 use super::types::{
-    CONTROLLER_UID, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
-    decode_found, decode_list, decode_object, decode_state,
+    CONTROLLER_UID, Collection, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion,
+    TokenReview, Uid, decode_found, decode_list, decode_object, decode_state,
 };
 use crate::traces::Context;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// How many pods of one Job are read; it makes one after the other.
 const PODS_OF_JOB_MAX: u32 = 100;
+
+/// What the API server says beside a result; see [`super::warnings`].
+pub type Warnings = Vec<Box<str>>;
 
 /// Calls in one namespace; clones share the transport.
 #[derive(Clone, Debug)]
@@ -55,15 +58,39 @@ impl Client {
         &self.namespace
     }
 
-    /// Creates the Job of that name with this manifest, in JSON.
+    /// Creates the Job of that name with this manifest, in JSON; returns it, and what the API server warns
+    /// of.
     ///
     /// # Errors
     /// `AlreadyExists` when a Job of that name exists; `NotFound` when the
     /// namespace does not exist; see [`Error::class`] for the others. Unless
     /// [`Error::connect_failed`], the Job may have been created despite the error.
-    pub fn create_job(&self, name: &str, manifest: Vec<u8>) -> Result<Job, Error> {
+    pub fn create_job(&self, name: &str, manifest: Vec<u8>) -> Result<(Job, Warnings), Error> {
         let request = request::create_job(&self.namespace, name, manifest)?;
-        self.call(request, |body| decode_object(body, name, None))
+        self.send(request, |request, response| {
+            let response = response.into_success(request)?;
+            let job = decode_object(&response.body, name, None);
+            let job = job.map_err(|error| invalid_response(request, &error))?;
+            Ok((job, response.warnings))
+        })?
+    }
+
+    /// Tries to create an object of that name with this manifest, in JSON, without storing it; also
+    /// returns what the API server warns of, whether it would create it or not.
+    pub fn try_create(
+        &self,
+        collection: Collection,
+        name: &str,
+        manifest: Vec<u8>,
+    ) -> (Result<(), Error>, Warnings) {
+        let request = request::try_create(collection, &self.namespace, name, manifest);
+        let response = request.and_then(|request| {
+            self.send(request, |request, mut response| {
+                let warnings = std::mem::take(&mut response.warnings);
+                (response.into_success(request).map(drop), warnings)
+            })
+        });
+        response.unwrap_or_else(|error| (Err(error), Warnings::new()))
     }
 
     /// The Job of that name (created by this service or not), or that there is none at this
@@ -231,14 +258,29 @@ impl Client {
     /// error.
     fn call<T>(
         &self,
-        mut request: Request,
+        request: Request,
         read: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>,
     ) -> Result<T, Error> {
-        request.trace.clone_from(&self.trace);
-        let response = self.transport.send(&request)?.into_success(&request)?;
-        read(&response.body)
-            .map_err(|error| request.error(Failure::InvalidResponse(error.to_string())))
+        self.send(request, |request, response| {
+            let response = response.into_success(request)?;
+            read(&response.body).map_err(|error| invalid_response(request, &error))
+        })?
     }
+
+    /// Sends a request and reads its response, whatever its status code is.
+    fn send<T>(
+        &self,
+        mut request: Request,
+        read: impl FnOnce(&Request, Response) -> T,
+    ) -> Result<T, Error> {
+        request.trace.clone_from(&self.trace);
+        let response = self.transport.send(&request)?;
+        Ok(read(&request, response))
+    }
+}
+
+fn invalid_response(request: &Request, error: &serde_json::Error) -> Error {
+    request.error(Failure::InvalidResponse(error.to_string()))
 }
 
 /// Without a version, it is no list of an API server, though it could be decoded as an empty one.
@@ -252,7 +294,6 @@ fn check_is_list(version: &ResourceVersion) -> Result<(), serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::transport::Response;
     use serde_json::json;
     use std::sync::Mutex;
 
@@ -267,6 +308,7 @@ mod tests {
             Ok(Response {
                 status: self.0,
                 body,
+                warnings: vec!["careful".into()],
                 ..Response::default()
             })
         }
@@ -403,6 +445,24 @@ mod tests {
             let (client, _) = client(201, review.clone());
             let granted = client.may(Verb::List, "", "pods", true).unwrap();
             assert_eq!(granted, expected, "{review}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_is_marked_and_returns_warnings_with_and_without_success() {
+        for (code, class) in [(201, None), (422, Some(Class::Invalid))] {
+            let (client, transport) = client(code, json!({"reason": "Invalid", "code": code}));
+            let (result, warnings) = client.try_create(PODS, "a", b"{}".to_vec());
+            assert_eq!(result.err().map(|error| error.class()), class);
+            assert_eq!(warnings, ["careful".into()]);
+            let sent = transport.2.lock().unwrap()[0].clone();
+            assert_eq!(
+                (sent.verb, sent.path_and_query.as_str()),
+                (
+                    Verb::DryRun,
+                    "/api/v1/namespaces/apps/pods?dryRun=All&fieldValidation=Warn"
+                )
+            );
         }
     }
 

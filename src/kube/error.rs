@@ -9,7 +9,7 @@ use super::status::Status;
 use std::fmt;
 use std::time::Duration;
 
-/// The verb of a request to the API server, as in RBAC rules.
+/// The verb of a request to the API server, as in RBAC rules, which do not tell a dry run from a create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// All objects, paged, or the one of a name.
@@ -20,6 +20,8 @@ pub enum Verb {
     Watch,
     /// A new object.
     Create,
+    /// The same without storing it.
+    DryRun,
     /// A change of one object.
     Patch,
     /// Deletion of one object.
@@ -35,6 +37,7 @@ impl Verb {
             Self::Get => "get",
             Self::Watch => "watch",
             Self::Create => "create",
+            Self::DryRun => "dry-run",
             Self::Patch => "patch",
             Self::Delete => "delete",
         }
@@ -45,7 +48,7 @@ impl Verb {
     pub fn method(self) -> &'static str {
         match self {
             Self::List | Self::Get | Self::Watch => "GET",
-            Self::Create => "POST",
+            Self::Create | Self::DryRun => "POST",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
@@ -150,7 +153,8 @@ impl Error {
             status if status.is("TooManyRequests", 429) => Class::Throttled,
             status if status.is_unauthorized() => Class::Unauthorized,
             status if status.is("Forbidden", 403) => {
-                if self.verb != Verb::Create || status.names_kind_only() {
+                let creates = matches!(self.verb, Verb::Create | Verb::DryRun);
+                if !creates || status.names_kind_only() {
                     Class::Forbidden
                 } else if status.is_exceeded_quota() {
                     Class::QuotaExceeded

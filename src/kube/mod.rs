@@ -4,7 +4,7 @@
 //!
 //! [`types`] (the objects, only the fields that we read), [`status`] and [`error`] (errors and
 //! their classes), [`request`] (requests as values), [`watch`] (list and watch as a state machine),
-//! [`kubeconfig`], [`server_clock`] (the time by the API server's clock).
+//! [`kubeconfig`], [`warnings`], [`server_clock`] (the time by the API server's clock).
 //!
 //! With I/O: [`auth`] (cluster and credentials), [`transport`] (HTTPS; the only file that names the
 //! HTTP and TLS libraries), [`client`] (typed calls, one attempt each).
@@ -23,6 +23,7 @@ pub mod server_clock;
 pub mod status;
 pub mod transport;
 pub mod types;
+pub mod warnings;
 pub mod watch;
 
 pub use client::Client;

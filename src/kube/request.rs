@@ -183,11 +183,25 @@ pub fn watch(
 /// # Errors
 /// When the namespace is not a valid name.
 pub fn create_job(namespace: &str, name: &str, manifest: Vec<u8>) -> Result<Request, Error> {
-    let mut request = on_collection(Verb::Create, JOBS, namespace, &Query::default())?;
-    request.name = Some(name.into());
-    request.body = Some(manifest);
-    request.content_type = Some("application/json");
-    Ok(request)
+    let request = on_collection(Verb::Create, JOBS, namespace, &Query::default())?;
+    Ok(with_manifest(request, name, manifest))
+}
+
+/// The same without storing it; what the API server would drop silently are warnings of the response.
+///
+/// # Errors
+/// When the namespace is not a valid name.
+pub fn try_create(
+    collection: Collection,
+    namespace: &str,
+    name: &str,
+    manifest: Vec<u8>,
+) -> Result<Request, Error> {
+    let mut query = Query::default();
+    query.add("dryRun", "All");
+    query.add("fieldValidation", "Warn");
+    let request = on_collection(Verb::DryRun, collection, namespace, &query)?;
+    Ok(with_manifest(request, name, manifest))
 }
 
 /// Reviews this token for that audience (TokenReview, which is cluster-scoped).
@@ -284,6 +298,13 @@ fn with_name(mut request: Request, name: &str) -> Result<Request, Error> {
         Ok(()) => Ok(request),
         Err(reason) => Err(request.error(Failure::Request(reason))),
     }
+}
+
+fn with_manifest(mut request: Request, name: &str, manifest: Vec<u8>) -> Request {
+    request.name = Some(name.into());
+    request.body = Some(manifest);
+    request.content_type = Some("application/json");
+    request
 }
 
 fn with_body(mut request: Request, body: &Value, content_type: &'static str) -> Request {

@@ -92,6 +92,8 @@ pub struct Response {
     pub retry_after: Option<Duration>,
     /// The time by the server's clock, from the header `Date`.
     pub date: Option<Timestamp>,
+    /// From its headers `Warning`.
+    pub warnings: Vec<Box<str>>,
     /// The memory of the body, where it is large.
     pub charge: Option<Charge>,
 }

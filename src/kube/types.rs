@@ -17,6 +17,7 @@ mod pairs;
 mod restarts;
 mod review;
 mod scalars;
+mod unread;
 mod wire;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use own::{
 pub use pairs::{LeftOut, Pairs};
 pub use review::TokenReview;
 pub use scalars::{ResourceVersion, Timestamp, UID_BYTES_MAX, Uid};
+pub use unread::{UNREAD_KEYS_MAX, UnreadCause, UnreadKey};
 
 use super::status::null_is_default;
 use serde::Deserialize;
@@ -436,6 +438,8 @@ pub struct ConfigMap {
     pub metadata: ObjectMeta,
     /// Its entries (`data`) that are templates, by key; others and `binaryData` are not read.
     pub data: BTreeMap<String, String>,
+    /// Keys that look like templates and are not read, by key, the first [`UNREAD_KEYS_MAX`].
+    pub unread: Box<[UnreadKey]>,
 }
 
 /// The kinds of objects that we read Events of.

@@ -110,7 +110,9 @@ families! {
     CLOCK_OFFSET = "config_controller_clock_offset_seconds", GAUGE, [],
         "How far the clock of the replica is ahead of that of the API server, as the `Date` of its responses tells; 0 before the first";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
-        "1 if the template of an app type is valid, else 0";
+        "0 if instances cannot be started from the template of an app type: it cannot be read, or the API server or a policy refuses its dry run; else 1";
+    TEMPLATE_WARNINGS = "config_controller_template_warnings", GAUGE, ["type"],
+        "Warnings about the template of an app type, our own and those of the API server; `/templates` and the log have their texts";
     CONFIG_MAPS_LEFT_OUT = "config_controller_config_maps_left_out", GAUGE, [],
         "ConfigMaps with templates that are left out, since those before them by name have all bytes, or the number, of templates that are kept";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],

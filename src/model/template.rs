@@ -57,6 +57,8 @@ pub struct TemplateVariable {
     pub name: String,
     /// Whether rendering requires it.
     pub required: bool,
+    /// The text that stands for it where it is not given, if that is always the same; the first of several.
+    pub default: Option<String>,
 }
 
 /// A character that marks a value of a variable that is not known; no template has it.

@@ -6,6 +6,7 @@ use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::{Cache, Census};
 use crate::app::catalog::SharedCatalog;
 use crate::app::changes;
+use crate::app::dry_runs::DryRuns;
 use crate::app::engine::{Inbox, Writers};
 use crate::app::feed::Feed;
 use crate::budget::Memory;
@@ -55,11 +56,11 @@ impl Background<'_> {
     pub(super) fn reflectors(
         &self,
         stores: Stores,
-        catalogs: &Arc<SharedCatalog>,
+        (catalogs, dry_runs): (&Arc<SharedCatalog>, &DryRuns),
         inbox: &Inbox,
         (cache, census): (&Cache, &Census),
     ) -> Result<Vec<Arc<WatchStats>>, Error> {
-        let catalogs = Arc::clone(catalogs);
+        let (catalogs, dry_runs) = (Arc::clone(catalogs), dry_runs.clone());
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), Arc::clone(&feed));
         let Writers {
@@ -76,6 +77,7 @@ impl Background<'_> {
             spawn(
                 self.reflector(config_maps, templates, &doubts, move |changes| {
                     catalogs.update(changes);
+                    dry_runs.catalog_changed();
                 }),
             )?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.

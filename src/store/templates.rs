@@ -79,8 +79,10 @@ impl Size {
         let annotations = object.metadata.annotations.iter();
         let annotations = annotations.map(|(key, value)| key.len() + value.len());
         let data = object.data.iter().map(|(key, text)| key.len() + text.len());
+        let unread = object.unread.iter().map(|unread| unread.key.len());
+        let texts = annotations.sum::<usize>() + data.sum::<usize>() + unread.sum::<usize>();
         Self {
-            bytes: CONFIG_MAP_BYTES + annotations.sum::<usize>() + data.sum::<usize>(),
+            bytes: CONFIG_MAP_BYTES + texts,
             templates: object.data.len(),
         }
     }

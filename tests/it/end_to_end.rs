@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `main_job` | find, start, list, label and stop instances; requests that make no sense |
 //! | `templates` | templates that change, go, or are broken |
+//! | `dry_runs` | what the API server says of templates when they arrive |
 //! | `starts` | many callers at once, and a start while the same name is being deleted |
 //! | `reads` | a ready instance is answered without a call to Kubernetes |
 //! | `outage` | the API server is away for 20 s |
@@ -40,6 +41,7 @@ mod chaos;
 mod check;
 mod crash;
 mod deletions;
+mod dry_runs;
 mod endings;
 pub(crate) mod environment;
 mod failing_pods;

@@ -11,6 +11,7 @@
 //! | `reads` | responses from the cache make no call to Kubernetes |
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
+//! | `dry_runs` | templates that are tried when their ConfigMap arrives, and `/templates` |
 //! | `values` | what callers send for templates: data, whatever it looks like |
 //! | `fencing` | preconditions: made with these values, still the one that the caller knows |
 //! | `disruption` | pods that are evicted, or deleted by hand: callers get the successor |
@@ -68,6 +69,7 @@ mod check;
 mod conformance;
 mod contract;
 mod disruption;
+mod dry_runs;
 mod end_to_end;
 mod failure_reports;
 mod fencing;

@@ -174,7 +174,9 @@ fn respond(mut connection: TcpStream, shown: &Shown) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    let body: String = shown.names().values().map(|n| format!("{n}\n")).collect();
+    let mut names: Vec<String> = shown.names().values().map(|n| format!("{n}\n")).collect();
+    names.sort_unstable();
+    let body = names.concat();
     let length = body.len();
     let body = if head.starts_with(b"HEAD ") {
         ""

@@ -198,8 +198,57 @@ fn in_words(note: &Note) -> String {
             used,
             ignored,
         } => format!("{app_type}: {used}, not {ignored}"),
+        Note::Unread {
+            config_map, key, ..
+        } => format!("unread {key} of {config_map}"),
         Note::Gone(app_type) => format!("no {app_type}"),
     }
+}
+
+#[test]
+fn keys_that_look_like_templates_and_are_not_read_are_reported_once() {
+    let map = |binary: Value, data: Value| {
+        let text = json!({"metadata": {"name": "a"}, "binaryData": binary, "data": data});
+        let text = text.to_string();
+        Arc::new(ConfigMap::decode(text.as_bytes()).unwrap().unwrap())
+    };
+    let binary = json!({"latin.yaml": "6Q==", "logo.png": "6Q=="});
+    let data = json!({"x.yml": GOOD, "y.json": "{}", "notes.txt": "", ".yml": "", "z.yaml": GOOD});
+    let (first, second) = (
+        map(binary, data),
+        map(json!(null), json!({"x.yml": "changed"})),
+    );
+    let (mut sources, empty) = (Sources::default(), Catalog::default());
+    let words = |notes: &[Note]| notes.iter().map(in_words).collect::<Vec<_>>();
+    let unread = |catalog: &Catalog| -> Vec<String> {
+        let keys = catalog.unread_keys();
+        keys.map(|unread| unread.to_string()).collect()
+    };
+    let (catalog, notes) = empty.after(&mut sources, &[change(None, Some(&first))]);
+    let expected = [
+        "unread latin.yaml of a",
+        "unread x.yml of a",
+        "unread y.json of a",
+        "z of a: None",
+    ];
+    assert_eq!(words(&notes), expected);
+    let all = unread(&catalog);
+    assert_eq!(all.len(), 3);
+    assert!(all[0].contains("save its text as UTF-8"), "{all:?}");
+    assert!(all[1].contains("end with .yaml; rename it"), "{all:?}");
+    let (catalog, notes) = catalog.after(&mut sources, &[change(Some(&first), Some(&second))]);
+    assert_eq!(words(&notes), ["no z"]);
+    assert_eq!(unread(&catalog).len(), 1);
+    let (catalog, _) = catalog.after(&mut sources, &[change(Some(&second), None)]);
+    assert_eq!(unread(&catalog).len(), 0);
+}
+
+#[test]
+fn the_keys_that_are_not_read_are_bounded() {
+    let keys = (0..1000).map(|number| (format!("k{number:03}.yml"), json!("")));
+    let map = config_map("a", Value::Object(keys.collect()));
+    assert_eq!(map.unread.len(), types::UNREAD_KEYS_MAX);
+    assert_eq!(&*map.unread[0].key, "k000.yml");
 }
 
 #[test]

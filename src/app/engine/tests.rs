@@ -89,6 +89,7 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
         writers,
         cache,
         renderer: Renderer::default(),
+        start_warnings: Arc::default(),
     };
     (executor, writer)
 }
@@ -413,7 +414,7 @@ fn a_worker_that_waits_for_its_manifest_is_not_stuck() {
     let calls = Arc::new(Calls::new(1));
     start_workers(workers, &executor, &calls, &inbox, &on_death).unwrap();
     calls.push(Arc::new(call(action)));
-    while !threads::lock(&calls.queue).is_empty() {
+    while !calls.is_empty() {
         std::thread::yield_now();
     }
     let later = Instant::now() + 2 * WORK_LONGEST;

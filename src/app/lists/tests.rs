@@ -134,8 +134,8 @@ fn the_longest_overdue_list_comes_first() {
     lists.wait(&other, reader(2), now + PERIOD);
     lists.wait(&app_type(), reader(3), now + PERIOD);
     let first = lists.take_due(now + 2 * PERIOD).unwrap();
-    assert_eq!(first.app_type, app_type());
-    assert_eq!(lists.take_due(now + 2 * PERIOD).unwrap().app_type, other);
+    assert_eq!(first.of, app_type());
+    assert_eq!(lists.take_due(now + 2 * PERIOD).unwrap().of, other);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn lists_are_dropped_to_make_room_and_made_anew() {
     for (app_type, changes) in [(&other, of(&["b"])), (&app_type(), Changes::All)] {
         lists.wait(app_type, reader(3), now);
         let task = lists.take_due(now + PERIOD).unwrap();
-        assert_eq!((&task.app_type, task.changes), (app_type, changes));
+        assert_eq!((&task.of, task.changes), (app_type, changes));
     }
     assert!(lists.drop_last(&other));
 }

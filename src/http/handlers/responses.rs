@@ -5,14 +5,19 @@
 
 use crate::app::cache::{Entry, InstanceVersion, Ready};
 use crate::app::list::List;
-use crate::app::{Progress, ValuesMatch};
-use crate::budget::{Account, Full};
+use crate::app::templates::{TemplateEntry, app_type_in};
+use crate::app::{Error, Progress, ValuesMatch};
+use crate::budget::{Account, Full, Ledger};
+use crate::http::auth::Types;
 use crate::http::conditional::Condition;
 use crate::http::message::{Body, Response};
+use crate::model::job::JobSettings;
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
-use crate::model::status::Finding;
+use crate::model::status::{Budget, Finding};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The 200 of a GET of an instance that is ready; 304 if the caller has it already.
 pub(super) fn ready(ready: &Ready, condition: &Condition) -> Response {
@@ -105,6 +110,71 @@ pub(super) fn list(
     // A cache, also that of a browser, asks each time whether the list is still the same.
     let response = response.header("etag", list.etag().to_owned());
     Ok(response.header("cache-control", "no-cache"))
+}
+
+/// The templates of these types for this account; 304 if the caller has them already.
+///
+/// # Errors
+/// [`Error::Overloaded`] where there is no memory for those of a caller that may not use all types; a share
+/// that is exhausted.
+pub(super) fn templates(
+    all: &Arc<List>,
+    types: &Types,
+    condition: &Condition,
+    account: &Account,
+    ledger: &Arc<Ledger>,
+) -> Result<Response, Error> {
+    let part = match types {
+        Types::All => Arc::clone(all),
+        types => Arc::new(all.only(|name| types.contain(app_type_in(name)), ledger)?),
+    };
+    Ok(list(&part, condition, account)?)
+}
+
+/// Appends the JSON of what is known of one template.
+pub fn template(entry: &TemplateEntry<'_>, into: &mut Vec<u8>) {
+    let variables = entry.variables.iter();
+    let variables = variables.map(|it| json!({"name": it.name, "default": it.default}));
+    let instances = entry.instances;
+    let body = json!({
+        "type": entry.app_type,
+        "config_map": entry.config_map,
+        "verdict": entry.verdict.as_str(),
+        "message": entry.message,
+        "place": entry.place,
+        "warnings": entry.warnings,
+        "variables": variables.collect::<Vec<Value>>(),
+        "settings": entry.settings.map(settings),
+        "revision": entry.revision,
+        "instances": {"current": instances.current, "older": instances.older},
+    });
+    serde_json::to_writer(into, &body).expect("text can be written into memory");
+}
+
+/// The settings as they are in effect, named and written as the annotations.
+fn settings(settings: &JobSettings) -> Value {
+    let duration = |duration: Duration| match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    };
+    let restart = if settings.restart_failed {
+        "after-delay"
+    } else {
+        "never"
+    };
+    let mut all = json!({
+        "backoff-limit": settings.backoff_limit,
+        "max-lifetime": settings.max_lifetime.map(duration),
+        "ttl-after-finished": settings.ttl_after_finished.map(duration),
+        "restart-failed": restart,
+        "restart-delay": duration(settings.restart_delay),
+        "min-ready": duration(settings.min_ready),
+    });
+    for budget in Budget::ALL {
+        let name = format!("start-budget.{}", budget.as_str());
+        all[name] = json!(duration(settings.budgets.get(budget)));
+    }
+    all
 }
 
 /// Appends the JSON of one entry of a list.

@@ -10,6 +10,7 @@ use crate::budget::{Budget, Charge};
 use crate::kube::buffer;
 use crate::kube::error::Failure;
 use crate::kube::types::{OBJECT_BYTES_MAX, Timestamp};
+use crate::kube::warnings;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub(super) fn read_whole(
         .map(Duration::from_secs);
     let date = response.headers().get("date");
     let date = date.and_then(|date| Timestamp::parse_date(date.to_str().ok()?));
+    let warnings = response.headers().get_all("warning").iter();
+    let warnings = warnings::parse(warnings.map(http::HeaderValue::as_bytes));
     let status = response.status();
     let length = response.body().content_length();
     let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -69,6 +72,7 @@ pub(super) fn read_whole(
         body,
         retry_after,
         date,
+        warnings,
         charge,
     })
 }

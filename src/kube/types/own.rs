@@ -29,6 +29,15 @@ pub const META_BYTES_MAX: usize = 16 * 1024;
 /// How much of the value of any other pair is kept, in bytes: more than any valid one has.
 pub const VALUE_BYTES_MAX: usize = 256;
 
+/// How much of the value of a setting with values for a template is kept, in bytes.
+pub(super) const EXAMPLE_BYTES_MAX: usize = 4096;
+
+/// Whether it is the key of such a setting, for all types or for one.
+fn is_example(key: &str) -> bool {
+    key.strip_suffix("example")
+        .is_some_and(|before| before.ends_with(['/', '.']))
+}
+
 /// The label with which the Job controller marks the pods that it has made or taken over; the value is
 /// the UID of their Job.
 pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
@@ -206,6 +215,11 @@ impl<'de> Visitor<'de> for OwnVisitor {
                 // The form of the other map has no meaning in this one.
                 _ if key.starts_with(META_LABEL) || key.starts_with(META_ANNOTATION) => {
                     map.next_value::<IgnoredAny>()?;
+                }
+                _ if is_example(&key) => {
+                    let value: Option<Text<EXAMPLE_BYTES_MAX>> = map.next_value()?;
+                    let value = value.map(|text| text.0).unwrap_or_default();
+                    own.plain.push((key, value));
                 }
                 _ => {
                     let value: Option<Text<VALUE_BYTES_MAX>> = map.next_value()?;

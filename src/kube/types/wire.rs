@@ -10,6 +10,7 @@ use super::own::{self, Own};
 use super::pairs;
 use super::restarts::ContainerSpecWire;
 use super::scalars::from_text;
+use super::unread::{self, BinaryKeys, looks_like_template};
 use super::{
     ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerDetails, ContainerKind,
     ContainerState, ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason,
@@ -411,30 +412,40 @@ impl From<PodWire> for Pod {
 #[derive(serde::Deserialize)]
 pub(super) struct ConfigMapWire {
     metadata: MetaWire,
-    #[serde(default, deserialize_with = "templates")]
-    data: BTreeMap<String, String>,
+    #[serde(default)]
+    data: Templates,
+    #[serde(default, rename = "binaryData")]
+    binary: BinaryKeys,
 }
 
 impl From<ConfigMapWire> for ConfigMap {
     fn from(wire: ConfigMapWire) -> Self {
         Self {
             metadata: wire.metadata.into_meta(Keeps::Settings),
-            data: wire.data,
+            data: wire.data.read,
+            unread: unread::join(wire.data.unread, wire.binary),
         }
     }
 }
 
-/// Reads the entries that are templates; others are skipped without being allocated.
-fn templates<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    deserializer.deserialize_option(TemplatesVisitor)
+/// The entries that are templates, and the keys of others that look like some; all others are skipped
+/// without being allocated.
+#[derive(Default)]
+struct Templates {
+    read: BTreeMap<String, String>,
+    unread: Vec<Box<str>>,
+}
+
+impl<'de> Deserialize<'de> for Templates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_option(TemplatesVisitor)
+    }
 }
 
 struct TemplatesVisitor;
 
 impl<'de> Visitor<'de> for TemplatesVisitor {
-    type Value = BTreeMap<String, String>;
+    type Value = Templates;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of strings")
@@ -454,9 +465,12 @@ impl<'de> Visitor<'de> for TemplatesVisitor {
             let name = key.strip_suffix(TEMPLATE_SUFFIX);
             if name.is_some_and(|name| !name.is_empty()) {
                 let text: Option<String> = map.next_value()?;
-                templates.insert(key, text.unwrap_or_default());
+                templates.read.insert(key, text.unwrap_or_default());
             } else {
                 map.next_value::<IgnoredAny>()?;
+                if looks_like_template(&key) {
+                    templates.unread.push(key.into());
+                }
             }
         }
         Ok(templates)

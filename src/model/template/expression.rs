@@ -170,17 +170,17 @@ impl Expression {
         }
     }
 
-    /// Calls `seen` for each variable with a fixed name and with whether it is required. `always`
-    /// means that the expression is always evaluated.
-    pub(super) fn each_variable(&self, always: bool, seen: &mut impl FnMut(&str, bool)) {
+    /// Calls `seen` for each variable with a fixed name. `always` means that the expression is always
+    /// evaluated.
+    pub(super) fn each_variable(&self, always: bool, seen: &mut impl FnMut(Seen<'_>)) {
         match self {
             Self::Literal(_) | Self::Local(_) => {}
-            Self::Variable(key) => key.each_name(always, always, seen),
+            Self::Variable(key) => key.each_name(always, always, None, seen),
             Self::VariableOr(key, default) => {
-                key.each_name(always, false, seen);
+                key.each_name(always, false, default.fixed_text(), seen);
                 default.each_variable(always, seen);
             }
-            Self::IsGiven(key) => key.each_name(always, false, seen),
+            Self::IsGiven(key) => key.each_name(always, false, None, seen),
             Self::IsPartOf(left, right) | Self::Equal(left, right) => {
                 left.each_variable(always, seen);
                 right.each_variable(always, seen);
@@ -192,6 +192,10 @@ impl Expression {
             }
             Self::Not(inner) => inner.each_variable(always, seen),
             Self::And(operands) | Self::Or(operands) => {
+                // `alternatives.get(key) or 'text'` has a default, too.
+                if let (Self::Or(_), [Self::VariableOr(key, _), last]) = (self, &operands[..]) {
+                    key.each_name(always, false, last.fixed_text(), seen);
+                }
                 for (place, operand) in operands.iter().enumerate() {
                     operand.each_variable(always && place == 0, seen);
                 }
@@ -205,12 +209,40 @@ impl Expression {
     }
 
     /// As [`Self::each_variable`], for an expression that is the name of a variable.
-    fn each_name(&self, always: bool, required: bool, seen: &mut impl FnMut(&str, bool)) {
+    fn each_name(
+        &self,
+        always: bool,
+        required: bool,
+        default: Option<String>,
+        seen: &mut impl FnMut(Seen<'_>),
+    ) {
         match self {
-            Self::Literal(Value::Text(name)) => seen(name, required),
+            Self::Literal(Value::Text(name)) => seen(Seen {
+                name,
+                required,
+                default,
+            }),
             other => other.each_variable(always, seen),
         }
     }
+
+    /// The text that it stands for, if that is always the same.
+    fn fixed_text(&self) -> Option<String> {
+        match self {
+            Self::Literal(Value::None) => None,
+            Self::Literal(value) => Some(value.clone().into_text()),
+            _ => None,
+        }
+    }
+}
+
+/// A variable that an expression uses.
+pub(super) struct Seen<'a> {
+    pub(super) name: &'a str,
+    /// Whether it must be given.
+    pub(super) required: bool,
+    /// What stands for it if it is not given, where that is a fixed text.
+    pub(super) default: Option<String>,
 }
 
 /// The first operand with truth `wanted`, else the last, as Python's `and` and `or` select.

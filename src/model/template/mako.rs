@@ -232,14 +232,18 @@ impl<'a> Parser<'a> {
 
     fn note(&mut self, expression: &Expression, always: bool) {
         let variables = &mut self.source.variables;
-        expression.each_variable(always, &mut |name, required| match variables
+        expression.each_variable(always, &mut |seen| match variables
             .iter_mut()
-            .find(|known| known.name == name)
+            .find(|known| known.name == seen.name)
         {
-            Some(known) => known.required |= required,
+            Some(known) => {
+                known.required |= seen.required;
+                known.default = known.default.take().or(seen.default);
+            }
             None => variables.push(TemplateVariable {
-                name: name.to_owned(),
-                required,
+                name: seen.name.to_owned(),
+                required: seen.required,
+                default: seen.default,
             }),
         });
     }

@@ -61,6 +61,23 @@ fn check_variables(text: &str, expected: &[(&str, bool)]) {
 }
 
 #[test]
+fn a_variable_has_the_default_that_is_a_fixed_text() {
+    for (expression, default) in [
+        ("alternatives['x']", None),
+        ("alternatives.get('x')", None),
+        ("alternatives.get('x', 'UTC')", Some("UTC")),
+        ("alternatives.get('x', 8080)", Some("8080")),
+        ("alternatives.get('x') or 'UTC'", Some("UTC")),
+        ("alternatives.get('x', alternatives.get('y', 'a'))", None),
+    ] {
+        let text = format!("spec:\n  containers:\n  - image: \"${{{expression}}}\"\n");
+        let template = Template::parse("t.yaml", &text).unwrap();
+        let found = template.variables()[0].default.as_deref();
+        assert_eq!(found, default, "{expression}");
+    }
+}
+
+#[test]
 fn text_that_only_looks_special_is_kept() {
     for text in [
         "$(X) $X $$ {{x}} 100% a%b %",

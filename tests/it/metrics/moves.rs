@@ -121,6 +121,7 @@ const PROOFS: &[(&Family, Proof)] = &[
         Within("tests/it/clocks.rs", "the_offset_of_the_clock_is_measured"),
     ),
     (&metrics::TEMPLATE_VALID, Moves(break_template)),
+    (&metrics::TEMPLATE_WARNINGS, Moves(misspell_template)),
     (&metrics::BUILD_INFO, Is(|_| 1.0)),
     (&metrics::PROCESS_CPU, Moves(pass_time)),
     (&metrics::PROCESS_RESIDENT, Moves(take_memory)),
@@ -242,6 +243,13 @@ fn break_template(environment: &mut TestEnvironment) -> Held {
         &[("hello", "spec: [")],
         json!({}),
     );
+    nothing()
+}
+
+fn misspell_template(environment: &mut TestEnvironment) -> Held {
+    let text = crate::harness::TEMPLATE.replace("image:", "recources: {}\n    image:");
+    let types = [("hello", text.as_str())];
+    crate::harness::apply_templates(&environment.kube, "templates", &types, json!({}));
     nothing()
 }
 

@@ -192,6 +192,7 @@ impl Replica {
             },
             cache: cache.clone(),
             renderer: Renderer::default(),
+            start_warnings: Arc::default(),
         };
         let wiring = Wiring {
             doubts: &doubts,

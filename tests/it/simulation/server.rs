@@ -331,7 +331,7 @@ impl Transport for Link {
             body: response.body.to_string().into_bytes(),
             retry_after: seconds.map(Duration::from_secs),
             date: Some(date),
-            charge: None,
+            ..Response::default()
         })
     }
 

@@ -223,6 +223,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
     let (method, path) = match &pending {
         Pending::Ensure(..) => (Method::Get, "/app/scim/n1"),
         Pending::List(..) => (Method::Get, "/app/scim"),
+        Pending::Templates(..) => (Method::Get, "/templates"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
         Pending::Create(_) => (Method::Get, "/create/scim"),

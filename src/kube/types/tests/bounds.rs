@@ -2,6 +2,7 @@
 //! theirs.
 
 use super::super::bounded::CONTAINERS_MAX;
+use super::super::own::EXAMPLE_BYTES_MAX;
 use super::*;
 use serde_json::Map;
 
@@ -190,6 +191,21 @@ fn values_of_other_pairs_are_cut() {
     };
     assert_eq!(length(VALUE_BYTES_MAX), VALUE_BYTES_MAX);
     assert_eq!(length(VALUE_BYTES_MAX + 1), VALUE_BYTES_MAX);
+}
+
+#[test]
+fn examples_of_templates_are_cut_later() {
+    for key in ["example", "type.my_app.example"] {
+        let key = format!("{OWN_PREFIX}{key}");
+        let length = |bytes: usize| {
+            let annotations = json!({&key: "x".repeat(bytes)});
+            let object = json!({"metadata": {"name": "m", "annotations": annotations}});
+            let map = ConfigMap::deserialize(&object).unwrap();
+            map.metadata.annotations.get(&key).unwrap().len()
+        };
+        assert_eq!(length(EXAMPLE_BYTES_MAX), EXAMPLE_BYTES_MAX);
+        assert_eq!(length(EXAMPLE_BYTES_MAX + 1), EXAMPLE_BYTES_MAX);
+    }
 }
 
 /// A status of a container that failed, or is not started.
