@@ -89,7 +89,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
         "call",
         "a: ${open('/etc/passwd')}\n",
         "line 1",
-        "alternatives",
+        "call no functions",
     ),
     (
         "while",
