@@ -8,6 +8,8 @@
 //! `sources` reads files, `rights` asks for permissions, `templates` (pure) says what is wrong with a
 //! template, `report` prints.
 
+mod cluster;
+mod references;
 mod render;
 mod report;
 mod rights;
@@ -21,13 +23,9 @@ pub use sources::{FILE_BYTES_MAX, FILES_MAX};
 use crate::app::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Auth, CheckArguments, Config};
-use crate::kube::request::Scope;
-use crate::kube::types::ConfigMap;
-use crate::kube::watch::PageLimit;
-use crate::kube::{self, Client};
+use crate::kube::Client;
 use crate::service;
 use sources::Sources;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the program prints, and whether nothing must be fixed.
@@ -80,7 +78,7 @@ fn render(
     let config_maps = if arguments.files.is_empty() {
         let (transport, namespace, _) = service::connect(config, clock)?;
         let client = Client::new(transport, &namespace);
-        config_maps(&client, &config.configmap_selector).unwrap_or_else(|error| {
+        cluster::config_maps(&client, &config.configmap_selector).unwrap_or_else(|error| {
             report.add(CheckResult::Bad, "the templates", error.to_string());
             Vec::new()
         })
@@ -128,32 +126,8 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
     {
         report.add(CheckResult::Bad, "the API server", error.to_string());
     }
-    match config_maps(&client, &config.configmap_selector) {
-        Ok(config_maps) => {
-            let origins = BTreeMap::new();
-            templates::check(&config_maps, &origins, config.start_budgets, &mut report);
-        }
-        Err(error) => report.add(CheckResult::Bad, "the templates", error.to_string()),
-    }
+    cluster::check_templates(&client, config, clock, &mut report);
     Ok(report)
-}
-
-fn config_maps(client: &Client, selector: &str) -> Result<Vec<Arc<ConfigMap>>, kube::Error> {
-    let scope = Scope::labelled(client.namespace(), selector);
-    let mut all = Vec::new();
-    let (mut next, mut limit) = (None, PageLimit::default());
-    loop {
-        let page = match client.list::<ConfigMap>(&scope, next.as_deref(), limit.get(), false) {
-            Err(error) if limit.failed(&error) => continue,
-            page => page?,
-        };
-        limit.succeeded(page.bytes);
-        all.extend(page.items.into_iter().map(Arc::new));
-        next = page.continue_token;
-        if next.is_none() {
-            return Ok(all);
-        }
-    }
 }
 
 /// Checks only these files: manifests with ConfigMaps (with or without our label) or plain
@@ -167,7 +141,8 @@ pub fn files(config: &Config, paths: &[String]) -> Report {
     }
     if !sources.config_maps.is_empty() {
         let (config_maps, origins) = (&sources.config_maps, &sources.origins);
-        templates::check(config_maps, origins, config.start_budgets, &mut report);
+        let budgets = config.start_budgets;
+        templates::check(config_maps, origins, budgets, &|_, _| None, &mut report);
     }
     report
 }

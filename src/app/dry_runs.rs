@@ -123,6 +123,17 @@ impl DryRuns {
         (self.0.on_report)();
     }
 
+    /// Tries a template now, for somebody who waits for the result.
+    #[must_use]
+    pub fn try_now(&self, app_type: &AppType, offer: &Arc<Offer>) -> Report {
+        let task = Task {
+            app_type: app_type.clone(),
+            offer: Arc::clone(offer),
+            no_pod: None,
+        };
+        self.0.attempt(&task).report
+    }
+
     /// What is known of the template of this type.
     #[must_use]
     pub fn report(&self, app_type: &AppType) -> Option<Arc<Report>> {

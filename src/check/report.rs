@@ -99,6 +99,14 @@ impl Report {
         }
     }
 
+    /// Makes an error of the first row, with this text.
+    pub(super) fn fail_first(&mut self, text: &str) {
+        if let Some(row) = self.0.first_mut() {
+            row.result = CheckResult::Bad;
+            row.text = text.to_owned();
+        }
+    }
+
     /// The rows as a JSON array, with a newline.
     #[must_use]
     pub fn to_json(&self) -> String {

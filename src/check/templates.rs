@@ -3,24 +3,46 @@
 
 use super::report::{CheckResult, Origin, Report};
 use crate::app::catalog::{Catalog, NO_PROBE, Note, Offer};
-use crate::app::dry_runs::EXAMPLE;
+use crate::app::dry_runs::{EXAMPLE, Report as DryRun, Verdict};
 use crate::kube::types::{ConfigMap, Pairs, TEMPLATE_SUFFIX};
 use crate::model::job::{find_setting, setting_key};
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
 use crate::model::template::{Place, Places, RenderError, Template, Variables};
-use crate::model::validation::{self, TEMPLATE_PATH};
+use crate::model::validation::{self, Finding, TEMPLATE_PATH};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Adds rows about all templates of these ConfigMaps; `origins` say where each was read.
+/// A template as a request would render it.
+pub(super) struct Rendered {
+    item: Item,
+    /// The pod template.
+    pub(super) pod: Value,
+    places: Places,
+}
+
+impl Rendered {
+    /// Adds a row about a field, by its path in the Job.
+    pub(super) fn add(&self, result: CheckResult, text: &str, path: &str, report: &mut Report) {
+        let place = self.places.find(in_template(path));
+        self.item.add(result, text, Some(place), report);
+    }
+}
+
+/// The dry run of a template at a cluster; `None` if there is no cluster.
+pub(super) type TryNow<'a> = &'a dyn Fn(&AppType, &Arc<Offer>) -> Option<DryRun>;
+
+/// Adds rows about all templates of these ConfigMaps; `origins` say where each was read. Returns those that
+/// can be rendered.
 pub(super) fn check(
     config_maps: &[Arc<ConfigMap>],
     origins: &BTreeMap<String, Origin>,
     budgets: Budgets,
+    try_now: TryNow<'_>,
     report: &mut Report,
-) {
+) -> Vec<Rendered> {
+    let mut all = Vec::new();
     let (catalog, notes) = Catalog::read(config_maps, budgets);
     for note in notes {
         match note {
@@ -29,11 +51,11 @@ pub(super) fn check(
                 config_map,
                 ..
             } => {
-                let Some(offer) = catalog.get(&app_type) else {
+                let Some((app_type, offer)) = catalog.find(app_type.as_str()) else {
                     continue;
                 };
-                let item = Item::new(&app_type, &config_map, origins);
-                item.check(&app_type, offer, report);
+                let item = Item::new(app_type, &config_map, origins);
+                all.extend(item.check(app_type, offer, try_now, report));
             }
             Note::Duplicate {
                 app_type,
@@ -63,6 +85,7 @@ pub(super) fn check(
         let text = "none found: no ConfigMap has a key that ends with .yaml";
         report.add(CheckResult::Worse, "templates", text);
     }
+    all
 }
 
 /// Adds rows about a file that is a template itself.
@@ -73,7 +96,7 @@ pub(super) fn check_text(origin: &Origin, text: &str, report: &mut Report) {
     };
     match Template::parse(&item.what, text) {
         Ok(template) => {
-            item.check_template("TYPE", &template, &Pairs::default(), report);
+            item.check_template("TYPE", &template, (&Pairs::default(), None), report);
             if !template.may_have_probe() {
                 item.add(CheckResult::Worse, NO_PROBE, None, report);
             }
@@ -114,69 +137,134 @@ impl Item {
         report.add_at(result, self.what.as_str(), text, &origin);
     }
 
-    fn check(&self, app_type: &AppType, offer: &Offer, report: &mut Report) {
+    fn check(
+        self,
+        app_type: &AppType,
+        offer: &Arc<Offer>,
+        try_now: TryNow<'_>,
+        report: &mut Report,
+    ) -> Option<Rendered> {
         if let Some(problem) = offer.problem() {
             let error = offer.template.as_ref().err();
             let place = error.map(|error| Place {
                 line: error.line,
                 column: None,
             });
-            return self.add(CheckResult::Bad, &problem, place, report);
+            self.add(CheckResult::Bad, &problem, place, report);
+            return None;
         }
-        if let Ok(template) = &offer.template {
-            let annotations = &offer.config_map().metadata.annotations;
-            self.check_template(app_type.as_str(), template, annotations, report);
-        }
+        let template = offer.template.as_ref().ok()?;
+        let annotations = &offer.config_map().metadata.annotations;
+        let tried = try_now(app_type, offer);
+        let app_type = app_type.as_str();
+        let rendered = self.check_template(app_type, template, (annotations, tried), report);
         for warning in offer.warnings() {
             self.add(CheckResult::Worse, &warning, None, report);
         }
+        let (pod, places) = rendered?;
+        Some(Rendered {
+            item: self,
+            pod,
+            places,
+        })
     }
 
-    /// Adds rows about a template that can be read.
+    /// Adds rows about a template that can be read, from its dry run or without one.
     fn check_template(
         &self,
         app_type: &str,
         template: &Template,
-        annotations: &Pairs,
+        (annotations, tried): (&Pairs, Option<DryRun>),
         report: &mut Report,
-    ) {
-        let good = |report: &mut Report| {
-            self.add(
-                CheckResult::Good,
-                &required_variables(template),
-                None,
-                report,
-            );
-        };
-        match inspect(template, app_type, annotations) {
-            Ok((pod, places)) => {
-                let findings = validation::validate(&pod);
-                if !findings.iter().any(|finding| finding.is_fault) {
-                    good(report);
-                }
-                for finding in findings {
-                    let result = match finding.is_fault {
-                        true => CheckResult::Bad,
-                        false => CheckResult::Worse,
-                    };
-                    let path = finding.path.strip_prefix(TEMPLATE_PATH).unwrap_or_default();
-                    self.add(
-                        result,
-                        &finding.to_string(),
-                        Some(places.find(path)),
-                        report,
-                    );
-                }
-            }
+    ) -> Option<(Value, Places)> {
+        let (pod, places) = match inspect(template, app_type, annotations) {
+            Ok(inspected) => inspected,
             Err(Unrendered::NeedsValues(text)) => {
-                good(report);
+                self.good(template, report);
                 self.add(CheckResult::Worse, &text, None, report);
+                return None;
             }
             Err(Unrendered::Invalid(text, place)) => {
                 self.add(CheckResult::Bad, &text, place, report);
+                return None;
+            }
+        };
+        let findings = validation::validate(&pod);
+        match tried {
+            Some(tried) if matches!(tried.verdict, Verdict::Valid | Verdict::Invalid) => {
+                self.check_dry_run(template, &tried, (&findings, &places), report);
+            }
+            tried => {
+                let why = tried.filter(|tried| tried.verdict == Verdict::Unchecked);
+                if let Some(why) = why.and_then(|tried| tried.message) {
+                    let text = format!("there was no dry run: {why}");
+                    self.add(CheckResult::Worse, &text, None, report);
+                }
+                self.check_offline(template, &findings, &places, report);
             }
         }
+        Some((pod, places))
     }
+
+    fn good(&self, template: &Template, report: &mut Report) {
+        let text = required_variables(template);
+        self.add(CheckResult::Good, &text, None, report);
+    }
+
+    fn check_offline(
+        &self,
+        template: &Template,
+        findings: &[Finding],
+        places: &Places,
+        report: &mut Report,
+    ) {
+        if !findings.iter().any(|finding| finding.is_fault) {
+            self.good(template, report);
+        }
+        for finding in findings {
+            let result = match finding.is_fault {
+                true => CheckResult::Bad,
+                false => CheckResult::Worse,
+            };
+            let place = places.find(in_template(&finding.path));
+            self.add(result, &finding.to_string(), Some(place), report);
+        }
+    }
+
+    /// Adds what the API server said. Where it names no place, ours counts.
+    fn check_dry_run(
+        &self,
+        template: &Template,
+        tried: &DryRun,
+        (findings, places): (&[Finding], &Places),
+        report: &mut Report,
+    ) {
+        if tried.verdict == Verdict::Valid {
+            self.good(template, report);
+        } else {
+            let message = tried.message.as_deref().unwrap_or_default();
+            let path = tried.place.as_deref().unwrap_or_default();
+            let ours = findings.iter().find(|finding| finding.is_fault);
+            // A decoder's path has no places of lists.
+            let path = match ours.map(|finding| in_template(&finding.path)) {
+                Some(ours) if !path.contains('[') => ours,
+                _ => path,
+            };
+            self.add(CheckResult::Bad, message, Some(places.find(path)), report);
+        }
+        for warning in &tried.warnings {
+            let path = warning
+                .split(['"', ':'])
+                .nth(usize::from(warning.contains('"')));
+            let place = places.find(path.unwrap_or_default());
+            self.add(CheckResult::Worse, warning, Some(place), report);
+        }
+    }
+}
+
+/// A path in the pod template.
+fn in_template(path: &str) -> &str {
+    path.strip_prefix(TEMPLATE_PATH).unwrap_or_default()
 }
 
 /// Why a template was not rendered.

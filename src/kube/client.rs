@@ -109,6 +109,19 @@ impl Client {
         })
     }
 
+    /// Whether an object of that name exists. What it holds is not kept.
+    ///
+    /// # Errors
+    /// `Forbidden` where we may not get it; see [`Error::class`] for the others.
+    pub fn exists(&self, collection: Collection, name: &str) -> Result<bool, Error> {
+        let request = request::get(collection, &self.namespace, name)?;
+        match self.call(request, |_| Ok(())) {
+            Ok(()) => Ok(true),
+            Err(error) if error.class() == Class::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deletes the Job with this UID (Foreground, grace period 0); its pods keep their own grace period.
     /// Returns the Job as it is now, with its deletion timestamp; `None` when it is already gone.
     ///

@@ -1,6 +1,7 @@
 //! `config-controller check`: its table and its exit code, for Roles that lack something and for
 //! templates that are broken, in the cluster and in files.
 
+mod cluster;
 pub(crate) mod mistakes;
 mod offline;
 
@@ -57,7 +58,8 @@ fn under_our_role_all_checks_pass_and_nothing_is_changed() {
     let environment = environment.unstarted().start();
     let (code, lines, stderr) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
-    assert_eq!(lines.len(), 1 + RIGHTS.len() + 2, "{lines:?}");
+    // The namespace, rights, templates, and that pods are not tried.
+    assert_eq!(lines.len(), 1 + RIGHTS.len() + 3, "{lines:?}");
     assert_eq!(with("ok", &lines).len(), lines.len(), "{lines:?}");
     assert!(lines[0].contains("namespace default"), "{lines:?}");
     let found = with("ok template", &with("ok", &lines));
@@ -75,7 +77,12 @@ fn under_our_role_all_checks_pass_and_nothing_is_changed() {
     let asked: Vec<String> = asked.iter().map(|(v, r)| format!("{v} {r}")).collect();
     assert_eq!(
         asked,
-        ["create selfsubjectaccessreviews", "list configmaps"]
+        [
+            "create selfsubjectaccessreviews",
+            "dry-run jobs",
+            "dry-run pods",
+            "list configmaps"
+        ]
     );
 }
 

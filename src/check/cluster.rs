@@ -1,0 +1,102 @@
+//! What `check` asks a cluster about templates: their dry runs, and the objects that they need.
+//!
+//! What follows from a dry run is decided in [`crate::app::dry_runs`], as for the service.
+
+use super::report::{CheckResult, Report};
+use super::{references, templates};
+use crate::app::catalog::SharedCatalog;
+use crate::app::dry_runs::{DryRuns, Verdict};
+use crate::app::rendering::Renderer;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::kube::request::Scope;
+use crate::kube::types::{ConfigMap, JOBS};
+use crate::kube::watch::PageLimit;
+use crate::kube::{self, Class, Client};
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The name of the Job that is tried to see whether the namespace exists.
+const PROBE: &str = "config-controller-check";
+
+/// Adds rows about the templates of the namespace.
+pub(super) fn check_templates(
+    client: &Client,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    report: &mut Report,
+) {
+    if !namespace_exists(client) {
+        return report.fail_first("it does not exist; create it, or set JOB_NAMESPACE to another");
+    }
+    let config_maps = match config_maps(client, &config.configmap_selector) {
+        Ok(config_maps) => config_maps,
+        Err(error) => {
+            let text = format!(
+                "{error}; CONFIGMAP_SELECTOR is {}",
+                config.configmap_selector
+            );
+            return report.add(CheckResult::Bad, "the templates", text);
+        }
+    };
+    let budgets = config.start_budgets;
+    let dry_runs = DryRuns::new(
+        Arc::new(SharedCatalog::new(budgets)),
+        client.clone(),
+        Renderer::default(),
+        Arc::clone(clock),
+        Arc::new(|| {}),
+    );
+    let untried = RefCell::new(None);
+    let try_now: templates::TryNow<'_> = &|app_type, offer| {
+        let tried = dry_runs.try_now(app_type, offer);
+        if tried.verdict == Verdict::Valid {
+            untried.borrow_mut().clone_from(&tried.message);
+        }
+        Some(tried)
+    };
+    let origins = BTreeMap::new();
+    let rendered = templates::check(&config_maps, &origins, budgets, try_now, report);
+    if let Some(why) = untried.into_inner() {
+        report.add(CheckResult::Good, "create pods", why);
+    }
+    references::check(client, &rendered, report);
+}
+
+/// Lists of a namespace that does not exist are empty, and rights may be had there: only a new object is
+/// refused.
+fn namespace_exists(client: &Client) -> bool {
+    let container = json!({"name": "none", "image": "none"});
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": PROBE},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    });
+    let (tried, _) = client.try_create(JOBS, PROBE, job.to_string().into_bytes());
+    !matches!(tried, Err(error) if error.class() == Class::NotFound)
+}
+
+/// The ConfigMaps with templates.
+pub(super) fn config_maps(
+    client: &Client,
+    selector: &str,
+) -> Result<Vec<Arc<ConfigMap>>, kube::Error> {
+    let scope = Scope::labelled(client.namespace(), selector);
+    let mut all = Vec::new();
+    let (mut next, mut limit) = (None, PageLimit::default());
+    loop {
+        let page = match client.list::<ConfigMap>(&scope, next.as_deref(), limit.get(), false) {
+            Err(error) if limit.failed(&error) => continue,
+            page => page?,
+        };
+        limit.succeeded(page.bytes);
+        all.extend(page.items.into_iter().map(Arc::new));
+        next = page.continue_token;
+        if next.is_none() {
+            return Ok(all);
+        }
+    }
+}
