@@ -253,7 +253,6 @@ impl Cluster {
         }
         keep_fixed(*resource, current, &mut object, part);
         drop_nulls(&mut object);
-        drop_empty_maps(&mut object["metadata"]);
         let mut causes = validate::causes(*resource, &object);
         immutable(*resource, current, &object, &mut causes);
         if !causes.is_empty() {
@@ -511,15 +510,5 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
         } else {
             merge(map.entry(key.as_str()).or_insert(Value::Null), change);
         }
-    }
-}
-
-/// Labels or annotations without an entry are not stored.
-fn drop_empty_maps(metadata: &mut Value) {
-    if let Value::Object(metadata) = metadata {
-        let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
-        metadata.retain(|key, value| {
-            !(["labels", "annotations"].contains(&key.as_str()) && is_empty(value))
-        });
     }
 }
