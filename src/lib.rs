@@ -53,6 +53,8 @@
 //! | What does "ready" mean? | [`model::status`] |
 //! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay, and since when a problem lasts: `app/coordinator/memory/problem.rs` |
 //! | What happens after a 409 on create? | `app/coordinator/outcome.rs` |
+//! | When may a request with `If-Match` change an instance? | `app/expectation.rs`; when the cache does not suffice: `standing` in `app/coordinator/operation.rs` |
+//! | What was an instance made from? | [`model::revision`] |
 //! | What may all requests hold, and what one caller? | [`budget`]: bytes and places; charged in `http/handlers.rs` and `http/server/turn.rs` |
 //! | How many connections and instances fit into the memory? | `budget/memory.rs`; asked in `http/server/admission.rs` and [`app::coordinator`] |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |

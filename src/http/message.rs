@@ -291,9 +291,12 @@ impl Response {
     /// A response with a body of this media type.
     #[must_use]
     pub fn with_type(status: u16, media_type: &'static str, body: Body) -> Self {
+        // Room for most responses, in one allocation.
+        let mut headers = Vec::with_capacity(4);
+        headers.push(("content-type".into(), media_type.into()));
         Self {
             status,
-            headers: vec![("content-type".into(), media_type.into())],
+            headers,
             body,
             instance: None,
             request_id: None,

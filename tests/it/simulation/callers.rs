@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::coordinator::{READ_WAIT, WRITE_WAIT};
 use config_controller::app::{
-    App, Bound, Error, Expectation, InstanceRequest, Intent, Origin, RequestHandle, Response,
+    App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
 };
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
@@ -113,17 +113,19 @@ impl World {
             caller: "sim".into(),
             request: self.ids.make(),
         };
+        let change =
+            (kind == RequestKind::Label).then(|| self.labels.send(serial, self.profile.is_crowded));
+        let shown = replica.cache.ready(&key_of(pair));
+        let expectation = self.labels.expect(serial, shown);
         let request = |held| InstanceRequest {
             handle,
             key: key_of(pair),
             by,
             wait,
             reads: kind == RequestKind::Confirm,
-            expectation: Expectation::None,
+            expectation,
             held,
         };
-        let change =
-            (kind == RequestKind::Label).then(|| self.labels.send(serial, self.profile.is_crowded));
         let immediate = match replica.hold(serial as usize, kind.is_change()) {
             Ok(held) => submit(&replica.app, request(held), kind, change),
             Err(_) => Some(Response::Failed(Error::TooManyRequests(Bound::CallerShare))),
@@ -235,6 +237,10 @@ impl World {
                 self.stop_is_answered(&waiting);
             }
             Response::Failed(error) => self.error_is_fair(waiting.kind, error)?,
+            Response::Labelled(_) if self.profile.unreliable != Unreliable::Etcd => {
+                self.labels.is_fenced(serial)?;
+                self.labels.are_set(serial, history, waiting.requested_at)?;
+            }
             Response::Done
                 if waiting.kind == RequestKind::Label
                     && self.profile.unreliable != Unreliable::Etcd =>

@@ -3,8 +3,10 @@
 //! Each request sets its keys to its own number, so each value names its request. Nobody removes a
 //! label. What was written is read from the actual history ([`super::truth`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use config_controller::app::cache::Ready;
+use config_controller::app::{Expectation, Precondition};
 use config_controller::model::labels::{MetaChange, PAIRS_MAX};
 use serde_json::{Map, Value, json};
 
@@ -19,6 +21,8 @@ struct Sent {
     /// When it was sent, and when its caller got a response; counted in such events.
     sent_at: u64,
     answered_at: Option<u64>,
+    /// The only state of the instance that it may change.
+    known: Option<String>,
 }
 
 /// All requests for labels, by their numbers.
@@ -26,6 +30,8 @@ struct Sent {
 pub(super) struct Labels {
     sent: BTreeMap<u64, Sent>,
     events: u64,
+    /// The states that requests have changed which knew them.
+    fenced: BTreeSet<String>,
 }
 
 /// The keys of a request: one of two, or in a crowd sometimes so many that three of them exceed the
@@ -49,9 +55,36 @@ impl Labels {
             keys,
             sent_at: self.events,
             answered_at: None,
+            known: None,
         };
         self.sent.insert(serial, sent);
         MetaChange::from_body(&body).expect("a label of a schedule is one")
+    }
+
+    /// What the request with this number expects: some know the instance as their replica shows it.
+    pub(super) fn expect(&mut self, serial: u64, ready: Option<Ready>) -> Expectation {
+        let known = ready.and_then(|ready| ready.version.fingerprint);
+        let known = known.filter(|_| serial % 4 == 1);
+        match (known, self.sent.get_mut(&serial)) {
+            (Some(known), Some(sent)) => {
+                let tag = known.to_string();
+                let mut precondition = Precondition::default();
+                precondition.add(&tag);
+                sent.known = Some(tag);
+                Expectation::Precondition(precondition.into())
+            }
+            _ => Expectation::None,
+        }
+    }
+
+    /// [`Promise::FenceHolds`]: each change makes a state that was not there before.
+    pub(super) fn is_fenced(&mut self, serial: u64) -> Result<(), Breach> {
+        let known = self.sent.get(&serial).and_then(|sent| sent.known.clone());
+        let state = known.clone().unwrap_or_default();
+        let is_first = known.is_some() && self.fenced.insert(state);
+        check(Promise::FenceHolds, is_first, || {
+            format!("request {serial} knew {known:?}")
+        })
     }
 
     /// The caller of this request has its response.

@@ -43,6 +43,7 @@ pub(super) enum Promise {
     CallHitsItsTarget,
     LabelIsSet,
     LabelsAreKept,
+    FenceHolds,
     LabelsAreBounded,
     AnsweredOnce,
     CoordinatorIsSound,
@@ -108,6 +109,7 @@ impl Promise {
             Self::LabelsAreKept => {
                 "a label is never replaced by that of a request that was answered before, and never removed"
             }
+            Self::FenceHolds => "of PATCHes that expect one state, at most one succeeds",
             Self::LabelsAreBounded => "with one replica no pod has more labels than permitted",
             Self::CoordinatorIsSound => "the invariants of the coordinator and of the stores hold",
             Self::AnsweredOnce => "each waiting request gets exactly one response",
