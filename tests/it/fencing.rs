@@ -309,7 +309,8 @@ fn preconditions_are_read_as_http_says() {
     assert_eq!(tags(&client), [tag, uid.clone()], "nothing has changed");
     change_if(&client, "*", Some("2")).expect(200);
     change_if(&client, &format!("\"a\", {uid}"), None).expect(200);
-    environment.wait_no_jobs();
+    // Once the cache shows that, too.
+    environment.wait_empty("/app/hello");
     // As ever without the header.
     let missing = client.delete("/app/hello/ann");
     missing.expect_detail(404, "No job found", "not_found");
