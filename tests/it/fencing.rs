@@ -249,7 +249,10 @@ fn a_replica_that_lags_finds_the_instance_that_its_caller_knows() {
     let both = format!("\"other\", {tag}");
     change_if(&lagging, &both, Some("1")).expect(200);
     change_if(&lagging, &uid, Some("2")).expect(200);
-    assert_eq!(current.get("/app/hello/ann").expect(200)["owner"], "2");
+    eventually("the other replica shows it", || {
+        let shown = current.get("/app/hello/ann").expect(200);
+        (shown["owner"] == "2").then_some(())
+    });
 }
 
 /// Each worker knows the same state, and each asks another replica.
