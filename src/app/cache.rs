@@ -333,12 +333,16 @@ impl Cache {
             return;
         };
         if let Lookup::Instance(instance) = self.lookup(key) {
-            let place = if self.is_settled(key, &instance) {
-                index::place_of(&instance.status)
-            } else {
-                index::place_before_settled(&instance.status)
-            };
-            self.index.settle(key, changes, place);
+            self.index.settle(key, changes, self.place(key, &instance));
+        }
+    }
+
+    /// Where this instance counts.
+    fn place(&self, key: &InstanceKey, instance: &Instance) -> usize {
+        if self.is_settled(key, instance) {
+            index::place_of(&instance.status)
+        } else {
+            index::place_before_settled(&instance.status)
         }
     }
 

@@ -4,7 +4,7 @@
 //! calls it, since it reads everything.
 
 use super::{Cache, Census};
-use crate::app::index::{Counts, bytes_of_job, place_of, sizes_of_pod};
+use crate::app::index::{Counts, bytes_of_job, sizes_of_pod};
 use crate::app::keys::{key_of_pod, own_key_of};
 use crate::model::labels;
 use crate::model::names::AppType;
@@ -30,8 +30,8 @@ impl Cache {
         let mut counts = BTreeMap::<AppType, Counts>::new();
         for job in census.jobs.all() {
             if let Some(key) = own_key_of(&job) {
-                let status = self.instance(job).status;
-                counts.entry(key.app_type).or_default()[place_of(&status)] += 1;
+                let place = self.place(&key, &self.instance(job));
+                counts.entry(key.app_type).or_default()[place] += 1;
             }
         }
         let counted = self.counts();

@@ -56,6 +56,8 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Settling {
     pod: Uid,
+    /// Its timestamp, which tells whether it was not ready meanwhile, between two looks at the cache.
+    since: Option<Timestamp>,
     /// From when it counts as ready.
     until: Instant,
 }
@@ -283,7 +285,8 @@ impl Memory {
         let since = pod.conditions.get(ConditionType::Ready);
         let since = since.and_then(|ready| ready.since);
         let uid = &pod.metadata.uid;
-        self.settling.take_if(|it| it.pod != *uid);
+        self.settling
+            .take_if(|it| it.pod != *uid || it.since != since);
         let settling = self.settling.get_or_insert_with(|| {
             let made = pod.metadata.creation_timestamp;
             let at = status::of_pod(pod, since);
@@ -291,6 +294,7 @@ impl Memory {
             let is_known = age.is_some_and(|age| age >= min_ready.max(READY_LONG));
             Box::new(Settling {
                 pod: uid.clone(),
+                since,
                 until: context.now + if is_known { Duration::ZERO } else { min_ready },
             })
         });

@@ -229,6 +229,15 @@ fn with_min_ready_callers_wait_until_the_app_has_been_ready_for_so_long() {
     // From now on the cache is enough, until something changes.
     assert!(fixture.world.cache.ready(&n1()).is_some());
     assert_eq!(fixture.get(3), ["3: ready 10.0.0.1"]);
+    // It was not ready for a moment, between two looks at the cache.
+    fixture
+        .world
+        .pod("u1", json!({"status": {"conditions": []}}));
+    let pod = ready_since(&fixture);
+    fixture.world.pod("u1", pod);
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.get(4), NOTHING);
+    assert_eq!(fixture.pass(3.0), ["4: ready 10.0.0.1"]);
     let mut fixture = settling();
     fixture.pass(2.0);
     let ended = json!({"status": {"phase": "Failed", "containerStatuses": [
