@@ -1,10 +1,12 @@
-//! [`LostPods`]: the last states of pods that the cache has lost a moment ago.
+//! [`LostPods`]: the last states of pods that the cache has lost a moment ago, and how a pod was that was
+//! deleted before it ended.
 //!
 //! Pure. A pod says who ended its instance until it is gone, and nothing says it afterwards. Changes of
 //! the cache are processed later, when the pod may be gone, so its last state is kept until then. What is
 //! remembered of a name for minutes is in [`super::coordinator`].
 
 use crate::kube::types::{Pod, Uid};
+use crate::model::status;
 use crate::store::Change;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,11 +30,17 @@ impl LostPods {
         let Some(pod) = change.old.as_ref() else {
             return;
         };
-        let new = change.new.as_ref().map(|new| &new.metadata.uid);
-        let (true, Some(job)) = (new != Some(&pod.metadata.uid), &pod.owner_uid) else {
+        let uid = &pod.metadata.uid;
+        let new = change.new.as_ref().filter(|new| new.metadata.uid == *uid);
+        let ends = |new: &Arc<Pod>| pod.is_stopping() && !new.is_stopping();
+        let (true, Some(job)) = (new.is_none_or(ends), &pod.owner_uid) else {
             return;
         };
-        self.take(job);
+        let known = self.take(job);
+        // That it was being deleted before it ended says more than how it ended then, unless it failed.
+        let earlier = known.filter(|known| known.metadata.uid == *uid && known.is_stopping());
+        let earlier = earlier.filter(|_| !status::has_termination_report(pod));
+        let pod = earlier.as_ref().unwrap_or(pod);
         self.bytes += bytes;
         self.pods.push_back((Arc::clone(pod), bytes));
         while self.pods.len() > LOST_PODS_MAX || self.bytes > LOST_BYTES_MAX {

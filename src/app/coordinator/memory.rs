@@ -202,11 +202,22 @@ impl Memory {
     ) -> Option<(Uid, Arc<Pod>, Option<Instant>)> {
         let job = instance.uid().clone();
         let known = self.report_of(&job);
+        // That it was being deleted before it ended says more than how it ended then.
+        let says_enough = |known: &Pod, pod: &Pod| {
+            let is_same = known.metadata.uid == pod.metadata.uid;
+            status::has_termination_report(known) || (is_same && known.is_stopping())
+        };
         let says_more = |pod: &Pod| {
-            let is_first = known.is_none_or(|known| !status::has_termination_report(known));
+            let is_first = known.is_none_or(|known| !says_enough(known, pod));
             status::has_termination_report(pod) || (pod.metadata.is_deleting() && is_first)
         };
         if let Some(pod) = &instance.pod {
+            let is_its = |earlier: &Arc<Pod>| earlier.metadata.uid == pod.metadata.uid;
+            let is_over = pod.metadata.is_deleting() && pod.shows_its_end();
+            let index = context.cache.index();
+            let earlier = is_over.then(|| index.take_lost_pod(&job)).flatten();
+            let earlier = earlier.filter(is_its).filter(|_| known.is_none());
+            let pod = earlier.as_ref().unwrap_or(pod);
             return says_more(pod).then(|| (job, Arc::clone(pod), None));
         }
         // What the pod was last may not have been seen from here while it was there.
@@ -451,6 +462,13 @@ impl Memory {
         let status = match (&instance.status, known) {
             (InstanceStatus::Failed { .. }, Some(pod))
                 if !own.is_some_and(status::has_termination_report) =>
+            {
+                status::with_termination_report(job, pod, &instance.status)
+            }
+            // It was seen to be deleted before it ended.
+            (InstanceStatus::Finished(_), Some(pod))
+                if own.is_some_and(|own| own.metadata.uid == pod.metadata.uid)
+                    && pod.is_stopping() =>
             {
                 status::with_termination_report(job, pod, &instance.status)
             }

@@ -119,7 +119,7 @@ impl Ending {
     }
 
     /// The end of a complete Job with its last pod. A deletion of the Job removes its pods, so then only a
-    /// mark or an earlier deletion counts.
+    /// mark or an earlier deletion counts: by its time, or since the pod was seen in it before it ended.
     ///
     /// A pod ends at least a second before its Job. If it is not seen to have ended, the watch on pods lags
     /// behind: the mark of a disruption may follow. Waiters of a Job that is being deleted cannot wait for
@@ -130,7 +130,7 @@ impl Ending {
         }
         let is_deleting = job.metadata.is_deleting();
         match pod {
-            Some(pod) if is_deleted_before(pod, job) => {
+            Some(pod) if pod.is_stopping() || is_deleted_before(pod, job) => {
                 let message = "the pod was deleted, so Kubernetes stopped the app".to_owned();
                 Self::new(run, By::Deletion, "PodDeleted", message)
             }
@@ -216,7 +216,8 @@ impl Ending {
     }
 }
 
-/// Whether somebody deleted this pod, and not with its Job: before that. (Both times are the API server's.)
+/// Whether somebody deleted this pod, and not with its Job: before that. (Both times are the API server's. The
+/// kubelet's own deletion of a pod that has ended sets its time anew, so this may be too late.)
 fn is_deleted_before(pod: &Pod, job: &Job) -> bool {
     let of_job = job.metadata.deletion_timestamp;
     let is_before = |of_pod| of_job.is_none_or(|of_job| of_pod < of_job);

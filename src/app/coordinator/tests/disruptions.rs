@@ -327,6 +327,12 @@ const REPLACED: [Shown; 5] = [
     },
 ];
 
+/// Whether a waiter got the successor, and no other response.
+fn gets_successor(lines: &[String]) -> bool {
+    let is_wrong = |line: &String| line.contains("app_error") || line.contains("Stopped");
+    !lines.iter().any(is_wrong) && lines.iter().any(|line| line.ends_with(": ready 10.0.0.2"))
+}
+
 /// Jobs and pods have watches of their own, and another thread may look at the caches late: whatever this
 /// replica sees first, a waiter gets the successor.
 #[test]
@@ -338,13 +344,29 @@ fn a_waiter_gets_the_successor_whatever_is_seen_first() {
         |world| world.pod_gone("u1"),
     ];
     let orders = merged(&pods, &REPLACED);
-    let gets_successor = |lines: &[String]| {
-        let is_wrong = |line: &String| line.contains("app_error") || line.contains("Stopped");
-        !lines.iter().any(is_wrong) && lines.iter().any(|line| line.ends_with(": ready 10.0.0.2"))
-    };
     in_each_order(&orders, readying, gets_successor);
     let some: Vec<_> = orders.into_iter().step_by(5).collect();
     in_each_order(&some, ready, gets_successor);
+}
+
+/// A person deletes the pod, and its app exits with code 0 on SIGTERM. The cache has seen that it was being
+/// deleted before it ended, even if its Job ends and is deleted in the same second.
+#[test]
+fn a_waiter_gets_the_successor_of_a_pod_that_was_deleted_before_it_ended() {
+    let pods: [Shown; 3] = [
+        |world| {
+            let stamp = world.stamp();
+            let deleted =
+                json!({"metadata": {"deletionTimestamp": stamp}, "status": {"phase": "Running"}});
+            world.pod("u1", deleted);
+        },
+        |world| {
+            let stamp = world.stamp();
+            world.pod("u1", exited("Succeeded", Some(&stamp)));
+        },
+        |world| world.pod_gone("u1"),
+    ];
+    in_each_order(&merged(&pods, &REPLACED), readying, gets_successor);
 }
 
 /// The pod of an app that exits with code 0 by itself has ended before its Job, and is deleted with it.
