@@ -19,7 +19,9 @@
 //! | `dice` | random numbers and time |
 //! | `server` | the API server, and the replicas' transports |
 //! | `broken` | API servers that are broken on purpose |
+//! | `defects` | replicas that are broken on purpose |
 //! | `replica` | one replica without its threads |
+//! | `reflectors` | its watches without their threads |
 //! | `truth` | the actual history of all objects |
 //! | `promises` | what must hold, each a pure check with its description |
 //! | `world` | the state of a schedule, and when each promise is checked |
@@ -34,11 +36,13 @@
 mod broken;
 mod callers;
 mod clocks;
+mod defects;
 mod dice;
 mod labels;
 mod moves;
 mod profile;
 mod promises;
+mod reflectors;
 mod replica;
 mod server;
 mod stuck;
@@ -52,6 +56,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use broken::Broken;
+use defects::Defect;
 use dice::Dice;
 use profile::Profile;
 use promises::{Breach, Promise};
@@ -62,7 +67,10 @@ use world::{Tally, World};
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 40 } else { 1000 };
 
 /// Within how many schedules a broken API server must be detected.
-const BROKEN_SCHEDULES: u64 = 200;
+const BROKEN_SCHEDULES: usize = 200;
+
+/// Of what is broken on purpose, a debug build tries one in five: a schedule takes ten times as long.
+const PROOFS_STEP: usize = if cfg!(debug_assertions) { 5 } else { 1 };
 
 /// How many of the last steps of a failed schedule are printed.
 const TAIL: usize = 80;
@@ -173,17 +181,30 @@ impl Found {
 /// Which schedules there are for a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// With even weights, and against this API server.
-    Even(Broken),
+    /// With even weights.
+    Even,
     /// With weights and further faults that the seed draws.
     Varied,
+    /// The same against this API server.
+    Against(Broken),
+    /// The same with this defect of each replica.
+    With(Defect),
 }
 
 impl Kind {
     fn profile(self, seed: u64, dice: &mut Dice) -> Profile {
+        let profile = Profile::draw(seed, dice);
         match self {
-            Self::Even(broken) => Profile::draw(seed, dice, broken),
-            Self::Varied => Profile::draw(seed, dice, Broken::Not).varied(seed),
+            Self::Even => profile,
+            Self::Varied => profile.varied(seed),
+            Self::Against(broken) => Profile {
+                broken,
+                ..profile.varied(seed)
+            },
+            Self::With(defect) => Profile {
+                defect,
+                ..profile.varied(seed)
+            },
         }
     }
 }
@@ -291,7 +312,7 @@ fn no_schedule_breaks_an_invariant() {
     let count = from_environment("SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let begun = Instant::now();
     let kind = match from_environment("SIM_EVEN") {
-        Some(_) => Kind::Even(Broken::Not),
+        Some(_) => Kind::Even,
         None => Kind::Varied,
     };
     let tally = run_all(kind, first, count).unwrap_or_else(|found| panic!("{}", found.report()));
@@ -301,7 +322,7 @@ fn no_schedule_breaks_an_invariant() {
 
 #[test]
 fn known_defects_do_not_recur() {
-    let even = REGRESSIONS.iter().map(|it| (it, Kind::Even(Broken::Not)));
+    let even = REGRESSIONS.iter().map(|it| (it, Kind::Even));
     let varied = VARIED_REGRESSIONS.iter().map(|it| (it, Kind::Varied));
     for ((seed, what), kind) in even.chain(varied) {
         if let Err((breach, _)) = run(*seed, kind, false) {
@@ -310,25 +331,41 @@ fn known_defects_do_not_recur() {
     }
 }
 
-/// Shows that the simulation detects defects.
+/// The first of [`BROKEN_SCHEDULES`] that breaks this promise, and in which `is_it` holds.
+fn detects(kind: Kind, promise: Promise, is_it: impl Fn(&Profile) -> bool) -> Option<u64> {
+    let drawn = |seed: &u64| is_it(&kind.profile(*seed, &mut Dice::new(*seed)));
+    let mut seeds = (0..).filter(drawn).take(BROKEN_SCHEDULES);
+    seeds.find(|seed| run(*seed, kind, false).is_err_and(|(breach, _)| breach.promise == promise))
+}
+
+/// Checks that each of these breaks its promise.
+fn all_are_detected<T: Copy + std::fmt::Debug>(
+    all: &[(T, Promise)],
+    kind: impl Fn(T) -> Kind,
+    is_it: impl Fn(T, &Profile) -> bool,
+) {
+    let missed = all.iter().step_by(PROOFS_STEP).filter(|(what, promise)| {
+        let found = detects(kind(*what), *promise, |profile| is_it(*what, profile));
+        found.is_none()
+    });
+    let missed: Vec<_> = missed.collect();
+    assert!(
+        missed.is_empty(),
+        "in {BROKEN_SCHEDULES} schedules: {missed:?}"
+    );
+}
+
+/// Shows that the simulation detects defects: each promise can be broken.
 #[test]
 fn a_broken_api_server_is_detected() {
-    let expected = [
-        (Broken::NamesAreNotUnique, Promise::OneJob),
-        (Broken::IgnoresUids, Promise::CallHitsItsTarget),
-        (Broken::IgnoresDeletions, Promise::StopIsDone),
-        (Broken::HidesDeletions, Promise::ReadyIsTrue),
-        (Broken::TruncatesLists, Promise::CacheIsCurrent),
-        (Broken::RejectsDeletions, Promise::NoInternalErrors),
-    ];
-    for (broken, promise) in expected {
-        let found = (0..BROKEN_SCHEDULES).find_map(|seed| {
-            let (breach, _) = run(seed, Kind::Even(broken), false).err()?;
-            (breach.promise == promise).then_some(seed)
-        });
-        assert!(
-            found.is_some(),
-            "{broken:?} does not break {promise:?} in {BROKEN_SCHEDULES} schedules"
-        );
-    }
+    all_are_detected(&Broken::ALL, Kind::Against, |broken, profile| {
+        broken != Broken::AddsLabels || profile.replicas == 1
+    });
+}
+
+#[test]
+fn a_broken_replica_is_detected() {
+    all_are_detected(&Defect::ALL, Kind::With, |defect, profile| {
+        defect != Defect::WaitsForOne || profile.stuck.is_some()
+    });
 }

@@ -1,6 +1,7 @@
 //! The callers of the replicas: their requests, the ledger of waiting requests, and the comparison of
 //! each response with the actual history.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use config_controller::app::{
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
 
+use super::defects::Defect;
 use super::promises::{self, Breach, Floors, Promise, check};
-use super::replica::WAITS;
+use super::replica::{Replica, WAITS};
 use super::truth::Pair;
 use super::unreliable::Unreliable;
 use super::world::{World, key_of};
@@ -121,13 +123,13 @@ impl World {
             handle,
             key: key_of(pair),
             by,
-            wait,
+            wait: self.profile.defect.wait(wait),
             reads: kind == RequestKind::Confirm,
             expectation,
             held,
         };
         let immediate = match replica.hold(serial as usize, kind.is_change()) {
-            Ok(held) => submit(&replica.app, request(held), kind, change),
+            Ok(held) => submit_to(replica, pair, request(held), kind, change),
             Err(_) => Some(Response::Failed(Error::TooManyRequests(Bound::CallerShare))),
         };
         let waiting = Waiting {
@@ -221,10 +223,16 @@ impl World {
         match response {
             Response::Ready { ready, .. } => {
                 promises::ready_is_true(history, ready.ip, floors)?;
+                self.ready_lasts(&waiting.pair, ready.ip, floors, now_ms)?;
                 self.deletion_is_remembered(&waiting, &ready.ip.to_string())?;
+                if let Some(replica) = &mut self.replicas[waiting.replica] {
+                    replica.keep(&waiting.pair, response);
+                }
             }
             Response::Progress { progress, .. } if progress.is_failure_report => {
-                promises::failure_report_is_true(history, &progress.finding, floors, now_ms)?;
+                let is_seen = |uid: &str| self.has_seen_stopping(waiting.replica, uid);
+                let finding = &progress.finding;
+                promises::failure_report_is_true(history, finding, floors, now_ms, is_seen)?;
             }
             Response::Failed(Error::Stopped) => promises::stopped_is_true(history, floors)?,
             Response::Failed(Error::NoInstance(_)) if waiting.kind.stops() => {
@@ -255,6 +263,27 @@ impl World {
             | Response::Unread(_) => {}
         }
         Ok(())
+    }
+
+    fn ready_lasts(
+        &self,
+        pair: &Pair,
+        ip: IpAddr,
+        floors: Floors,
+        now_ms: i64,
+    ) -> Result<(), Breach> {
+        match &self.profile.settles {
+            Some(app_type) if *app_type == pair.0 => {
+                promises::ready_has_lasted(self.truth.history(pair), ip, floors, now_ms)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this replica's cache has shown that this pod was being deleted before it had ended.
+    fn has_seen_stopping(&self, number: usize, pod: &str) -> bool {
+        let replica = self.replicas[number].as_ref();
+        replica.is_some_and(|replica| replica.sim.stopping.contains(pod))
     }
 
     fn error_is_fair(&self, kind: RequestKind, error: &Error) -> Result<(), Breach> {
@@ -316,6 +345,24 @@ impl World {
         check(Promise::DeletionIsRemembered, handed_out.is_none(), || {
             format!("pod {handed_out:?}")
         })
+    }
+}
+
+/// Passes a request to this replica, which may have a defect.
+fn submit_to(
+    replica: &Replica,
+    pair: &Pair,
+    request: InstanceRequest,
+    kind: RequestKind,
+    change: Option<MetaChange>,
+) -> Option<Response> {
+    match (replica.sim.defect, kind, replica.sim.kept.get(pair)) {
+        (Defect::KeepsResponses, RequestKind::Ensure, Some(kept)) => Some(kept.clone()),
+        // Not from the cache.
+        (Defect::AsksForReads, RequestKind::Ensure, _) => {
+            submit(&replica.app, request, RequestKind::Confirm, change)
+        }
+        _ => submit(&replica.app, request, kind, change),
     }
 }
 

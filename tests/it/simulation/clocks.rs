@@ -79,7 +79,12 @@ impl World {
     }
 
     /// [`Promise::DelayIsKept`]: it is not replaced sooner.
-    pub(super) fn delay_is_kept(&self, pair: &Pair, action: &Action) -> Result<(), Breach> {
+    pub(super) fn delay_is_kept(
+        &self,
+        number: usize,
+        pair: &Pair,
+        action: &Action,
+    ) -> Result<(), Breach> {
         let Action::DeleteJob {
             uid,
             cause: StopCause::Replaced,
@@ -92,7 +97,11 @@ impl World {
         let Some(job) = jobs.rev().find(|job| *job.uid == *uid.to_string()) else {
             return Ok(());
         };
-        let failed = failed_ms(job, history).filter(|_| !self.is_restored());
+        let floor = self.floors_of(number).jobs;
+        let seen = job.since(floor).next().filter(|it| it.revision <= floor);
+        let seen = seen.and_then(|state| state.object.as_deref());
+        let is_end_seen = seen.is_some_and(has_ended);
+        let failed = failed_ms(job, history, is_end_seen).filter(|_| !self.is_restored());
         let Some((first_ms, _)) = failed else {
             return Ok(());
         };
@@ -115,7 +124,7 @@ impl World {
             .history(pair)
             .filter(|_| is_final && progress.is_failure_report && self.profile.is_calm);
         let live = history.and_then(|history| history.live_jobs().next());
-        let failed = live.and_then(|job| failed_ms(job, history).zip(Some(job)));
+        let failed = live.and_then(|job| failed_ms(job, history, true).zip(Some(job)));
         let Some(((_, last_ms), job)) = failed else {
             return Ok(());
         };
@@ -134,8 +143,13 @@ impl World {
     }
 }
 
-/// When this Job failed, if it has: the first sign of it, and when its condition said so.
-fn failed_ms(job: &ObjectHistory, history: Option<&InstanceHistory>) -> Option<(i64, i64)> {
+/// When this Job failed, if it has: the first sign of it, and when its condition said so. `is_end_seen`: the
+/// replica knows the condition.
+fn failed_ms(
+    job: &ObjectHistory,
+    history: Option<&InstanceHistory>,
+    is_end_seen: bool,
+) -> Option<(i64, i64)> {
     let now = job.now()?;
     let conditions = now["status"]["conditions"].as_array().into_iter().flatten();
     let ends =
@@ -156,12 +170,13 @@ fn failed_ms(job: &ObjectHistory, history: Option<&InstanceHistory>) -> Option<(
     let pods = pods.filter(|pod| pod.owner.as_ref() == Some(&job.uid));
     let first = pods.clone().filter_map(|pod| pod.first_ms(is_over)).min();
     let first_ms = first.map_or(condition_ms, |first| first.min(condition_ms));
-    // A start that takes so long has probably failed, and counts from then on.
+    // A start that takes so long has probably failed, and counts from then on for a replica that has not
+    // seen it go on: it may replace a start that has not come further, and cannot know better.
     let is_ready = |pod: &Value| ready_address(pod).is_some();
     let ready_ms = pods.filter_map(|pod| pod.first_ms(is_ready)).min();
     let late_ms = job.first().at_ms + LEAST_BUDGET_MS;
     let is_late = ready_ms.is_none_or(|ready_ms| ready_ms >= late_ms);
-    let first_ms = if is_late {
+    let first_ms = if is_late && !is_end_seen {
         first_ms.min(late_ms)
     } else {
         first_ms

@@ -415,6 +415,7 @@ impl World {
         self.caches_are_current()?;
         let mut pairs = self.profile.pairs.clone();
         pairs.retain(|pair| !self.profile.is_stuck(&key_of(pair).job_name()));
+        self.request_what_is_stuck()?;
         for pair in &pairs {
             self.check_request(pair, RequestKind::Stop)?;
         }
@@ -524,6 +525,7 @@ impl World {
             let free = !self.waits(serial) && self.server().requests == before;
             check(Promise::ReadsCostNothing, free, || format!("{pair:?}"))?;
         }
+        // Longer than `min-ready`.
         for _ in 0..8 {
             self.settle()?;
             self.pass(Duration::from_millis(500))?;

@@ -5,11 +5,14 @@
 //! only in order. They come from dice of their own: a schedule with even weights is what it was before
 //! there were others, so that the seeds that have found defects find them again.
 
+use std::time::Duration;
+
 use config_controller::app::coordinator::Limits;
 use config_controller::budget::Division;
 use config_controller::model::labels::AllBounds;
 
 use super::broken::Broken;
+use super::defects::Defect;
 use super::dice::Dice;
 use super::stuck::Stuck;
 use super::truth::Pair;
@@ -41,9 +44,16 @@ pub(super) struct Profile {
     pub(super) quota: Option<usize>,
     /// A name whose calls and pods fail for ever.
     pub(super) stuck: Option<Stuck>,
+    /// The app type whose template has `min-ready`, if one has; see [`MIN_READY`].
+    pub(super) settles: Option<String>,
     /// What is wrong with the API server on purpose.
     pub(super) broken: Broken,
+    /// What is wrong with each replica on purpose.
+    pub(super) defect: Defect,
 }
+
+/// How long an instance must have been ready, where its template says so.
+pub(super) const MIN_READY: Duration = Duration::from_secs(3);
 
 /// The instances of a schedule. The two of the last entry have the same Job name.
 const PAIRS: [&[(&str, &str)]; 4] = [
@@ -55,7 +65,7 @@ const PAIRS: [&[(&str, &str)]; 4] = [
 
 impl Profile {
     /// Draws the parameters of a schedule.
-    pub(super) fn draw(seed: u64, dice: &mut Dice, broken: Broken) -> Self {
+    pub(super) fn draw(seed: u64, dice: &mut Dice) -> Self {
         let is_calm = dice.chance(150);
         let pairs = dice.pick(&PAIRS).iter();
         let limits = if dice.chance(150) { (6, 3) } else { (40, 20) };
@@ -93,7 +103,9 @@ impl Profile {
             weights: Weights::even(),
             quota: None,
             stuck: None,
-            broken,
+            settles: None,
+            broken: Broken::Not,
+            defect: Defect::Not,
         }
     }
 }
@@ -164,9 +176,18 @@ impl Profile {
     pub(super) fn varied(mut self, seed: u64) -> Self {
         let mut dice = Dice::new(Dice::new(seed ^ VARIED).next());
         self.weights = Weights::draw(&mut dice);
-        if self.is_calm {
-            return self;
+        if !self.is_calm {
+            self.draw_limits(&mut dice);
         }
+        if dice.chance(250) {
+            let at = dice.roll(self.pairs.len());
+            self.settles = Some(self.pairs[at].0.clone());
+        }
+        self
+    }
+
+    /// Draws a name that is stuck, or a quota.
+    fn draw_limits(&mut self, dice: &mut Dice) {
         let mut names: Vec<_> = self
             .pairs
             .iter()
@@ -175,12 +196,11 @@ impl Profile {
         names.dedup();
         if names.len() > 1 && dice.chance(250) {
             let at = dice.roll(self.pairs.len());
-            self.stuck = Some(Stuck::draw(&names[at.min(names.len() - 1)], &mut dice));
+            self.stuck = Some(Stuck::draw(&names[at.min(names.len() - 1)], dice));
         } else if dice.chance(350) {
             // What is charged too much is given back with the next deletion, so there is always room in the
             // end; but not beside a name whose calls are made again and again.
             self.quota = Some(names.len() + dice.roll(2));
         }
-        self
     }
 }

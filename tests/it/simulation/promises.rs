@@ -13,7 +13,9 @@ use config_controller::model::status::{Budget, Finding, Prognosis};
 use serde_json::Value;
 
 use super::clocks::SLACK_MS;
+use super::profile::MIN_READY;
 use super::truth::{InstanceHistory, ObjectHistory, has_ended, is_deleting, ready_address};
+use crate::fake_kube::clock::parse_timestamp;
 use crate::fake_kube::cluster::meta;
 use crate::fake_kube::dynamics::has_condition;
 
@@ -34,6 +36,7 @@ pub(super) enum Promise {
     ForceHasEvidence,
     NoneBesideAnOrphan,
     ReadyIsTrue,
+    ReadyHasLasted,
     FailureReportIsTrue,
     StoppedIsTrue,
     StopIsDone,
@@ -82,6 +85,7 @@ impl Promise {
             Self::ReadyIsTrue => {
                 "a ready response has the address of a pod that was ready since the request was made, and whose Job was this instance and neither finished nor being deleted"
             }
+            Self::ReadyHasLasted => "an instance with `min-ready` has been ready for so long",
             Self::FailureReportIsTrue => {
                 "a caller gets app_error only if the objects' status has shown a failure since the request was made"
             }
@@ -191,10 +195,11 @@ fn is_on_node_of_a_lost_pod(pod: &Value, history: &InstanceHistory) -> bool {
     others.any(|other| other.first_ms(is_there).is_some())
 }
 
-/// [`Promise::NoneBesideAnOrphan`].
+/// [`Promise::NoneBesideAnOrphan`]; `is_seen`: whether the replica's cache shows that this pod runs. (Where
+/// versions go back or events are lost, versions do not tell that.)
 pub(super) fn none_beside_an_orphan(
     history: &InstanceHistory,
-    floors: Floors,
+    is_seen: impl Fn(&str) -> bool,
 ) -> Result<(), Breach> {
     let has_job = |pod: &ObjectHistory| {
         let mut jobs = history.jobs.iter();
@@ -207,14 +212,7 @@ pub(super) fn none_beside_an_orphan(
         )
     };
     let is_orphan = |pod: &&ObjectHistory| {
-        let seen = pod
-            .since(floors.pods)
-            .next()
-            .filter(|state| state.revision <= floors.pods);
-        let is_seen = seen
-            .and_then(|state| state.object.as_deref())
-            .is_some_and(lives);
-        is_seen && pod.now().is_some_and(|pod| lives(pod)) && !has_job(pod)
+        is_seen(&pod.uid) && pod.now().is_some_and(|pod| lives(pod)) && !has_job(pod)
     };
     let orphan = history.pods.iter().find(is_orphan);
     check(Promise::NoneBesideAnOrphan, orphan.is_none(), || {
@@ -265,19 +263,43 @@ pub(super) fn ready_is_true(
     })
 }
 
+/// [`Promise::ReadyHasLasted`].
+pub(super) fn ready_has_lasted(
+    history: Option<&InstanceHistory>,
+    ip: IpAddr,
+    floors: Floors,
+    now_ms: i64,
+) -> Result<(), Breach> {
+    let ip = ip.to_string();
+    let is_ready = |pod: &Value| ready_address(pod) == Some(&*ip);
+    let pods = history.into_iter().flat_map(|history| &history.pods);
+    let since_ms = pods.filter_map(|pod| pod.lasting_ms(floors.pods, is_ready));
+    let since_ms = since_ms.min();
+    // A pod that becomes ready twice within a second has the same timestamp.
+    let slack_ms = 1000 + history.map_or(0, late_ms);
+    let most_ms = now_ms - MIN_READY.as_millis() as i64 + slack_ms;
+    let holds = since_ms.is_some_and(|since_ms| since_ms <= most_ms);
+    check(Promise::ReadyHasLasted, holds, || {
+        format!("{ip} is ready since {since_ms:?}, and returned at {now_ms}")
+    })
+}
+
 /// The reasons of a container while its image cannot be pulled.
 const PULL_ERRORS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
-/// [`Promise::FailureReportIsTrue`].
+/// [`Promise::FailureReportIsTrue`]; `is_seen`: whether the replica's cache has shown this pod being deleted
+/// before it had ended.
 pub(super) fn failure_report_is_true(
     history: Option<&InstanceHistory>,
     finding: &Finding,
     floors: Floors,
     now_ms: i64,
+    is_seen: impl Fn(&str) -> bool,
 ) -> Result<(), Breach> {
     let holds = history.is_some_and(|history| match finding.prognosis {
         Prognosis::Terminal | Prognosis::AwaitingReason => {
-            let is_true = &*finding.reason != "Completed" || has_ended_by_itself(history);
+            let seems_own = || has_ended_by_itself(history) || is_own_by_times(history, is_seen);
+            let is_true = &*finding.reason != "Completed" || seems_own();
             is_true && cannot_succeed(history, floors)
         }
         Prognosis::Retryable { budget, .. } => budget.is_some_and(|budget| {
@@ -303,6 +325,29 @@ fn has_ended_by_itself(history: &InstanceHistory) -> bool {
     };
     let mut pods = history.pods.iter();
     pods.any(|pod| pod.first_ms(is_own_end).is_some())
+}
+
+/// Whether a pod seems to be deleted only when its Job had ended, and the replica has not seen that this was
+/// before the pod had ended. Times are whole seconds, and the kubelet's own deletion, after the end, sets the
+/// time anew. So nothing shows what came first.
+fn is_own_by_times(history: &InstanceHistory, is_seen: impl Fn(&str) -> bool) -> bool {
+    let mut pods = history.pods.iter().filter(|pod| !is_seen(&pod.uid));
+    pods.any(|pod| {
+        let mut jobs = history.jobs.iter();
+        let job = jobs.find(|job| pod.owner.as_ref() == Some(&job.uid));
+        let ended_ms = job.and_then(|job| job.first_ms(has_ended));
+        let states = pod.since(0).filter_map(|state| state.object.as_deref());
+        let deleted_ms = states.filter_map(deleted_ms).max();
+        let both = deleted_ms.zip(ended_ms);
+        both.is_some_and(|(deleted_ms, ended_ms)| deleted_ms >= ended_ms / 1000 * 1000)
+    })
+}
+
+/// When the deletion of this pod was requested, in milliseconds since 1970, as it shows that.
+fn deleted_ms(pod: &Value) -> Option<i64> {
+    let ends_ms = parse_timestamp(pod["metadata"]["deletionTimestamp"].as_str()?)?;
+    let grace_secs = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    Some(ends_ms - grace_secs.unwrap_or(0) * 1000)
 }
 
 /// Whether the objects' status has shown that this start cannot succeed.

@@ -4,6 +4,7 @@
 //! HTTP front and the loops of the threads are missing. One iteration of a thread is one step here, and
 //! steps of different threads interleave as they can in the service.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,8 @@ use config_controller::app::api_call::{Action, ApiCall};
 use config_controller::app::assembler::Assembler;
 use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::SharedCatalog;
-use config_controller::app::changes;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
-use config_controller::app::feed::Feed;
 use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
 use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
@@ -22,28 +21,19 @@ use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, Waitin
 use config_controller::clock::Clock;
 use config_controller::http::handlers;
 use config_controller::kube::Client;
-use config_controller::kube::request::Scope;
 use config_controller::kube::server_clock::ServerClock;
 use config_controller::kube::transport::Transport;
-use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
-use config_controller::kube::watch::{self, Next};
-use config_controller::model::labels;
+use config_controller::kube::types::{ConfigMap, Job, Pod, PodPhase};
 use config_controller::model::names::{AppType, InstanceKey};
-use config_controller::shutdown::Stop;
-use config_controller::store::reflector::Running;
-use config_controller::store::{Doubts, EventWriter, OnChange, Reflector, Scanner, Writer, store};
-use config_controller::threads::Heartbeats;
+use config_controller::store::{Doubts, EventWriter, Scanner, store};
 
+use super::defects::{Defect, HeldBack};
 use super::dice::Time;
 use super::promises::{self, Breach, Floors, Promise};
-use super::server::{Link, Pipe, Server, lock};
-use crate::harness::{NAMESPACE, PREFIX};
-
-/// The interval of lists while the permission to watch is missing.
-const POLL: Duration = Duration::from_secs(2);
-
-/// The interval at which the caches are compared with lists.
-const RELIST: Duration = Duration::from_secs(60);
+use super::reflectors::{AnyReflector, Wiring};
+use super::server::{Link, Server};
+use super::truth::Pair;
+use crate::harness::NAMESPACE;
 
 /// Inputs that fit into a replica's inbox; it is emptied long before.
 const INBOX_CAPACITY: usize = 1024;
@@ -82,6 +72,22 @@ pub(super) struct Replica {
     executor: Executor,
     pub(super) time: Time,
     clock: Arc<dyn Clock>,
+    /// What only the simulation knows of it.
+    pub(super) sim: SimState,
+}
+
+/// What only the simulation knows of a replica.
+#[derive(Default)]
+pub(super) struct SimState {
+    /// Whether it has changed since its stores were checked.
+    pub(super) is_changed: bool,
+    /// The UIDs of the pods that its cache has shown being deleted before they had ended.
+    pub(super) stopping: BTreeSet<String>,
+    /// The ready responses that it returns again, with a defect.
+    pub(super) kept: BTreeMap<Pair, Response>,
+    /// What is wrong with it on purpose.
+    pub(super) defect: Defect,
+    held_back: HeldBack,
 }
 
 /// The bytes that all requests may hold; some of those in a burst are refused.
@@ -126,6 +132,14 @@ impl InFlight {
         match self {
             Self::Queued(call) | Self::Sent(call) => &call.key,
             Self::Completed(key, _) => key,
+        }
+    }
+
+    /// The call, while the API server has not received it.
+    fn sent(&self) -> Option<Arc<ApiCall>> {
+        match self {
+            Self::Sent(call) => Some(Arc::clone(call)),
+            Self::Queued(_) | Self::Completed(..) => None,
         }
     }
 
@@ -230,6 +244,20 @@ impl Replica {
             catalog,
             time,
             clock,
+            sim: SimState::default(),
+        }
+    }
+
+    /// The same with a defect.
+    pub(super) fn with(mut self, defect: Defect) -> Self {
+        self.sim.defect = defect;
+        self
+    }
+
+    /// Keeps a ready response, with the defect that it is returned again.
+    pub(super) fn keep(&mut self, pair: &Pair, response: &Response) {
+        if self.sim.defect == Defect::KeepsResponses {
+            self.sim.kept.insert(pair.clone(), response.clone());
         }
     }
 
@@ -243,7 +271,11 @@ impl Replica {
             catalog: &catalog,
         };
         let mut effects = Vec::new();
-        for input in self.inputs.take(INBOX_CAPACITY) {
+        let defect = self.sim.defect;
+        let inputs = self.inputs.take(INBOX_CAPACITY);
+        let wake = self.coordinator.next_wake();
+        self.sim.is_changed |= !inputs.is_empty() || wake.is_some_and(|at| at <= context.now);
+        for input in inputs.into_iter().filter(|input| defect.gets(input)) {
             self.coordinator.step(input, &context, &mut effects);
             self.broken = self
                 .broken
@@ -259,6 +291,9 @@ impl Replica {
                 Effect::Report(_) => {}
             }
         }
+        self.sim
+            .defect
+            .spoil(&mut out, self.calls.iter().filter_map(InFlight::sent));
         // The order of names within the coordinator depends on random hashes.
         out.responses.sort_by_key(|(handle, _)| *handle);
         out.calls.sort_by(|a, b| a.key.cmp(&b.key));
@@ -304,6 +339,10 @@ impl Replica {
 
     /// Adds calls, which wait until a worker is free.
     pub(super) fn add_calls(&mut self, calls: Vec<Arc<ApiCall>>) -> Result<(), Breach> {
+        let calls = match self.sim.defect {
+            Defect::WaitsForOne => self.sim.held_back.release(calls, self.time.now()),
+            _ => calls,
+        };
         for call in calls {
             let turn = (call.lane, call.key.app_type.clone(), call.caller.clone());
             let pushed = self.queue.push(turn, call.key.clone());
@@ -344,14 +383,19 @@ impl Replica {
 
     /// Delivers the result of the call at that index to the coordinator.
     pub(super) fn deliver_result(&mut self, at: usize) -> bool {
-        if !matches!(self.calls[at], InFlight::Completed(..)) {
+        let is_lost = self.sim.defect == Defect::LosesResults;
+        if is_lost || !matches!(self.calls[at], InFlight::Completed(..)) {
             return false;
         }
         let InFlight::Completed(key, called) = self.calls.swap_remove(at) else {
             return false;
         };
         let completed = self.executor.apply(*called);
+        self.sim
+            .held_back
+            .ended(&key, &completed.outcome, self.time.now());
         self.inbox.send(Input::Completed(key, completed));
+        self.sim.is_changed = true;
         self.take_calls();
         true
     }
@@ -383,6 +427,21 @@ impl Replica {
         while self.assembler.step() {}
     }
 
+    /// The UIDs of the pods that have not ended, as its cache shows them.
+    pub(super) fn running_pods(&self) -> BTreeSet<String> {
+        let pods = self.census.pods.all().into_iter();
+        let running = pods.filter(|pod| !is_over(pod));
+        running.map(|pod| pod.metadata.uid.to_string()).collect()
+    }
+
+    /// Notes the pods that its cache shows being deleted before they have ended.
+    pub(super) fn note_stopping(&mut self) {
+        let pods = self.census.pods.all().into_iter();
+        let stopping = pods.filter(|pod| pod.metadata.is_deleting() && !is_over(pod));
+        let uids = stopping.map(|pod| pod.metadata.uid.to_string());
+        self.sim.stopping.extend(uids);
+    }
+
     /// The revisions that its caches have reached.
     pub(super) fn floors(&self) -> Floors {
         Floors {
@@ -392,178 +451,6 @@ impl Replica {
     }
 }
 
-struct Wiring<'a> {
-    doubts: &'a Doubts,
-    client: &'a Client,
-    clock: &'a Arc<dyn Clock>,
-    link: &'a Arc<Link>,
-    seed: u64,
-}
-
-impl Wiring<'_> {
-    /// The three reflectors, as `service.rs` wires them.
-    fn reflectors(
-        &self,
-        config_maps: Writer<ConfigMap>,
-        jobs: Writer<Job>,
-        pods: Writer<Pod>,
-        catalog: &Arc<SharedCatalog>,
-        (cache, census): (&Cache, &Census),
-        inbox: &Inbox,
-    ) -> [Box<dyn AnyReflector>; 3] {
-        let read = Arc::clone(catalog);
-        let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
-        let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
-        [
-            self.reflector(
-                config_maps,
-                &format!("{PREFIX}template=true"),
-                Box::new(move |changes| read.update(changes)),
-            ),
-            self.reflector(
-                jobs,
-                "",
-                Box::new(move |changes| {
-                    of_jobs.pass_on(|| changes::changes_of_jobs(changes));
-                }),
-            ),
-            self.reflector(
-                pods,
-                labels::INSTANCE_NAME,
-                Box::new(move |changes| {
-                    of_pods.pass_on(|| changes::changes_of_pods(changes));
-                }),
-            ),
-        ]
-    }
-
-    fn reflector<K: Resource>(
-        &self,
-        writer: Writer<K>,
-        selector: &str,
-        on_change: OnChange<K>,
-    ) -> Box<dyn AnyReflector> {
-        let reflector = Reflector {
-            client: self.client.clone(),
-            scope: Scope::labelled(NAMESPACE, selector),
-            writer,
-            clock: Arc::clone(self.clock),
-            stop: Stop::new(),
-            poll: POLL,
-            relist: Some(RELIST),
-            doubts: self.doubts.clone(),
-            loss: None,
-            seed: self.seed,
-            heartbeats: Heartbeats::default(),
-            on_change,
-            on_death: Arc::new(|_| ()),
-        };
-        Box::new(Loop {
-            running: Running::new(reflector),
-            turn: Turn::Ready,
-            link: Arc::clone(self.link),
-            clock: Arc::clone(self.clock),
-            pipe: None,
-            seen: 0,
-        })
-    }
-}
-
-/// A reflector of any kind of object.
-pub(super) trait AnyReflector {
-    /// Whether it has something to do now.
-    fn has_work(&mut self, server: &mut Server, now: Instant) -> bool;
-    /// Does it: calls Kubernetes, or processes the response.
-    fn step(&mut self);
-    /// The revision up to which it has seen all changes.
-    fn seen(&self) -> u64;
-    /// Its open watch.
-    fn pipe(&self) -> Option<&Arc<Mutex<Pipe>>>;
-}
-
-/// The state of a reflector's thread.
-enum Turn<K: Resource> {
-    Ready,
-    Waiting(Instant),
-    /// The response to a list or to the opening of a watch is on its way.
-    Received(watch::Input<K>),
-}
-
-struct Loop<K: Resource> {
-    running: Running<K>,
-    turn: Turn<K>,
-    link: Arc<Link>,
-    clock: Arc<dyn Clock>,
-    pipe: Option<Arc<Mutex<Pipe>>>,
-    seen: u64,
-}
-
-impl<K: Resource> Loop<K> {
-    fn take(&mut self, input: watch::Input<K>) {
-        // A list beside an open watch is not applied before its end.
-        let is_beside = self.running.is_open() && matches!(input, watch::Input::Listed(_));
-        let seen = version_of(&input).filter(|_| !is_beside);
-        if let Some(seen) = seen.and_then(|version| version.parse().ok()) {
-            self.seen = seen;
-        }
-        let wait = self.running.take(input);
-        if !self.running.is_open() {
-            self.pipe = None;
-        }
-        self.turn = wait.map_or(Turn::Ready, |wait| Turn::Waiting(self.clock.now() + wait));
-    }
-}
-
-/// The version that the store has reached after this input.
-fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
-    let text = |version: &ResourceVersion| Some(version.to_string());
-    match input {
-        watch::Input::Listed(Ok(page)) if page.continue_token.is_none() => text(&page.version),
-        watch::Input::Event(Ok(event)) => match event {
-            WatchEvent::Changed(object) => text(&object.metadata().resource_version),
-            WatchEvent::Gone(metadata) => text(&metadata.resource_version),
-            WatchEvent::Bookmark(version) => text(version),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-impl<K: Resource> AnyReflector for Loop<K> {
-    fn has_work(&mut self, server: &mut Server, now: Instant) -> bool {
-        match (&self.turn, &self.pipe) {
-            (Turn::Waiting(until), _) => *until <= now,
-            (Turn::Ready, Some(pipe)) if *self.running.next() == Next::Read => {
-                lock(pipe).prepare(server, now)
-            }
-            (Turn::Ready | Turn::Received(_), _) => true,
-        }
-    }
-
-    fn step(&mut self) {
-        match std::mem::replace(&mut self.turn, Turn::Ready) {
-            Turn::Received(input) => self.take(input),
-            Turn::Ready | Turn::Waiting(_) => {
-                let input = self.running.perform();
-                if let watch::Input::Opened(Ok(())) = input {
-                    self.pipe = self.link.take_opened();
-                }
-                match input {
-                    // A line that was read but not processed is equivalent to one not read yet.
-                    watch::Input::Event(_) | watch::Input::Ended(_) | watch::Input::Idle => {
-                        self.take(input);
-                    }
-                    _ => self.turn = Turn::Received(input),
-                }
-            }
-        }
-    }
-
-    fn seen(&self) -> u64 {
-        self.seen
-    }
-
-    fn pipe(&self) -> Option<&Arc<Mutex<Pipe>>> {
-        self.pipe.as_ref()
-    }
+fn is_over(pod: &Pod) -> bool {
+    matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }

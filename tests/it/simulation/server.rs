@@ -61,6 +61,8 @@ pub(super) struct Server {
     pub(super) stale_lists: u64,
     /// How many of a thousand lines of watches are lost.
     pub(super) losses_per_thousand: usize,
+    /// The last creation, if it is to be repeated.
+    creation: Option<api::Request>,
     dice: Dice,
     time: Time,
 }
@@ -81,6 +83,7 @@ impl Server {
             feeds: Vec::new(),
             stale_lists: 0,
             losses_per_thousand: 0,
+            creation: None,
             dice: Dice::new(seed),
             time,
         }
@@ -191,6 +194,19 @@ impl Server {
         })
     }
 
+    /// A broken API server creates each Job again once its name is free.
+    fn repeat_creation(&mut self, request: &api::Request) {
+        if self.broken != Broken::RepeatsCreations {
+            return;
+        }
+        if let Some(creation) = &self.creation {
+            let _ = self.model.handle(&creation.clone());
+        }
+        if request.method == "POST" {
+            self.creation = Some(request.clone());
+        }
+    }
+
     fn handle(&mut self, request: &Request) -> Result<api::Outcome, Failure> {
         self.requests += 1;
         if self.is_active(self.away_until) {
@@ -215,7 +231,8 @@ impl Server {
         }
         let mut translated = translate(request);
         let broken = self.broken;
-        broken.spoil_request(&mut translated, &self.model);
+        broken.spoil_request(&mut translated, &mut self.model);
+        self.repeat_creation(&translated);
         let mut outcome = self.model.handle(&translated);
         broken.spoil_reply(&translated, &mut outcome.reply);
         self.model.faults.clear();
@@ -242,9 +259,9 @@ impl Feed {
         for event in events.expect("a feed is extended before history is compacted") {
             let revision = meta(&event.object, "resourceVersion").parse();
             let revision = revision.expect("an event has a version, which is a number");
-            if broken.lets_through(&event) {
-                self.lines
-                    .push((revision, event.line().into_bytes().into()));
+            if let Some(event) = broken.spoil_event(self.resource, event) {
+                let line = event.line().into_bytes().into();
+                self.lines.push((revision, line));
             }
         }
         self.revision = cluster.revision();

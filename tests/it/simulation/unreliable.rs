@@ -81,6 +81,8 @@ impl World {
         let now = self.time.now();
         for waiting in self.waiting.values_mut().chain(self.hung_up.values_mut()) {
             waiting.requested_at = 0;
+            // What its call has deleted may be there again.
+            waiting.is_last_request = false;
         }
         self.stopped.clear();
         self.deleted.iter_mut().for_each(Vec::clear);

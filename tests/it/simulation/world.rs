@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 
 use super::callers::{RequestKind, Waiting};
 use super::clocks::Clocks;
+use super::defects::Defect;
 use super::dice::{Dice, Time};
 use super::labels::{self, Labels};
-use super::profile::Profile;
+use super::profile::{MIN_READY, Profile};
 use super::promises::{self, Breach, Promise, check};
 use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
@@ -88,7 +89,7 @@ impl World {
             .manual_clock()
             .pod_script(PodScript::by_hand());
         let mut model = fake.model();
-        let templates = templates(&profile.pairs);
+        let templates = templates(&profile);
         let made = model
             .cluster
             .create(Resource::ConfigMaps, NAMESPACE, templates, false);
@@ -154,10 +155,10 @@ impl World {
     pub(super) fn boot(&mut self, number: usize) {
         let seed = self.dice.next();
         let workers = if self.profile.is_crowded { 1 } else { 8 };
-        let bounds = (self.profile.limits, workers);
+        let bounds = (self.profile.defect.limits(self.profile.limits), workers);
         let ahead = self.clocks.of_replica();
         let time = self.time.of_machine(ahead);
-        let replica = Replica::new(&self.server, time, bounds, seed);
+        let replica = Replica::new(&self.server, time, bounds, seed).with(self.profile.defect);
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
         self.pauses[number] = None;
@@ -217,7 +218,10 @@ impl World {
             self.deleted.iter_mut().for_each(Vec::clear);
         }
         self.lower_floors();
-        for replica in self.replicas.iter().flatten() {
+        let replicas = self.replicas.iter_mut().flatten();
+        for replica in replicas.filter(|replica| replica.sim.is_changed) {
+            replica.sim.is_changed = false;
+            replica.note_stopping();
             let sound = replica.check_stores();
             check(Promise::StoresAreSound, sound.is_ok(), || {
                 format!("{sound:?}")
@@ -255,14 +259,18 @@ impl World {
                     call.key
                 )
             });
-            self.called(number, &call.key)?;
+            for _ in 0..self.profile.defect.repeats() {
+                self.called(number, &call.key)?;
+            }
             let pair = (call.key.app_type.to_string(), call.key.name.to_string());
-            self.delay_is_kept(&pair, &call.action)?;
+            self.delay_is_kept(number, &pair, &call.action)?;
             if let Action::CreateJob(_) = &call.action {
-                // Where versions go back or events are lost, versions do not tell what it sees.
-                let floors = self.floors_of(number);
+                let replica = self.replicas[number].as_ref();
+                let seen = replica
+                    .map(|replica| replica.running_pods())
+                    .unwrap_or_default();
                 if let Some(history) = self.truth.history(&pair) {
-                    promises::none_beside_an_orphan(history, floors)?;
+                    promises::none_beside_an_orphan(history, |uid| seen.contains(uid))?;
                 }
             }
             if let Action::LabelPod { waiters, .. } = &call.action
@@ -425,7 +433,8 @@ impl World {
 
     /// Runs one step of a reflector, if it has something to do.
     pub(super) fn reflect(&mut self, number: usize, which: usize) -> Result<bool, Breach> {
-        let is_paused = self.is_paused(number);
+        let forgets = self.profile.defect == Defect::ForgetsPauses;
+        let is_paused = self.is_paused(number) && !forgets;
         let Some(replica) = self.replicas[number].as_mut().filter(|_| !is_paused) else {
             return Ok(false);
         };
@@ -437,6 +446,7 @@ impl World {
         if has_work {
             let before = reflector.seen();
             reflector.step();
+            replica.sim.is_changed = true;
             let seen = reflector.seen();
             if seen != before {
                 self.log(|| format!("replica {number} has {} of revision {seen}", what(which)));
@@ -476,8 +486,9 @@ impl World {
                 let taken = |replica: &Replica| replica.calls.iter().position(InFlight::is_taken);
                 while let Some(at) = self.replicas[number].as_ref().and_then(taken) {
                     self.deliver_call(number, at)?;
-                    if let Some(replica) = &mut self.replicas[number] {
-                        replica.deliver_result(at);
+                    let replica = self.replicas[number].as_mut();
+                    if !replica.is_some_and(|replica| replica.deliver_result(at)) {
+                        break;
                     }
                     more = true;
                 }
@@ -550,10 +561,10 @@ fn verb_of(action: &Action) -> String {
     }
 }
 
-/// The ConfigMap with the templates of these types.
-fn templates(pairs: &[Pair]) -> Value {
+/// The ConfigMap with the templates of a schedule.
+fn templates(profile: &Profile) -> Value {
     let mut data = json!({});
-    for (app_type, _) in pairs {
+    for (app_type, _) in &profile.pairs {
         let policy = if app_type == "loop" {
             "OnFailure"
         } else {
@@ -564,11 +575,19 @@ fn templates(pairs: &[Pair]) -> Value {
         ));
     }
     let brief = |setting: &str| format!("brief.{PREFIX}{setting}");
+    let mut annotations = json!({brief("max-lifetime"): "20s", brief("restart-delay"): "2s"});
+    if profile.defect == Defect::HasShortDelays {
+        annotations[format!("hello.{PREFIX}restart-delay")] = json!("1s");
+    }
+    if let Some(app_type) = &profile.settles {
+        let min_ready = format!("{}s", MIN_READY.as_secs());
+        annotations[format!("{app_type}.{PREFIX}min-ready")] = json!(min_ready);
+    }
     json!({
         "metadata": {
             "name": "templates",
             "labels": {format!("{PREFIX}template"): "true"},
-            "annotations": {brief("max-lifetime"): "20s", brief("restart-delay"): "2s"},
+            "annotations": annotations,
         },
         "data": data,
     })
