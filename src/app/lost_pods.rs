@@ -32,13 +32,14 @@ impl LostPods {
         };
         let uid = &pod.metadata.uid;
         let new = change.new.as_ref().filter(|new| new.metadata.uid == *uid);
-        let ends = |new: &Arc<Pod>| pod.is_stopping() && !new.is_stopping();
+        let ends = |new: &Arc<Pod>| status::is_stopping(pod) && !status::is_stopping(new);
         let (true, Some(job)) = (new.is_none_or(ends), &pod.owner_uid) else {
             return;
         };
         let known = self.take(job);
         // That it was being deleted before it ended says more than how it ended then, unless it failed.
-        let earlier = known.filter(|known| known.metadata.uid == *uid && known.is_stopping());
+        let earlier =
+            known.filter(|known| known.metadata.uid == *uid && status::is_stopping(known));
         let earlier = earlier.filter(|_| !status::has_termination_report(pod));
         let pod = earlier.as_ref().unwrap_or(pod);
         self.bytes += bytes;

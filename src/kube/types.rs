@@ -349,12 +349,6 @@ impl Pod {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
             || self.app_containers().any(ended)
     }
-
-    /// Whether it is being deleted and has not ended: somebody stops it.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.metadata.is_deleting() && !self.shows_its_end()
-    }
 }
 
 /// The role of a container.

@@ -14,7 +14,7 @@ mod successor;
 mod tests;
 
 pub use budgets::{Begun, Budget, Budgets};
-pub use ending::Ending;
+pub use ending::{Ending, is_stopping};
 pub use pods::{has_ended, has_lost_node, of_pod};
 pub use successor::after_pod;
 

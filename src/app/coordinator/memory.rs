@@ -205,7 +205,7 @@ impl Memory {
         // That it was being deleted before it ended says more than how it ended then.
         let says_enough = |known: &Pod, pod: &Pod| {
             let is_same = known.metadata.uid == pod.metadata.uid;
-            status::has_termination_report(known) || (is_same && known.is_stopping())
+            status::has_termination_report(known) || (is_same && status::is_stopping(known))
         };
         let says_more = |pod: &Pod| {
             let is_first = known.is_none_or(|known| !says_enough(known, pod));
@@ -468,7 +468,7 @@ impl Memory {
             // It was seen to be deleted before it ended.
             (InstanceStatus::Finished(_), Some(pod))
                 if own.is_some_and(|own| own.metadata.uid == pod.metadata.uid)
-                    && pod.is_stopping() =>
+                    && status::is_stopping(pod) =>
             {
                 status::with_termination_report(job, pod, &instance.status)
             }

@@ -130,7 +130,7 @@ impl Ending {
         }
         let is_deleting = job.metadata.is_deleting();
         match pod {
-            Some(pod) if pod.is_stopping() || is_deleted_before(pod, job) => {
+            Some(pod) if is_stopping(pod) || is_deleted_before(pod, job) => {
                 let message = "the pod was deleted, so Kubernetes stopped the app".to_owned();
                 Self::new(run, By::Deletion, "PodDeleted", message)
             }
@@ -222,4 +222,10 @@ fn is_deleted_before(pod: &Pod, job: &Job) -> bool {
     let of_job = job.metadata.deletion_timestamp;
     let is_before = |of_pod| of_job.is_none_or(|of_job| of_pod < of_job);
     pod.deleted_since().is_some_and(is_before)
+}
+
+/// Whether this pod is being deleted and has not ended: somebody stops it.
+#[must_use]
+pub fn is_stopping(pod: &Pod) -> bool {
+    pod.metadata.is_deleting() && !pod.shows_its_end()
 }
