@@ -20,6 +20,7 @@ mod calls;
 mod check;
 mod confirm;
 mod context;
+mod deletions;
 mod memory;
 mod operation;
 mod outcome;

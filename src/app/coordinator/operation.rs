@@ -500,22 +500,6 @@ impl Operation {
         }
     }
 
-    /// The deletion of this Job has begun, at this time or a second later at most.
-    pub(super) fn deleted(&mut self, uid: &Uid, at: Instant) {
-        let mut last = self.last.iter_mut();
-        if let Some(last) = last.find(|last| last.uid == *uid) {
-            last.deleted.get_or_insert(at);
-        }
-    }
-
-    /// A call that has begun after these waiters came has met this Job.
-    pub(super) fn confirm(&mut self, uid: &Uid, until_number: u64) {
-        let waiters = self.waiters.iter_mut();
-        for waiter in waiters.filter(|it| it.number <= until_number) {
-            waiter.confirmed = Some(uid.clone());
-        }
-    }
-
     /// Keeps the report of the last Job, and that of the one before for waiters until its end is reported.
     pub(super) fn forget_last(&mut self) {
         let is_waited_for = |last: &Last| {

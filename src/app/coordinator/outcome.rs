@@ -16,7 +16,7 @@ use crate::app::cache::{Cache, Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
-use crate::kube::types::{Timestamp, Uid};
+use crate::kube::types::Uid;
 use crate::kube::{self, Class};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,13 +71,6 @@ impl Record {
             _ => Trigger::CacheChanged,
         };
         self.advance(step, trigger);
-    }
-
-    /// The deletion of this Job has begun. The cache may have lost it since.
-    pub(super) fn deleted(&mut self, uid: &Uid, stamp: Timestamp, step: &Step<'_>) {
-        if let Some(operation) = &mut self.operation {
-            operation.deleted(uid, step.context.earliest(stamp));
-        }
     }
 
     /// Reports what a call has brought about, in the order in which it happened.
@@ -161,6 +154,10 @@ impl Record {
                 if shown.as_ref() != Some(uid) && !operation.waiters.is_empty() {
                     operation.read_again(calling, None, now);
                 }
+            }
+            // What the cache does not show or has lost is no Job to wait for.
+            (_, CallOutcome::Created(uid)) if shown.as_ref() == Some(uid) => {
+                operation.join(uid, calling.step);
             }
             (Action::DeletePod { job, pod, .. }, CallOutcome::Done) => {
                 operation.orphan_deleted(calling);
@@ -449,13 +446,7 @@ impl Operation {
             Lookup::Instance(shown) => Some(shown),
             _ => None,
         };
-        if let CallOutcome::Created(uid) | CallOutcome::Found(uid) = outcome {
-            let it = shown.as_ref().filter(|shown| shown.uid() == uid);
-            match it.and_then(|it| it.job.metadata.deletion_timestamp) {
-                None => self.confirm(uid, calling.step),
-                Some(stamp) => self.deleted(uid, step.context.earliest(stamp)),
-            }
-        }
+        self.note_deletion(calling, outcome, shown.as_deref(), step);
         let shown = shown?;
         // What the cache does not show, Kubernetes may say again and again.
         if self.is_unseen(calling, outcome, &shown, memory) {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod deadlines;
+mod deletions;
 mod disruptions;
 mod ends;
 mod expectations;
