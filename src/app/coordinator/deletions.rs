@@ -41,7 +41,7 @@ impl Operation {
 
     /// This Job was created for these waiters: they wait for it, also if the cache shows first that it is
     /// being deleted.
-    pub(super) fn join(&mut self, uid: &Uid, until_number: u64) {
+    fn join(&mut self, uid: &Uid, until_number: u64) {
         let waiters = self.waiters.iter_mut();
         for waiter in waiters.filter(|it| it.number <= until_number) {
             if matches!(waiter.state, WaitState::Next) {
@@ -60,7 +60,13 @@ impl Operation {
     ) {
         match (&calling.call.action, outcome) {
             // It was created for them, so whatever deletes it comes later.
-            (_, CallOutcome::Created(uid)) => self.confirm(uid, calling.step),
+            (_, CallOutcome::Created(uid)) => {
+                self.confirm(uid, calling.step);
+                // What the cache does not show or has lost is no Job to wait for.
+                if shown.is_some_and(|shown| shown.uid() == uid) {
+                    self.join(uid, calling.step);
+                }
+            }
             (_, CallOutcome::Found(uid)) => {
                 let it = shown.filter(|shown| shown.uid() == uid);
                 match it.and_then(|it| it.job.metadata.deletion_timestamp) {

@@ -155,10 +155,6 @@ impl Record {
                     operation.read_again(calling, None, now);
                 }
             }
-            // What the cache does not show or has lost is no Job to wait for.
-            (_, CallOutcome::Created(uid)) if shown.as_ref() == Some(uid) => {
-                operation.join(uid, calling.step);
-            }
             (Action::DeletePod { job, pod, .. }, CallOutcome::Done) => {
                 operation.orphan_deleted(calling);
                 let kind = LifecycleKind::OrphanDeleted { pod: pod.clone() };

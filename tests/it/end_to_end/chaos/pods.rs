@@ -59,6 +59,12 @@ fn preempt(fixture: &Fixture<'_>, report: &mut Report, types: &[(&str, &[(&str, 
         .zip(&paths)
         .map(|(replica, path)| fixture.start(replica, path))
         .collect();
+    for path in &paths {
+        eventually("the replica that is asked below shows it as ready", || {
+            let got = fixture.ask(2, "GET", path, "wait=0")?;
+            (got.code == 200).then_some(())
+        });
+    }
     let high = Preemptor::start(fixture, &count);
     for path in &paths {
         let reason = eventually("the preemption is seen", || {
