@@ -9,7 +9,7 @@ use super::error::Error;
 use super::keys::own_key_of;
 use super::list::List;
 use super::lists::{Changes, Task};
-use super::request::{Response, ResponseSink};
+use super::request::ResponseSink;
 use super::templates::TemplateAssembler;
 use crate::budget::{Division, Ledger};
 use crate::clock::Clock;
@@ -80,13 +80,8 @@ impl Assembler {
             index.wait_for_room(&mut task, self.clock.now());
         }
         let late = index.finish(&task.of, list.as_ref().ok(), self.clock.now());
-        for reader in task.readers.iter().chain(&late) {
-            let response = match &list {
-                Ok(list) => Response::List(Arc::clone(list)),
-                Err(error) => Response::Failed(error.clone()),
-            };
-            self.sink.respond(*reader, response);
-        }
+        self.sink.respond_list(&task.readers, &list);
+        self.sink.respond_list(&late, &list);
         true
     }
 

@@ -135,6 +135,17 @@ pub trait ResponseSink: fmt::Debug + Send + Sync {
     /// Responds to the request with that handle, from any thread. A request that no longer waits is
     /// ignored.
     fn respond(&self, handle: RequestHandle, response: Response);
+
+    /// Responds to readers of one list with it, or with why there is none.
+    fn respond_list(&self, readers: &[RequestHandle], list: &Result<Arc<List>, Error>) {
+        for reader in readers {
+            let response = match list {
+                Ok(list) => Response::List(Arc::clone(list)),
+                Err(error) => Response::Failed(error.clone()),
+            };
+            self.respond(*reader, response);
+        }
+    }
 }
 
 /// How long requests wait.

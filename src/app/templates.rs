@@ -9,7 +9,7 @@ use super::catalog::{Catalog, Offer, SharedCatalog, UnreadKey};
 use super::dry_runs::{DryRuns, Report, Verdict};
 use super::error::Error;
 use super::list::List;
-use super::request::{Response, ResponseSink};
+use super::request::ResponseSink;
 use crate::budget::Ledger;
 use crate::clock::Clock;
 use crate::model::job::JobSettings;
@@ -95,13 +95,8 @@ impl TemplateAssembler {
             index.wait_for_room_for_templates(&mut task, self.clock.now());
         }
         let late = index.finish_templates(list.as_ref().ok(), self.clock.now());
-        for reader in task.readers.iter().chain(&late) {
-            let response = match &list {
-                Ok(list) => Response::List(Arc::clone(list)),
-                Err(error) => Response::Failed(error.clone()),
-            };
-            self.sink.respond(*reader, response);
-        }
+        self.sink.respond_list(&task.readers, &list);
+        self.sink.respond_list(&late, &list);
         true
     }
 
