@@ -577,7 +577,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     ),
     (
         1,
-        "could not start: the port, a file or a thread was unavailable; `check`: something must be fixed",
+        "could not start: the port, a file or a thread was unavailable; standard output could not be written; `check`: something must be fixed",
     ),
     (
         2,

@@ -4,6 +4,7 @@
 use config_controller::clock::{Clock, SystemClock};
 use config_controller::config::{self, Command};
 use config_controller::{check, logging, service};
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,19 +16,26 @@ fn main() -> ExitCode {
     );
     let ended = command.map_err(service::Error::Settings).and_then(run);
     ended.unwrap_or_else(|error| {
-        eprintln!("{error}");
+        // Where that cannot be written either, the exit code has to do.
+        let _ = writeln!(std::io::stderr(), "{error}");
         ExitCode::from(error.exit_code())
     })
 }
 
 fn run(command: Command) -> Result<ExitCode, service::Error> {
     match command {
-        Command::Help => print!("{}", config::help()),
-        Command::Version => println!("config-controller {}", env!("CARGO_PKG_VERSION")),
+        Command::Help => print(&config::help())?,
+        Command::Version => {
+            print(concat!(
+                "config-controller ",
+                env!("CARGO_PKG_VERSION"),
+                "\n"
+            ))?;
+        }
         Command::Check(config, arguments) => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let output = check::run(&config, &arguments, &clock)?;
-            print!("{}", output.text);
+            print(&output.text)?;
             return Ok(ExitCode::from(u8::from(!output.is_good)));
         }
         Command::Serve(config) => {
@@ -38,4 +46,17 @@ fn run(command: Command) -> Result<ExitCode, service::Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output. A reader that has left, such as `head`, has read what it wanted.
+fn print(text: &str) -> Result<(), service::Error> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let text = format!("standard output cannot be written: {error}");
+            Err(service::Error::Start(text))
+        }
+        _ => Ok(()),
+    }
 }

@@ -4,6 +4,7 @@
 mod cluster;
 pub(crate) mod mistakes;
 mod offline;
+mod output;
 
 use std::collections::BTreeSet;
 use std::path::Path;
