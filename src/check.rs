@@ -5,28 +5,31 @@
 //! plain templates. It changes nothing, in the cluster or elsewhere. The catalog and [`crate::model`]
 //! read templates, as they do for the service; no rule about templates belongs here.
 //!
-//! `sources` reads files, `rights` asks for permissions, `templates` (pure) says what is wrong with a
-//! template, `report` prints.
+//! `sources` reads files and `documents` and `config_maps` (pure) say what is in them, `rights` asks for
+//! permissions, `templates` (pure) says what is wrong with a template, `report` prints.
 
 mod cluster;
+mod config_maps;
+mod documents;
 mod references;
 mod render;
 mod report;
 mod rights;
 mod sources;
 mod templates;
+mod together;
 
 pub use report::{CheckResult, Origin, Report, Row};
 pub use rights::{RIGHTS, Right, Without};
 pub use sources::{FILE_BYTES_MAX, FILES_MAX};
 
-use crate::app::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Auth, CheckArguments, Config};
 use crate::kube::Client;
 use crate::service;
-use sources::Sources;
+use sources::Found;
 use std::sync::Arc;
+use together::Together;
 
 /// What the program prints, and whether nothing must be fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,30 +78,43 @@ fn render(
     clock: &Arc<dyn Clock>,
 ) -> Result<Output, service::Error> {
     let mut report = Report::default();
-    let config_maps = if arguments.files.is_empty() {
+    let mut config_maps = Vec::new();
+    if arguments.files.is_empty() {
         let (transport, namespace, _) = service::connect(config, clock)?;
         let client = Client::new(transport, &namespace);
-        cluster::config_maps(&client, &config.configmap_selector).unwrap_or_else(|error| {
-            report.add(CheckResult::Bad, "the templates", error.to_string());
-            Vec::new()
-        })
+        match cluster::config_maps(&client, &config.configmap_selector) {
+            Ok(all) => config_maps.extend(all.into_iter().map(|one| (one, None))),
+            Err(error) => report.add(CheckResult::Bad, "the templates", error.to_string()),
+        }
     } else {
-        Sources::read(&arguments.files, &mut report).all_config_maps()
-    };
+        sources::read(
+            &arguments.files,
+            &mut report,
+            &mut |found, Origin { file, .. }, _| {
+                let file = file.unwrap_or_default();
+                let config_map = match found {
+                    Found::ConfigMap(config_map, _) => Some(config_map),
+                    Found::Template(text) => render::as_config_map(&file, &text),
+                };
+                config_maps.extend(config_map.map(|one| (one, Some(file))));
+            },
+        );
+    }
     if !report.is_good() {
         return Ok(output(&report, arguments));
     }
-    let (catalog, _) = Catalog::read(&config_maps, config.start_budgets);
-    Ok(match render::job(request, &catalog) {
-        Ok(text) => Output {
-            text,
-            is_good: true,
+    Ok(
+        match render::job(request, &config_maps, config.start_budgets) {
+            Ok(text) => Output {
+                text,
+                is_good: true,
+            },
+            Err(problem) => {
+                report.add(CheckResult::Bad, request, problem);
+                output(&report, arguments)
+            }
         },
-        Err(problem) => {
-            report.add(CheckResult::Bad, request, problem);
-            output(&report, arguments)
-        }
-    })
+    )
 }
 
 /// Checks the configured cluster: our permissions in the namespace, and its templates.
@@ -131,18 +147,20 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
 }
 
 /// Checks only these files: manifests with ConfigMaps (with or without our label) or plain
-/// templates; folders of manifests; `-` for standard input.
+/// templates; folders of manifests; `-` for standard input. Each ConfigMap is checked on its own.
 #[must_use]
 pub fn files(config: &Config, paths: &[String]) -> Report {
     let mut report = Report::default();
-    let sources = Sources::read(paths, &mut report);
-    for (origin, text) in &sources.templates {
-        templates::check_text(origin, text, &mut report);
-    }
-    if !sources.config_maps.is_empty() {
-        let (config_maps, origins) = (&sources.config_maps, &sources.origins);
-        let budgets = config.start_budgets;
-        templates::check(config_maps, origins, budgets, &|_, _| None, &mut report);
-    }
+    let budgets = config.start_budgets;
+    let mut together = Together::default();
+    let take: sources::Take<'_> = &mut |found, origin, report| match found {
+        Found::Template(text) => templates::check_text(&origin, &text, report),
+        Found::ConfigMap(config_map, namespace) => {
+            let one = std::slice::from_ref(&config_map);
+            templates::check(one, &origin, budgets, &|_, _| None, report);
+            together.add(&config_map, namespace, &origin, report);
+        }
+    };
+    sources::read(paths, &mut report, take);
     report
 }

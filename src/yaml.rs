@@ -6,8 +6,7 @@
 //! that becomes 644 is an outage. A scalar keeps both its text and its type; callers choose by its
 //! place in the tree. Nothing here knows templates or Kubernetes.
 //!
-//! Everything is bounded ([`TEXT_BYTES_MAX`], [`DEPTH_MAX`], [`NODES_MAX`], [`EXPANDED_BYTES_MAX`])
-//! and checked during parsing, so that an alias bomb costs neither time nor memory. An alias refers
+//! Everything is bounded ([`DEPTH_MAX`], and [`Bounds`] that depend on what is read) and checked during parsing, so that an alias bomb costs neither time nor memory. An alias refers
 //! to the same node, and its expanded size is only added up.
 
 mod breaks;
@@ -24,17 +23,37 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// Maximum length of a text, in bytes: that of a ConfigMap.
+/// Maximum length of a template's text, in bytes: that of a ConfigMap.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum nesting depth of lists and maps; a pod template needs about twelve.
 pub const DEPTH_MAX: usize = 64;
 
-/// Maximum number of scalars, lists and maps, with aliases expanded.
+/// Maximum number of scalars, lists and maps of a template, with aliases expanded.
 pub const NODES_MAX: usize = 50_000;
 
-/// Maximum size of all scalars and keys, in bytes, with aliases expanded.
+/// Maximum size of all scalars and keys of a template, in bytes, with aliases expanded.
 pub const EXPANDED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// How large a document may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of its text, in bytes.
+    pub text_bytes: usize,
+    /// Scalars, lists and maps, with aliases expanded.
+    pub nodes: usize,
+    /// Of all scalars and keys, in bytes, with aliases expanded.
+    pub expanded_bytes: usize,
+}
+
+impl Bounds {
+    /// Those of templates.
+    pub const TEMPLATE: Self = Self {
+        text_bytes: TEXT_BYTES_MAX,
+        nodes: NODES_MAX,
+        expanded_bytes: EXPANDED_BYTES_MAX,
+    };
+}
 
 const YAML_TAG: &str = "tag:yaml.org,2002:";
 
@@ -162,20 +181,25 @@ impl Tree {
     }
 }
 
-/// Parses the document in `text`. An empty text is null. Empty documents may follow, such as after a
-/// final `---`.
+/// Parses the document in `text`, within the bounds of templates. An empty text is null. Empty documents
+/// may follow, such as after a final `---`.
 ///
 /// # Errors
-/// If `text` is not YAML, has a second document, or exceeds a bound of this module; with its line.
+/// If `text` is not YAML, has a second document, or exceeds a bound; with its line.
 pub fn parse(text: &str) -> Result<Tree, Error> {
-    if text.len() > TEXT_BYTES_MAX {
-        return Err(Error::new(1, ErrorKind::TooLong));
+    parse_within(text, Bounds::TEMPLATE)
+}
+
+/// Parses the document in `text`, as [`parse`] does, within these bounds.
+///
+/// # Errors
+/// As those of [`parse`].
+pub fn parse_within(text: &str, bounds: Bounds) -> Result<Tree, Error> {
+    if text.len() > bounds.text_bytes {
+        return Err(Error::new(1, ErrorKind::TooLong(bounds.text_bytes)));
     }
     let lines = breaks::Lines::of(text);
-    let mut builder = Builder {
-        marks: lines.marks,
-        ..Builder::default()
-    };
+    let mut builder = Builder::new(lines.marks, bounds);
     read(&lines.text, &mut builder)
         .and_then(|()| builder.finish())
         .map(|mut tree| {
@@ -269,8 +293,8 @@ fn at_most_u32(number: usize) -> u32 {
 }
 
 /// Builds a tree from events.
-#[derive(Default)]
 struct Builder {
+    bounds: Bounds,
     nodes: Vec<Node>,
     open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
@@ -328,6 +352,19 @@ enum Key {
 }
 
 impl Builder {
+    fn new(marks: Option<breaks::Marks>, bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            nodes: Vec::new(),
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            root: None,
+            spent: Spent::default(),
+            marks,
+            column: 0,
+        }
+    }
+
     fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Error> {
         let line = line_of(&span.start);
         self.column = at_most_u32(span.start.col().saturating_add(1));
@@ -358,11 +395,16 @@ impl Builder {
     fn spend(&mut self, nodes: usize, bytes: usize, line: u32) -> Result<(), Error> {
         self.spent.nodes = self.spent.nodes.saturating_add(nodes);
         self.spent.bytes = self.spent.bytes.saturating_add(bytes);
-        if self.spent.nodes > NODES_MAX {
-            return Err(Error::new(line, ErrorKind::TooManyNodes));
+        let Bounds {
+            nodes: nodes_max,
+            expanded_bytes: bytes_max,
+            ..
+        } = self.bounds;
+        if self.spent.nodes > nodes_max {
+            return Err(Error::new(line, ErrorKind::TooManyNodes(nodes_max)));
         }
-        if self.spent.bytes > EXPANDED_BYTES_MAX {
-            return Err(Error::new(line, ErrorKind::TooMuchText));
+        if self.spent.bytes > bytes_max {
+            return Err(Error::new(line, ErrorKind::TooMuchText(bytes_max)));
         }
         Ok(())
     }
@@ -453,7 +495,8 @@ impl Builder {
     }
 
     fn push(&mut self, node: Node) -> NodeId {
-        let id = NodeId(u32::try_from(self.nodes.len()).expect("NODES_MAX is far below 2^32"));
+        let id =
+            NodeId(u32::try_from(self.nodes.len()).expect("bounds of nodes are far below 2^32"));
         self.nodes.push(node);
         id
     }

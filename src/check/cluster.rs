@@ -2,7 +2,7 @@
 //!
 //! What follows from a dry run is decided in [`crate::app::dry_runs`], as for the service.
 
-use super::report::{CheckResult, Report};
+use super::report::{CheckResult, Origin, Report};
 use super::{references, templates};
 use crate::app::catalog::SharedCatalog;
 use crate::app::dry_runs::{DryRuns, Verdict};
@@ -15,7 +15,6 @@ use crate::kube::watch::PageLimit;
 use crate::kube::{self, Class, Client};
 use serde_json::json;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The name of the Job that is tried to see whether the namespace exists.
@@ -57,8 +56,13 @@ pub(super) fn check_templates(
         }
         Some(tried)
     };
-    let origins = BTreeMap::new();
-    let rendered = templates::check(&config_maps, &origins, budgets, try_now, report);
+    let nowhere = Origin::default();
+    let rendered = templates::check(&config_maps, &nowhere, budgets, try_now, report);
+    let mut with_templates = config_maps.iter().filter(|it| !it.data.is_empty());
+    if with_templates.next().is_none() {
+        let text = "none found: no ConfigMap has a key that ends with .yaml";
+        report.add(CheckResult::Worse, "templates", text);
+    }
     if let Some(why) = untried.into_inner() {
         report.add(CheckResult::Good, "create pods", why);
     }

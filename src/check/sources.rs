@@ -1,15 +1,18 @@
-//! What `check` reads without a cluster: files, folders and standard input, as ConfigMaps and templates.
+//! What `check` reads without a cluster: files, folders and standard input, as ConfigMaps and templates, one
+//! after the other.
 //!
-//! This file opens them and finds their documents; what a template must be is decided elsewhere.
+//! What a user names is never skipped without a row. Of a folder, what is not ours is; but what cannot be
+//! read and could be ours gets a row, too. This file opens files; what is in them is decided in `documents`
+//! and `config_maps`.
 
+use super::config_maps;
+use super::documents::{self, CONFIG_MAP, Document, LISTS};
 use super::report::{CheckResult, Origin, Report};
-use crate::kube::types::{ConfigMap, Resource as _, TEMPLATE_SUFFIX};
-use crate::yaml;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use crate::kube::types::{ConfigMap, Resource as _};
+use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Maximum size of a file, in bytes; Kubernetes stores objects of up to 1.5 MiB.
@@ -18,180 +21,244 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Maximum number of files of a folder.
 pub const FILES_MAX: usize = 1000;
 
+/// How many folders of a folder are named.
+const NAMED_MAX: usize = 5;
+
 /// Standard input as an argument.
 const STDIN: &str = "-";
 
-/// What was read.
-#[derive(Debug, Default)]
-pub(super) struct Sources {
-    /// The ConfigMaps of all manifests.
-    pub(super) config_maps: Vec<Arc<ConfigMap>>,
-    /// Where each was read first, by name.
-    pub(super) origins: BTreeMap<String, Origin>,
-    /// Files that are templates themselves, with their text.
-    pub(super) templates: Vec<(Origin, String)>,
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A ConfigMap, and the namespace that its manifest names.
+    ConfigMap(Arc<ConfigMap>, Option<String>),
+    /// The text of a file that is a template itself.
+    Template(String),
 }
 
-impl Sources {
-    /// Reads these files and folders; problems go to the report.
-    pub(super) fn read(paths: &[String], report: &mut Report) -> Self {
-        let mut sources = Self::default();
-        for path in paths {
-            if path == STDIN {
-                sources.take(path, read(std::io::stdin()), false, report);
-            } else if Path::new(path).is_dir() {
-                sources.folder(path, report);
-            } else {
-                let text = File::open(path).map_err(|error| error.to_string());
-                sources.take(path, text.and_then(read), false, report);
-            }
-        }
-        sources
-    }
+/// Takes what was found, and where.
+pub(super) type Take<'a> = &'a mut dyn FnMut(Found, Origin, &mut Report);
 
-    /// All of them as ConfigMaps: a file that is a template itself is one, of the type that its name says.
-    pub(super) fn all_config_maps(self) -> Vec<Arc<ConfigMap>> {
-        let mut all = self.config_maps;
-        for (origin, text) in self.templates {
-            let file = origin.file.unwrap_or_default();
-            let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str());
-            let key = format!("{}{TEMPLATE_SUFFIX}", stem.unwrap_or_default());
-            let value = json!({"metadata": {"name": file}, "data": {key: text}});
-            let decoded = ConfigMap::decode(value.to_string().as_bytes());
-            all.extend(decoded.ok().flatten().map(Arc::new));
+/// Reads these files and folders; problems go to the report.
+pub(super) fn read(paths: &[String], report: &mut Report, take: Take<'_>) {
+    for path in paths {
+        let reader = Reader {
+            report: &mut *report,
+            take: &mut *take,
+            of_folder: path != STDIN && Path::new(path).is_dir(),
+            config_maps: 0,
+            templates: 0,
+        };
+        reader.read(path);
+    }
+}
+
+/// Reads one argument.
+struct Reader<'a> {
+    report: &'a mut Report,
+    take: Take<'a>,
+    of_folder: bool,
+    config_maps: usize,
+    /// Those of ConfigMaps, and keys that look like some.
+    templates: usize,
+}
+
+impl Reader<'_> {
+    fn read(mut self, path: &str) {
+        let rows_before = self.report.0.len();
+        if path == STDIN {
+            self.take(path, read_text(std::io::stdin()));
+        } else if self.of_folder {
+            self.folder(path);
+        } else {
+            self.take(path, open(Path::new(path)));
         }
-        all
+        let rows = &self.report.0[rows_before..];
+        if self.templates > 0 || rows.iter().any(|row| row.result != CheckResult::Good) {
+            return;
+        }
+        let (result, text) = match (self.of_folder, self.config_maps) {
+            (false, 0) => (CheckResult::Bad, "it contains no ConfigMap"),
+            (true, 0) => (
+                CheckResult::Bad,
+                "no file in it that ends with .yaml, .yml or .json contains a ConfigMap or is a pod template",
+            ),
+            _ => (
+                CheckResult::Worse,
+                "no ConfigMap in it has a key that ends with .yaml",
+            ),
+        };
+        self.report.add(result, path, text);
     }
 
     /// Reads the manifests of a folder, in the order of their names.
-    fn folder(&mut self, path: &str, report: &mut Report) {
-        let files = match manifests_in(Path::new(path)) {
-            Ok(files) => files,
-            Err(error) => {
-                return report.add(CheckResult::Bad, path, format!("cannot be read: {error}"));
-            }
+    fn folder(&mut self, path: &str) {
+        let Content { files, folders } = match content_of(Path::new(path)) {
+            Ok(content) => content,
+            Err(error) => return self.fail(path, &format!("cannot be read: {error}")),
         };
         if files.len() > FILES_MAX {
-            let text =
-                format!("it has more than {FILES_MAX} manifests; check its folders one by one");
-            return report.add(CheckResult::Bad, path, text);
+            let text = format!("it has more than {FILES_MAX} manifests; name some of them");
+            return self.fail(path, &text);
         }
-        let before = self.config_maps.len();
         for file in files {
-            let text = File::open(&file).map_err(|error| error.to_string());
-            self.take(&file, text.and_then(read), true, report);
+            self.take(&file.to_string_lossy(), open(&file));
         }
-        if self.config_maps.len() == before {
-            let text = "no file in it that ends with .yaml, .yml or .json contains a ConfigMap";
-            report.add(CheckResult::Bad, path, text);
+        if !folders.is_empty() {
+            let named = folders.iter().take(NAMED_MAX).map(String::as_str);
+            let mut named: Vec<&str> = named.collect();
+            if folders.len() > NAMED_MAX {
+                named.push("…");
+            }
+            let text = format!("its folders are not read: {}", named.join(", "));
+            self.report.add(CheckResult::Good, path, text);
         }
     }
 
-    /// Takes what a file holds. A file of a folder need not have a ConfigMap.
-    fn take(
-        &mut self,
-        path: &str,
-        text: Result<String, String>,
-        of_folder: bool,
-        report: &mut Report,
-    ) {
+    /// Takes what a file holds.
+    fn take(&mut self, path: &str, text: Result<String, String>) {
         let text = match text {
             Ok(text) => text,
-            Err(error) => {
-                return report.add(CheckResult::Bad, path, format!("cannot be read: {error}"));
-            }
+            Err(error) => return self.fail(path, &format!("cannot be read: {error}")),
         };
-        let documents = documents(&text);
-        let is_manifest = |document: &Document| match &document.value {
-            Ok(value) => value["kind"].is_string(),
-            Err(_) => false,
-        };
-        let parsed = documents.iter().filter(|document| document.value.is_ok());
-        let mut parsed = parsed.peekable();
-        if parsed.peek().is_none() || !parsed.all(is_manifest) {
+        let documents = documents::documents(&text);
+        let is_manifest = documents.iter().any(|document| document.kind.is_some());
+        if !is_manifest && (!self.of_folder || documents::is_template(&text, &documents)) {
+            self.templates += 1;
             let origin = Origin {
                 file: Some(path.to_owned()),
                 ..Origin::default()
             };
-            if !of_folder {
-                self.templates.push((origin, text));
-            }
-            return;
+            return (self.take)(Found::Template(text), origin, self.report);
         }
-        let before = self.config_maps.len();
-        let mut is_broken = false;
         for document in &documents {
-            let mut origin = Origin {
+            let origin = Origin {
                 file: Some(path.to_owned()),
                 document: Some(document.number).filter(|_| documents.len() > 1),
                 ..Origin::default()
             };
-            match &document.value {
-                Ok(value) => self.manifest(value, &origin, report),
-                Err(error) => {
-                    is_broken = true;
-                    origin.line = Some(error.line + document.lines_before);
-                    report.add_at(CheckResult::Bad, path, error.kind.to_string(), &origin);
-                }
-            }
-        }
-        if self.config_maps.len() == before && !is_broken && !of_folder {
-            report.add(CheckResult::Bad, path, "it contains no ConfigMap");
+            self.document(document, is_manifest, origin);
         }
     }
 
-    fn manifest(&mut self, value: &Value, origin: &Origin, report: &mut Report) {
-        let kind = value["kind"].as_str().unwrap_or_default();
-        if kind == "List" || kind == "ConfigMapList" {
-            for item in value["items"].as_array().into_iter().flatten() {
-                // The items of a typed list have no kind.
-                if item["kind"] == "ConfigMap" || kind == "ConfigMapList" {
-                    self.config_map(item, origin, report);
-                }
-            }
-        } else if kind == "ConfigMap" {
-            self.config_map(value, origin, report);
-        }
-    }
-
-    fn config_map(&mut self, value: &Value, origin: &Origin, report: &mut Report) {
+    fn document(&mut self, document: &Document, of_manifest: bool, mut origin: Origin) {
         let path = origin.file.clone().unwrap_or_default();
-        let bad = |text: &str| report.add_at(CheckResult::Bad, path, text, origin);
+        match (&document.value, document.kind.as_deref()) {
+            (Ok(value), Some(kind)) => self.manifest(kind, value, &origin),
+            (Ok(_), None) if of_manifest => {
+                let text = "the document has no kind, as manifests have; add `kind: ConfigMap`, or move it to a file of its own";
+                self.report.add_at(CheckResult::Bad, path, text, &origin);
+            }
+            // Values of a chart and the like.
+            (Ok(_), None) => {}
+            (Err(error), kind) => {
+                origin.line = Some(error.line + document.lines_before);
+                let text = error.kind.to_string();
+                if document.may_be_ours() {
+                    self.report.add_at(CheckResult::Bad, path, text, &origin);
+                } else if !error.kind.is_bound() {
+                    let kind = kind.unwrap_or_default();
+                    let text = format!("a {kind} that cannot be read: {text}");
+                    self.report.add_at(CheckResult::Worse, path, text, &origin);
+                }
+            }
+        }
+    }
+
+    /// Takes the ConfigMaps of an object. The parser bounds how deep lists are nested.
+    fn manifest(&mut self, kind: &str, value: &Value, origin: &Origin) {
+        if kind == CONFIG_MAP {
+            return self.config_map(value, origin);
+        }
+        if !LISTS.contains(&kind) {
+            return;
+        }
+        for item in value["items"].as_array().into_iter().flatten() {
+            let of_list = (kind != LISTS[0]).then_some(CONFIG_MAP);
+            let kind = item["kind"].as_str().or(of_list);
+            self.manifest(kind.unwrap_or_default(), item, origin);
+        }
+    }
+
+    fn config_map(&mut self, value: &Value, origin: &Origin) {
+        let path = origin.file.clone().unwrap_or_default();
+        let name = value["metadata"]["name"].as_str();
+        let origin = Origin {
+            config_map: name.map(str::to_owned),
+            ..origin.clone()
+        };
+        let rows_before = self.report.0.len();
+        for problem in config_maps::problems(value) {
+            let origin = Origin {
+                key: problem.key,
+                ..origin.clone()
+            };
+            let what = name.map_or_else(|| path.clone(), |name| format!("ConfigMap {name}"));
+            self.report
+                .add_at(problem.result, what, problem.text, &origin);
+        }
         match ConfigMap::decode(value.to_string().as_bytes()) {
             Ok(Some(config_map)) => {
-                let name = config_map.metadata.name.to_string();
-                let origin = Origin {
-                    config_map: Some(name.clone()),
-                    ..origin.clone()
-                };
-                self.origins.entry(name).or_insert(origin);
-                self.config_maps.push(Arc::new(config_map));
+                self.config_maps += 1;
+                self.templates += config_map.data.len() + config_map.unread.len();
+                let namespace = value["metadata"]["namespace"].as_str().map(str::to_owned);
+                let found = Found::ConfigMap(Arc::new(config_map), namespace);
+                (self.take)(found, origin, self.report);
             }
-            Ok(None) => bad("the ConfigMap has no metadata"),
-            Err(error) => bad(&format!("invalid ConfigMap: {error}")),
+            // It has been said.
+            _ if self.report.0.len() > rows_before => {}
+            Ok(None) => self.fail(&path, "the ConfigMap has no metadata"),
+            Err(error) => self.fail(&path, &format!("invalid ConfigMap: {error}")),
         }
+    }
+
+    fn fail(&mut self, path: &str, text: &str) {
+        self.report.add(CheckResult::Bad, path, text);
     }
 }
 
-/// The manifests of a folder, sorted, without its folders.
-fn manifests_in(folder: &Path) -> std::io::Result<Vec<String>> {
-    let mut files = Vec::new();
+/// What a folder holds, sorted.
+struct Content {
+    /// Its manifests, at most one more than [`FILES_MAX`].
+    files: Vec<PathBuf>,
+    /// The names of its folders, at most one more than [`NAMED_MAX`].
+    folders: Vec<String>,
+}
+
+fn content_of(folder: &Path) -> std::io::Result<Content> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let is_manifest = matches!(extension, Some("yaml" | "yml" | "json"));
-        if is_manifest && path.is_file() {
-            files.push(path.to_string_lossy().into_owned());
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        if path.is_dir() {
+            if !is_hidden && folders.len() <= NAMED_MAX {
+                folders.push(name.to_string_lossy().into_owned());
+            }
+        } else if matches!(extension, Some("yaml" | "yml" | "json")) && !is_special(&path) {
+            files.push(path);
         }
         if files.len() > FILES_MAX {
             break;
         }
     }
     files.sort();
-    Ok(files)
+    folders.sort();
+    Ok(Content { files, folders })
 }
 
-fn read(from: impl Read) -> Result<String, String> {
+/// Whether it is a pipe, a device or the like. A link that leads nowhere is not: opening it says so.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
+fn open(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| error.to_string());
+    file.and_then(read_text)
+}
+
+fn read_text(from: impl Read) -> Result<String, String> {
     let mut text = String::new();
     from.take(FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)
@@ -200,67 +267,4 @@ fn read(from: impl Read) -> Result<String, String> {
         return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
     }
     Ok(text)
-}
-
-/// A document of a file that is not empty.
-struct Document {
-    /// Its number, from 1, empty ones included.
-    number: usize,
-    lines_before: u32,
-    value: Result<Value, yaml::Error>,
-}
-
-/// The documents of a text, separated as kubectl does: by lines that begin with `---`.
-fn documents(text: &str) -> Vec<Document> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut starts = vec![(0, 0)];
-    let mut at = 0;
-    for (number, line) in (0..).zip(text.split_inclusive('\n')) {
-        let rest = line.strip_prefix("---");
-        if at > 0
-            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
-        {
-            starts.push((at, number));
-        }
-        at += line.len();
-    }
-    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([text.len()]);
-    let parts = (1..).zip(starts.iter().zip(ends));
-    let documents = parts.map(|(number, ((start, lines_before), end))| Document {
-        number,
-        lines_before: *lines_before,
-        value: yaml::parse(&text[*start..end]).and_then(|tree| tree.to_json()),
-    });
-    documents
-        .filter(|it| !matches!(it.value, Ok(Value::Null)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_are_separated_as_kubectl_does() {
-        let text = "---\na: 1\n---\n# nothing\n--- \nb: [\n--- {c: 3}\n...\n";
-        let found = documents(text);
-        let seen: Vec<_> = found
-            .iter()
-            .map(|it| {
-                (
-                    it.number,
-                    it.lines_before,
-                    it.value.clone().map_err(|error| error.line),
-                )
-            })
-            .collect();
-        let json = |text: &str| Ok(serde_json::from_str(text).unwrap());
-        assert_eq!(seen.len(), 3, "{seen:?}");
-        assert_eq!(seen[0], (1, 0, json("{\"a\":1}")));
-        assert_eq!((seen[1].0, seen[1].1), (3, 4));
-        assert!(seen[1].2.is_err());
-        assert_eq!(seen[2], (4, 6, json("{\"c\":3}")));
-        assert!(documents("").is_empty());
-        assert!(documents("---\n---\n").is_empty());
-    }
 }

@@ -11,7 +11,6 @@ use crate::model::status::Budgets;
 use crate::model::template::{Place, Places, RenderError, Template, Variables};
 use crate::model::validation::{self, Finding, TEMPLATE_PATH};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A template as a request would render it.
@@ -33,11 +32,11 @@ impl Rendered {
 /// The dry run of a template at a cluster; `None` if there is no cluster.
 pub(super) type TryNow<'a> = &'a dyn Fn(&AppType, &Arc<Offer>) -> Option<DryRun>;
 
-/// Adds rows about all templates of these ConfigMaps; `origins` say where each was read. Returns those that
-/// can be rendered.
+/// Adds rows about all templates of these ConfigMaps, which were read at that place. Returns those that can be
+/// rendered.
 pub(super) fn check(
     config_maps: &[Arc<ConfigMap>],
-    origins: &BTreeMap<String, Origin>,
+    place: &Origin,
     budgets: Budgets,
     try_now: TryNow<'_>,
     report: &mut Report,
@@ -54,14 +53,14 @@ pub(super) fn check(
                 let Some((app_type, offer)) = catalog.find(app_type.as_str()) else {
                     continue;
                 };
-                let item = Item::new(app_type, &config_map, origins);
+                let item = Item::new(app_type, &config_map, place);
                 all.extend(item.check(app_type, offer, try_now, report));
             }
             Note::Duplicate {
                 app_type,
                 used,
                 ignored,
-            } => Item::new(&app_type, &ignored, origins).add(
+            } => Item::new(&app_type, &ignored, place).add(
                 CheckResult::Worse,
                 &format!("not used: ConfigMap {used} already defines this type"),
                 None,
@@ -72,7 +71,7 @@ pub(super) fn check(
                 key,
                 why,
             } => {
-                let mut origin = origins.get(&*config_map).cloned().unwrap_or_default();
+                let mut origin = place.clone();
                 origin.config_map = Some(config_map.to_string());
                 origin.key = Some(key.to_string());
                 let what = format!("key {key} of {config_map}");
@@ -80,10 +79,6 @@ pub(super) fn check(
             }
             Note::Gone(_) => {}
         }
-    }
-    if catalog.types().next().is_none() {
-        let text = "none found: no ConfigMap has a key that ends with .yaml";
-        report.add(CheckResult::Worse, "templates", text);
     }
     all
 }
@@ -120,8 +115,8 @@ struct Item {
 }
 
 impl Item {
-    fn new(app_type: &AppType, config_map: &str, origins: &BTreeMap<String, Origin>) -> Self {
-        let mut origin = origins.get(config_map).cloned().unwrap_or_default();
+    fn new(app_type: &AppType, config_map: &str, place: &Origin) -> Self {
+        let mut origin = place.clone();
         origin.config_map = Some(config_map.to_owned());
         origin.key = Some(format!("{app_type}{TEMPLATE_SUFFIX}"));
         Self {

@@ -142,8 +142,9 @@ impl Template {
     /// The first problem, with its line.
     pub fn parse(source_name: &str, text: &str) -> Result<Self, TemplateError> {
         let at = |(line, problem)| TemplateError::new(source_name, line, problem);
-        if text.len() > yaml::TEXT_BYTES_MAX {
-            return Err(at((1, Problem::Yaml(yaml::ErrorKind::TooLong))));
+        let most = yaml::TEXT_BYTES_MAX;
+        if text.len() > most {
+            return Err(at((1, Problem::Yaml(yaml::ErrorKind::TooLong(most)))));
         }
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = mako::parse(text).map_err(at)?;
@@ -159,7 +160,10 @@ impl Template {
                 RenderError::KeyTwice { line, key } => at((line, Problem::KeyTwice(key))),
                 RenderError::Invalid(error) => error,
                 // It is too large; nothing was evaluated.
-                _ => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
+                _ => {
+                    let most = yaml::EXPANDED_BYTES_MAX;
+                    at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText(most))))
+                }
             })?;
             digest = digest::of_json(&form);
         }

@@ -11,6 +11,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use formats::is_data_key;
+
 use super::template::PLACEHOLDER;
 use fields::Kind;
 use serde_json::{Map, Value, json};

@@ -68,7 +68,7 @@ impl<'a> Lines<'a> {
 
     /// The line as an editor counts it.
     pub(super) fn original(&self, line: u32) -> u32 {
-        let before = self.added.iter().filter(|added| **added <= line).count();
+        let before = self.added.partition_point(|added| *added <= line);
         line - at_most_u32(before)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Maps errors of the event parser to messages; bounds and rules are checked in [`super`].
 
-use super::{DEPTH_MAX, EXPANDED_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX};
+use super::DEPTH_MAX;
 use granit_parser::ErrorKind as Scan;
 use std::fmt;
 
@@ -18,14 +18,14 @@ pub struct Error {
 /// An error of a YAML text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The text is longer than [`TEXT_BYTES_MAX`].
-    TooLong,
+    /// The text is longer than this many bytes.
+    TooLong(usize),
     /// Collections are nested deeper than [`DEPTH_MAX`].
     TooDeep,
-    /// More than [`NODES_MAX`] values with aliases expanded.
-    TooManyNodes,
-    /// More than [`EXPANDED_BYTES_MAX`] of text with aliases expanded.
-    TooMuchText,
+    /// More than this many values with aliases expanded.
+    TooManyNodes(usize),
+    /// More than this many bytes of text with aliases expanded.
+    TooMuchText(usize),
     /// More than one document.
     SecondDocument,
     /// A tab in the indentation.
@@ -57,6 +57,22 @@ impl Error {
 
     pub(super) fn from_scan(error: &granit_parser::ScanError) -> Self {
         Self::new(super::line_of(error.marker()), kind_of(error.kind()))
+    }
+}
+
+impl ErrorKind {
+    /// Whether it may be YAML that is read elsewhere: only a bound of ours is exceeded, or JSON lacks the number.
+    #[must_use]
+    pub const fn is_bound(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLong(_)
+                | Self::TooDeep
+                | Self::TooManyNodes(_)
+                | Self::TooMuchText(_)
+                | Self::NotFinite
+                | Self::NumberTooLarge
+        )
     }
 }
 
@@ -124,21 +140,20 @@ fn message_of(scan: &Scan) -> &'static str {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(
-                f,
-                "the text has more than {TEXT_BYTES_MAX} bytes; shorten it"
-            ),
+            Self::TooLong(most) => {
+                write!(f, "the text has more than {most} bytes; shorten it")
+            }
             Self::TooDeep => write!(
                 f,
                 "lists and maps are nested more than {DEPTH_MAX} levels deep; reduce the nesting"
             ),
-            Self::TooManyNodes => write!(
+            Self::TooManyNodes(most) => write!(
                 f,
-                "more than {NODES_MAX} values once aliases are expanded; use fewer"
+                "more than {most} values once aliases are expanded; use fewer"
             ),
-            Self::TooMuchText => write!(
+            Self::TooMuchText(most) => write!(
                 f,
-                "more than {EXPANDED_BYTES_MAX} bytes once aliases are expanded; use fewer aliases"
+                "more than {most} bytes once aliases are expanded; use fewer aliases"
             ),
             Self::SecondDocument => f.write_str(
                 "a second document starts here, but only one is allowed; remove it",

@@ -311,7 +311,34 @@ fn a_scalar_keeps_text_style_and_line() {
 fn the_length_is_bounded() {
     let text = |length: usize| format!("a: {}", "x".repeat(length - 3));
     assert!(parse(&text(TEXT_BYTES_MAX)).is_ok());
-    check_error(&text(TEXT_BYTES_MAX + 1), 1, ErrorKind::TooLong);
+    check_error(
+        &text(TEXT_BYTES_MAX + 1),
+        1,
+        ErrorKind::TooLong(TEXT_BYTES_MAX),
+    );
+}
+
+#[test]
+fn bounds_can_be_others_than_those_of_templates() {
+    let bounds = Bounds {
+        text_bytes: 10,
+        nodes: 3,
+        expanded_bytes: 4,
+    };
+    let kind = |text: &str| {
+        parse_within(text, bounds)
+            .map(|_| ())
+            .map_err(|error| error.kind)
+    };
+    assert_eq!(kind("[ab, cd]  "), Ok(()));
+    assert_eq!(kind("[ab, cd]   "), Err(ErrorKind::TooLong(10)));
+    assert_eq!(kind("[a, b, c]"), Err(ErrorKind::TooManyNodes(3)));
+    assert_eq!(kind("[ab, cde]"), Err(ErrorKind::TooMuchText(4)));
+    assert!([".inf", "1e400"].iter().all(|text| {
+        let json = parse(text).and_then(|tree| tree.to_json());
+        json.unwrap_err().kind.is_bound()
+    }));
+    assert!(!parse("[").unwrap_err().kind.is_bound());
 }
 
 #[test]
@@ -341,12 +368,12 @@ fn the_number_of_nodes_is_bounded() {
     // The list is a node as well.
     let list = |items: usize| format!("[{}]", "x,".repeat(items));
     assert!(parse(&list(NODES_MAX - 1)).is_ok());
-    check_error(&list(NODES_MAX), 1, ErrorKind::TooManyNodes);
+    check_error(&list(NODES_MAX), 1, ErrorKind::TooManyNodes(NODES_MAX));
     // Aliases count as what they stand for: 100 and a list, then 101 each.
     let aliases = |count: usize| format!("- &a {}\n- [{}]", list(100), "*a,".repeat(count));
     let fit = (NODES_MAX - 103) / 101;
     assert!(parse(&aliases(fit)).is_ok());
-    check_error(&aliases(fit + 1), 2, ErrorKind::TooManyNodes);
+    check_error(&aliases(fit + 1), 2, ErrorKind::TooManyNodes(NODES_MAX));
 }
 
 #[test]
@@ -357,8 +384,12 @@ fn text_behind_aliases_is_bounded() {
     };
     let fit = EXPANDED_BYTES_MAX / (64 * 1024) - 1;
     assert!(parse(&text(fit)).is_ok());
-    check_error(&text(fit + 1), 2, ErrorKind::TooMuchText);
-    check_error(&text(20_000), 2, ErrorKind::TooMuchText);
+    check_error(
+        &text(fit + 1),
+        2,
+        ErrorKind::TooMuchText(EXPANDED_BYTES_MAX),
+    );
+    check_error(&text(20_000), 2, ErrorKind::TooMuchText(EXPANDED_BYTES_MAX));
 }
 
 #[test]
@@ -370,7 +401,7 @@ fn an_alias_bomb_is_rejected() {
     }
     assert!(matches!(
         parse(&text).unwrap_err().kind,
-        ErrorKind::TooManyNodes
+        ErrorKind::TooManyNodes(NODES_MAX)
     ));
     let mut text = "a0: &a0 {k: lol}\n".to_owned();
     for level in 1..=20 {
@@ -379,7 +410,7 @@ fn an_alias_bomb_is_rejected() {
     }
     assert!(matches!(
         parse(&text).unwrap_err().kind,
-        ErrorKind::TooManyNodes
+        ErrorKind::TooManyNodes(NODES_MAX)
     ));
 }
 
@@ -389,9 +420,39 @@ const LITTLE_TIME: Duration = Duration::from_secs(60);
 #[test]
 fn hostile_texts_are_refused_or_parsed_quickly() {
     for piece in [
-        "[", "{", "- ", "? ", "{a: ", "'", "\"", "&a ", "!a ", "*a ", "|\n ", "#", "\n", "a: ",
-        "a:\n", "[]", "x\n", "%", ": ", "\t", "<<: ", "a: b\n", "- a\n", "[a,", "{a,", "a ",
-        "---\n", "\\",
+        "[",
+        "{",
+        "- ",
+        "? ",
+        "{a: ",
+        "'",
+        "\"",
+        "&a ",
+        "!a ",
+        "*a ",
+        "|\n ",
+        "#",
+        "\n",
+        "a: ",
+        "a:\n",
+        "[]",
+        "x\n",
+        "%",
+        ": ",
+        "\t",
+        "<<: ",
+        "a: b\n",
+        "- a\n",
+        "[a,",
+        "{a,",
+        "a ",
+        "---\n",
+        "\\",
+        "\u{2028}",
+        "\u{85}",
+        " \u{2028}",
+        "a\u{2028} ",
+        "a: b\u{2028}",
     ] {
         let text = piece.repeat(TEXT_BYTES_MAX / piece.len());
         let (done, ended) = mpsc::channel();

@@ -2,6 +2,7 @@
 //! templates that are broken, in the cluster and in files.
 
 mod cluster;
+mod folders;
 pub(crate) mod mistakes;
 mod offline;
 mod output;
@@ -206,12 +207,12 @@ fn files_are_checked_without_a_cluster() {
     let failed = with("FAIL", &lines);
     assert_eq!(failed.len(), 3, "{lines:?}");
     assert!(
-        failed[0].ends_with("it contains no ConfigMap"),
+        failed[1].ends_with("it contains no ConfigMap"),
         "{failed:?}"
     );
-    assert!(failed[1].contains("cannot be read"), "{failed:?}");
+    assert!(failed[2].contains("cannot be read"), "{failed:?}");
     assert!(
-        failed[2].starts_with("FAIL template two of apps apps/two.yaml, line 1"),
+        failed[0].starts_with("FAIL template two of apps apps/two.yaml, line 1"),
         "{failed:?}"
     );
 }

@@ -111,7 +111,7 @@ pub(super) fn is_resource_field(text: &str) -> bool {
 }
 
 /// A key of a ConfigMap or Secret.
-pub(super) fn is_data_key(text: &str) -> bool {
+pub(crate) fn is_data_key(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=253).contains(&text.len())
         && text.bytes().all(fits)

@@ -274,8 +274,18 @@ fn the_job_of_a_request_is_printed() {
         job["spec"]["template"]["spec"]["containers"][0]["image"],
         "app:2"
     );
+    let (code, lines, _) = check(None, &["--render=hello/b%C3%B6b?image=a", &file]);
+    assert_eq!(code, Some(0), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.ends_with("instance-name\": \"böb\","))
+    );
     for (request, message) in [
         ("hello", "needs a value for 'image'"),
+        ("hello/a%3Fb?image=a", "the name contains '?'"),
+        ("hello/%20a?image=a", "the name begins or ends with a blank"),
+        ("hello/a%2Fb?image=a", "the name contains a '/'"),
         (
             "helo?image=a",
             "unknown app type \"helo\"; known types: hello",

@@ -1,0 +1,177 @@
+//! The documents of a file, and what each of them is. Pure.
+//!
+//! What a ConfigMap or a template must be is decided elsewhere.
+
+use super::sources::FILE_BYTES_MAX;
+use crate::yaml::{self, Bounds};
+use serde_json::Value;
+
+/// How large a document may be: a list of ConfigMaps is larger than a template.
+const BOUNDS: Bounds = Bounds {
+    text_bytes: FILE_BYTES_MAX as usize,
+    nodes: 500_000,
+    expanded_bytes: 2 * FILE_BYTES_MAX as usize,
+};
+
+/// A document of a file that is not empty.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// Its number, from 1, empty ones included.
+    pub(super) number: usize,
+    /// How many lines of the file are before it.
+    pub(super) lines_before: u32,
+    /// The kind of the object, if it is one; where it cannot be read, what the line with its kind says.
+    pub(super) kind: Option<String>,
+    /// What it holds.
+    pub(super) value: Result<Value, yaml::Error>,
+}
+
+impl Document {
+    fn read(number: usize, lines_before: u32, text: &str) -> Self {
+        let value = read(text);
+        let kind = match &value {
+            Ok(value) => value["kind"].as_str(),
+            Err(_) => kind_line(text),
+        };
+        Self {
+            number,
+            lines_before,
+            kind: kind.map(str::to_owned),
+            value,
+        }
+    }
+
+    /// Whether it may hold ConfigMaps.
+    pub(super) fn may_be_ours(&self) -> bool {
+        let kind = self.kind.as_deref();
+        kind.is_none_or(|kind| kind == CONFIG_MAP || LISTS.contains(&kind))
+    }
+}
+
+pub(super) const CONFIG_MAP: &str = "ConfigMap";
+
+/// The items of the second one have no kind.
+pub(super) const LISTS: [&str; 2] = ["List", "ConfigMapList"];
+
+/// JSON is read as such: escapes in its strings are not all those of YAML.
+fn read(text: &str) -> Result<Value, yaml::Error> {
+    if text.trim_start().starts_with('{')
+        && let Ok(value) = serde_json::from_str(text)
+    {
+        return Ok(value);
+    }
+    yaml::parse_within(text, BOUNDS).and_then(|tree| tree.to_json())
+}
+
+/// The kind that a line of a text names, if it stands where that of a manifest does.
+fn kind_line(text: &str) -> Option<&str> {
+    let value = text.lines().find_map(|line| line.strip_prefix("kind:"))?;
+    let value = value.split(" #").next()?.trim();
+    Some(value.trim_matches(['"', '\'']))
+}
+
+/// The documents of a text, separated as kubectl does: by lines that begin with `---`.
+pub(super) fn documents(text: &str) -> Vec<Document> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut starts = vec![(0, 0)];
+    let mut at = 0;
+    for (number, line) in (0..).zip(text.split_inclusive('\n')) {
+        let rest = line.strip_prefix("---");
+        if at > 0
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+        {
+            starts.push((at, number));
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([text.len()]);
+    let parts = (1..).zip(starts.iter().zip(ends));
+    let documents = parts.map(|(number, ((start, lines_before), end))| {
+        Document::read(number, *lines_before, &text[*start..end])
+    });
+    documents
+        .filter(|it| !matches!(it.value, Ok(Value::Null)))
+        .collect()
+}
+
+/// Whether a file without any kind is a pod template: its pod has containers. One with control lines is not
+/// YAML, so its lines count.
+pub(super) fn is_template(text: &str, documents: &[Document]) -> bool {
+    match documents {
+        [
+            Document {
+                value: Ok(value), ..
+            },
+        ] => !value["spec"]["containers"].is_null(),
+        _ => text.lines().any(|line| line.starts_with("spec:")) && text.contains("containers:"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_separated_as_kubectl_does() {
+        let text = "---\na: 1\n---\n# nothing\n--- \nb: [\n--- {c: 3}\n...\n";
+        let found = documents(text);
+        let seen: Vec<_> = found
+            .iter()
+            .map(|it| {
+                (
+                    it.number,
+                    it.lines_before,
+                    it.value.clone().map_err(|error| error.line),
+                )
+            })
+            .collect();
+        let json = |text: &str| Ok(serde_json::from_str(text).unwrap());
+        assert_eq!(seen.len(), 3, "{seen:?}");
+        assert_eq!(seen[0], (1, 0, json("{\"a\":1}")));
+        assert_eq!((seen[1].0, seen[1].1), (3, 4));
+        assert!(seen[1].2.is_err());
+        assert_eq!(seen[2], (4, 6, json("{\"c\":3}")));
+        assert!(documents("").is_empty());
+        assert!(documents("---\n---\n").is_empty());
+    }
+
+    #[test]
+    fn documents_that_cannot_be_read_have_the_kind_of_their_line() {
+        for (text, kind, may_be_ours) in [
+            ("kind: ConfigMap", Some("ConfigMap"), true),
+            ("kind: ConfigMap # ours\nx: [", Some("ConfigMap"), true),
+            ("a: [\nkind: \"List\"\r\n", Some("List"), true),
+            ("kind: 'Secret'\nx: [", Some("Secret"), false),
+            ("spec:\n  kind: Secret\nx: [", None, true),
+            ("{\"kind\": \"Secret\", [", None, true),
+            ("a: 1", None, true),
+            ("kind: 5", None, true),
+        ] {
+            let all = documents(text);
+            assert_eq!(all[0].kind.as_deref(), kind, "{text}");
+            assert_eq!(all[0].may_be_ours(), may_be_ours, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_has_its_own_escapes_and_tabs() {
+        let text = "{\n\t\"kind\": \"ConfigMap\",\n\t\"a\": \"\\ud83d\\ude00\\/\"\n}";
+        let found = documents(text);
+        assert_eq!(found[0].value.as_ref().unwrap()["a"], "😀/");
+    }
+
+    #[test]
+    fn pod_templates_are_recognised() {
+        for (text, expected) in [
+            ("spec: {containers: []}", true),
+            ("spec: {replicas: 1}", false),
+            ("- spec: {containers: []}", false),
+            ("% if a:\nspec:\n  containers:\n% endif\n", true),
+            ("a: [\nspec:\n", false),
+            ("a: [\n  spec:\n  containers:\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_template(text, &documents(text)), expected, "{text}");
+        }
+    }
+}
