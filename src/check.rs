@@ -19,9 +19,10 @@ mod sources;
 mod templates;
 mod together;
 
+pub use documents::FILE_BYTES_MAX;
 pub use report::{CheckResult, Origin, Report, Row};
 pub use rights::{RIGHTS, Right, Without};
-pub use sources::{FILE_BYTES_MAX, FILES_MAX};
+pub use sources::FILES_MAX;
 
 use crate::clock::Clock;
 use crate::config::{Auth, CheckArguments, Config};

@@ -11,6 +11,7 @@
 
 mod breaks;
 mod error;
+mod merge;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -462,7 +463,7 @@ impl Builder {
         let open = self.open.pop().expect("the parser balances its events");
         let kind = match open.content {
             Content::Sequence(items) => Kind::Sequence(items),
-            Content::Mapping { entries, .. } => Kind::Mapping(last_wins(entries)),
+            Content::Mapping { entries, .. } => Kind::Mapping(merge::last_wins(entries)),
         };
         let node = self.push(Node {
             line: open.line,
@@ -542,7 +543,7 @@ impl Builder {
                     value: node,
                 }),
                 Some(Key::Merge { line: at }) => {
-                    let merged = merged(&self.nodes, node)
+                    let merged = merge::merged(&self.nodes, node)
                         .ok_or_else(|| Error::new(at.max(line), ErrorKind::BadMerge))?;
                     entries.extend(merged);
                 }
@@ -590,36 +591,4 @@ fn read_scalar(text: &str, plain: bool, tag: Option<&str>) -> Result<Scalar, Err
         plain,
         resolved,
     })
-}
-
-/// The entries that a merge key adds; later ones override earlier ones.
-fn merged(nodes: &[Node], value: NodeId) -> Option<Vec<Entry>> {
-    let entries_of = |id: NodeId| match &nodes[id.0 as usize].kind {
-        Kind::Mapping(entries) => Some(entries.as_slice()),
-        Kind::Scalar(_) | Kind::Sequence(_) => None,
-    };
-    if let Kind::Sequence(items) = &nodes[value.0 as usize].kind {
-        let mut all = Vec::new();
-        // The first map of a list takes precedence, so it comes last.
-        for item in items.iter().rev() {
-            all.extend_from_slice(entries_of(*item)?);
-        }
-        return Some(all);
-    }
-    entries_of(value).map(<[Entry]>::to_vec)
-}
-
-/// Keeps only the last entry of each key, at the position of the first.
-fn last_wins(entries: Vec<Entry>) -> Vec<Entry> {
-    let mut places: HashMap<String, usize> = HashMap::with_capacity(entries.len());
-    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if let Some(place) = places.get(&entry.key) {
-            kept[*place] = entry;
-        } else {
-            places.insert(entry.key.clone(), kept.len());
-            kept.push(entry);
-        }
-    }
-    kept
 }

@@ -2,9 +2,11 @@
 //!
 //! What a ConfigMap or a template must be is decided elsewhere.
 
-use super::sources::FILE_BYTES_MAX;
 use crate::yaml::{self, Bounds};
 use serde_json::Value;
+
+/// Maximum size of a file, in bytes; Kubernetes stores objects of up to 1.5 MiB.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How large a document may be: a list of ConfigMaps is larger than a template.
 const BOUNDS: Bounds = Bounds {

@@ -6,7 +6,7 @@
 //! and `config_maps`.
 
 use super::config_maps;
-use super::documents::{self, CONFIG_MAP, Document, LISTS};
+use super::documents::{self, CONFIG_MAP, Document, FILE_BYTES_MAX, LISTS};
 use super::report::{CheckResult, Origin, Report};
 use crate::kube::types::{ConfigMap, Resource as _};
 use serde_json::Value;
@@ -14,9 +14,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Maximum size of a file, in bytes; Kubernetes stores objects of up to 1.5 MiB.
-pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Maximum number of files of a folder.
 pub const FILES_MAX: usize = 1000;
