@@ -9,7 +9,7 @@ use crate::model::job::{find_setting, setting_key};
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
 use crate::model::template::{Place, Places, RenderError, Template, Variables};
-use crate::model::validation::{self, Finding, TEMPLATE_PATH};
+use crate::model::validation::{self, Finding};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
-    /// Adds a row about a field, by its path in the Job.
+    /// Adds a row about a field, by its path in the pod template.
     pub(super) fn add(&self, result: CheckResult, text: &str, path: &str, report: &mut Report) {
-        let place = self.places.find(in_template(path));
+        let place = self.places.find(path);
         self.item.add(result, text, Some(place), report);
     }
 }
@@ -221,7 +221,7 @@ impl Item {
                 true => CheckResult::Bad,
                 false => CheckResult::Worse,
             };
-            let place = places.find(in_template(&finding.path));
+            let place = places.find(&finding.path);
             self.add(result, &finding.to_string(), Some(place), report);
         }
     }
@@ -238,10 +238,14 @@ impl Item {
             self.good(template, report);
         } else {
             let message = tried.message.as_deref().unwrap_or_default();
+            // The name of the Job that was tried is not the author's.
+            let message = message
+                .split_once("\" is invalid: ")
+                .map_or(message, |it| it.1);
             let path = tried.place.as_deref().unwrap_or_default();
             let ours = findings.iter().find(|finding| finding.is_fault);
             // A decoder's path has no places of lists.
-            let path = match ours.map(|finding| in_template(&finding.path)) {
+            let path = match ours.map(|finding| finding.path.as_str()) {
                 Some(ours) if !path.contains('[') => ours,
                 _ => path,
             };
@@ -255,11 +259,6 @@ impl Item {
             self.add(CheckResult::Worse, warning, Some(place), report);
         }
     }
-}
-
-/// A path in the pod template.
-fn in_template(path: &str) -> &str {
-    path.strip_prefix(TEMPLATE_PATH).unwrap_or_default()
 }
 
 /// Why a template was not rendered.

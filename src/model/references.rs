@@ -3,7 +3,6 @@
 //! Pure. Whether they exist is not known here.
 
 use super::template::PLACEHOLDER;
-use super::validation::TEMPLATE_PATH;
 use serde_json::Value;
 
 /// A kind of object that a pod can need.
@@ -36,7 +35,7 @@ pub struct Reference {
     pub kind: Kind,
     /// The name.
     pub name: String,
-    /// The field with the name, as in `spec.template.spec.volumes[0].secret.secretName`.
+    /// The field with the name, as in `spec.volumes[0].secret.secretName`.
     pub path: String,
 }
 
@@ -46,7 +45,7 @@ pub struct Reference {
 pub fn of(template: &Value) -> Vec<Reference> {
     let mut finder = Finder(Vec::new());
     let spec = &template["spec"];
-    let path = format!("{TEMPLATE_PATH}.spec");
+    let path = "spec";
     for (place, volume) in items(spec, "volumes") {
         finder.volume(volume, &format!("{path}.volumes[{place}]"));
     }
@@ -152,7 +151,7 @@ mod tests {
         let found: Vec<String> = of(&template)
             .iter()
             .map(|it| {
-                let path = it.path.strip_prefix("spec.template.spec.").unwrap();
+                let path = it.path.strip_prefix("spec.").unwrap();
                 format!("{} {} {path}", it.kind.as_str(), it.name)
             })
             .collect();

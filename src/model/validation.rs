@@ -21,15 +21,12 @@ use std::fmt::{self, Write as _};
 /// Maximum number of findings of one manifest; the API server reports as many unknown fields.
 pub const FINDINGS_MAX: usize = 100;
 
-/// The path of the pod template in a Job's manifest.
-pub const TEMPLATE_PATH: &str = "spec.template";
-
 /// Something that the API server would report of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Whether the API server refuses the manifest for it; else it ignores the field.
     pub is_fault: bool,
-    /// The field, as in `spec.template.spec.containers[0].image`.
+    /// The field, as in `spec.containers[0].image`: that of the pod template, which its author wrote.
     pub path: String,
     /// What is wrong with it, without its path.
     pub problem: Problem,
@@ -66,7 +63,7 @@ impl fmt::Display for Finding {
 #[must_use]
 pub fn validate(template: &Value) -> Vec<Finding> {
     let mut validator = Validator {
-        path: TEMPLATE_PATH.to_owned(),
+        path: String::new(),
         findings: Vec::new(),
     };
     validator.value(template, Kind::of("@PodTemplateSpec"));
@@ -83,7 +80,7 @@ impl Validator {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding {
                 is_fault,
-                path: self.path.clone(),
+                path: self.path.trim_start_matches('.').to_owned(),
                 problem,
             });
         }

@@ -89,7 +89,7 @@ fn find(result: &Result<(), kube::Error>) -> Finding {
     let Failure::Status { status, .. } = &error.failure else {
         return Finding::Unknown(error.user_message().into());
     };
-    let message = || error.user_message().into();
+    let message = || in_template(&error.user_message());
     if error.class() == Class::QuotaExceeded {
         return Finding::OverQuota(message());
     }
@@ -137,13 +137,14 @@ fn place(status: &Status) -> Option<Box<str>> {
 /// Where the pod template is in a Job.
 const OF_JOB: &str = "spec.template.";
 
-/// A warning about a Job in terms of its pod template: so that of the pod is the same.
-fn in_template(warning: &str) -> Box<str> {
-    let (quoted, plain) = (format!("\"{OF_JOB}"), format!(" {OF_JOB}"));
-    let text = warning.replace(&quoted, "\"").replace(&plain, " ");
-    text.strip_prefix(OF_JOB)
-        .map_or(text.as_str(), |rest| rest)
-        .into()
+/// A sentence about a Job in terms of its pod template, which is what an author wrote: so that of the pod is
+/// the same.
+fn in_template(text: &str) -> Box<str> {
+    let mut text = text.to_owned();
+    for before in ["\"", " ", "["] {
+        text = text.replace(&format!("{before}{OF_JOB}"), before);
+    }
+    text.strip_prefix(OF_JOB).unwrap_or(&text).into()
 }
 
 #[cfg(test)]
@@ -191,12 +192,10 @@ mod tests {
         let message = "Job.batch \"hello-dry-run\" is invalid: spec.template.spec.restartPolicy: Required value";
         let causes = json!([{"field": "spec.template.spec.restartPolicy"}]);
         let body = json!({"reason": "Invalid", "message": message, "details": {"causes": causes}});
-        let report = check(
-            refused("jobs", 422, body),
-            None,
-            Verdict::Invalid,
-            Some(message),
-        );
+        let refused_job = refused("jobs", 422, body);
+        let expected =
+            Some("Job.batch \"hello-dry-run\" is invalid: spec.restartPolicy: Required value");
+        let report = check(refused_job, None, Verdict::Invalid, expected);
         assert_eq!(report.place.as_deref(), Some("spec.restartPolicy"));
         let message = "Job in version \"v1\" cannot be handled as a Job: json: cannot unmarshal string into Go struct field ContainerPort.spec.template.spec.containers.ports.containerPort of type int32";
         let body = json!({"reason": "BadRequest", "message": message});
@@ -330,6 +329,7 @@ mod tests {
             "unknown field \"spec.template.spec.containers[0].x\"",
             "spec.template.spec.containers[0].env[1].name: duplicate name",
             "would violate PodSecurity \"restricted:latest\"",
+            "is invalid: [spec.template.spec.a: b, spec.template.metadata.c: d]",
         ];
         let of_pod = ["unknown field \"spec.containers[0].x\"", "other"];
         let pod = Some(Pod::Tried(tried(Ok(()), &of_pod)));
@@ -338,6 +338,7 @@ mod tests {
             "unknown field \"spec.containers[0].x\"",
             "spec.containers[0].env[1].name: duplicate name",
             "would violate PodSecurity \"restricted:latest\"",
+            "is invalid: [spec.a: b, metadata.c: d]",
             "other",
         ];
         let warnings: Vec<&str> = report.warnings.iter().map(|text| &**text).collect();

@@ -110,8 +110,14 @@ fn unique<'a>(
 }
 
 fn pod(validator: &mut Validator, map: &Fields) {
-    if !is_set(map, "restartPolicy") {
+    let policy = text(map, "restartPolicy");
+    // What is missing is "Always" by default, so both get the same sentence.
+    if !is_set(map, "restartPolicy") || policy == Some("Always") {
         let text = "Required value: valid values: \"OnFailure\", \"Never\"";
+        validator.fault_of("restartPolicy", text);
+    } else if let Some(other) = policy.filter(|it| !["OnFailure", "Never"].contains(it)) {
+        let known = "supported values: \"OnFailure\", \"Never\"";
+        let text = format!("Unsupported value: {}: {known}", quoted(other));
         validator.fault_of("restartPolicy", text);
     }
     if is_set(map, "ephemeralContainers") {

@@ -68,7 +68,6 @@ const ENV_NAME: Rule = Text(formats::is_env_name, "printable ASCII characters wi
 const RULES: &[(&str, &str, Rule)] = &[
     ("ObjectMeta", "labels", Labels),
     ("ObjectMeta", "annotations", Annotations),
-    ("PodSpec", "restartPolicy", OneOf(&["OnFailure", "Never"])),
     (
         "PodSpec",
         "dnsPolicy",

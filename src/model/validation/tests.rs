@@ -16,7 +16,7 @@ fn findings(container: &str, others: &str) -> Vec<String> {
         .collect()
 }
 
-const PATH: &str = "spec.template.spec.containers[0]";
+const PATH: &str = "spec.containers[0]";
 
 #[track_caller]
 fn check(container: &str, expected: &str) {
@@ -30,7 +30,7 @@ fn check(container: &str, expected: &str) {
 
 #[track_caller]
 fn check_spec(others: &str, expected: &str) {
-    let expected = expected.replace('@', "spec.template.spec");
+    let expected = expected.replace('@', "spec");
     let expected: Vec<&str> = Some(&*expected)
         .filter(|it| !it.is_empty())
         .into_iter()
@@ -232,7 +232,7 @@ fn a_job_needs_a_restart_policy() {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
-    let path = "spec.template.spec.restartPolicy";
+    let path = "spec.restartPolicy";
     assert_eq!(
         validate_policy(Value::Null),
         [format!(
@@ -241,8 +241,12 @@ fn a_job_needs_a_restart_policy() {
     );
     assert_eq!(
         validate_policy(json!("Always")),
+        validate_policy(Value::Null)
+    );
+    assert_eq!(
+        validate_policy(json!("Sometimes")),
         [format!(
-            "{path}: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""
+            "{path}: Unsupported value: \"Sometimes\": supported values: \"OnFailure\", \"Never\""
         )]
     );
     assert!(validate_policy(json!("Never")).is_empty());

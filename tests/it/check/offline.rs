@@ -50,7 +50,7 @@ fn check_row(text: &str, result: &str, message: &str, place: (u64, Option<u64>))
 
 #[test]
 fn fields_that_kubernetes_does_not_know_are_warnings() {
-    let place = "spec.template.spec.containers[0]";
+    let place = "spec.containers[0]";
     for (wrong, right, line) in [
         ("readinesProbe", "readinessProbe", 6),
         ("imagee", "image", 5),
@@ -73,12 +73,19 @@ fn fields_that_kubernetes_does_not_know_are_warnings() {
 
 #[test]
 fn what_can_never_start_is_a_fault() {
-    let place = "spec.template.spec";
+    let place = "spec";
     for (from, to, message, line, column) in [
         (
             "restartPolicy: Never",
             "restartPolicy: Always",
-            "restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"",
+            "restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+            2,
+            3,
+        ),
+        (
+            "restartPolicy: Never",
+            "restartPolicy: Sometimes",
+            "restartPolicy: Unsupported value: \"Sometimes\": supported values: \"OnFailure\", \"Never\"",
             2,
             3,
         ),
