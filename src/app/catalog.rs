@@ -6,7 +6,7 @@
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
 use crate::kube::types::{self, ConfigMap, TEMPLATE_SUFFIX, UnreadCause};
-use crate::model::job::JobSettings;
+use crate::model::job::{JobSettings, unread_settings};
 use crate::model::names::AppType;
 use crate::model::revision;
 use crate::model::status::Budgets;
@@ -209,6 +209,13 @@ fn with_types(config_map: &Arc<ConfigMap>) -> impl Iterator<Item = (&Arc<ConfigM
     types_of(config_map).map(move |app_type| (config_map, app_type))
 }
 
+/// Why each annotation of a ConfigMap that looks like a setting is not read.
+fn settings_unread_of(config_map: &ConfigMap) -> Vec<String> {
+    let types: Vec<AppType> = types_of(config_map).collect();
+    let types: Vec<&str> = types.iter().map(AppType::as_str).collect();
+    unread_settings(&config_map.metadata.annotations, &types)
+}
+
 /// The key of a type's template.
 fn key_of(app_type: &AppType) -> String {
     format!("{app_type}{TEMPLATE_SUFFIX}")
@@ -271,12 +278,23 @@ impl Catalog {
         (catalog, notes)
     }
 
-    /// Finds the keys that are not read in ConfigMaps that have changed; a note of each that is new.
+    /// Finds the keys and settings that are not read in ConfigMaps that have changed; a note of each that is new.
     fn find_unread(&mut self, changes: &[Change<ConfigMap>]) -> Vec<Note> {
         let mut notes = Vec::new();
         for change in changes {
             let name = &change.object().metadata.name;
             let before = self.unread.remove(name);
+            if let Some(new) = &change.new {
+                let known = change.old.as_deref().map(settings_unread_of);
+                let known = known.unwrap_or_default();
+                let found = settings_unread_of(new).into_iter();
+                notes.extend(found.filter(|why| !known.contains(why)).map(|why| {
+                    Note::UnreadSetting {
+                        config_map: name_of(new),
+                        why,
+                    }
+                }));
+            }
             let Some(new) = change.new.as_ref().filter(|new| !new.unread.is_empty()) else {
                 continue;
             };
@@ -393,6 +411,13 @@ pub enum Note {
         /// Why, and what to do.
         why: String,
     },
+    /// An annotation looks like a setting and is not read.
+    UnreadSetting {
+        /// Its ConfigMap.
+        config_map: Arc<str>,
+        /// The annotation, why, and what was probably meant.
+        why: String,
+    },
     /// A type no longer exists.
     Gone(AppType),
 }
@@ -412,6 +437,7 @@ impl Note {
             Self::Unread {
                 config_map, key, ..
             } => (Arc::clone(config_map), key.to_string()),
+            Self::UnreadSetting { config_map, .. } => (Arc::clone(config_map), String::new()),
             Self::Gone(app_type) => (Arc::default(), key_of(app_type)),
         }
     }
@@ -496,7 +522,8 @@ fn log_note(note: &Note, catalog: &Catalog) {
         }
         Note::Unread {
             config_map, why, ..
-        } => log::warn!("ConfigMap {config_map}: {why}"),
+        }
+        | Note::UnreadSetting { config_map, why } => log::warn!("ConfigMap {config_map}: {why}"),
         Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
     }
 }

@@ -77,6 +77,12 @@ pub(super) fn check(
                 let what = format!("key {key} of {config_map}");
                 report.add_at(CheckResult::Worse, what, why, &origin);
             }
+            Note::UnreadSetting { config_map, why } => {
+                let mut origin = place.clone();
+                origin.config_map = Some(config_map.to_string());
+                let what = format!("ConfigMap {config_map}");
+                report.add_at(CheckResult::Worse, what, why, &origin);
+            }
             Note::Gone(_) => {}
         }
     }

@@ -6,7 +6,7 @@
 
 mod annotations;
 
-pub use annotations::{find_setting, setting_key};
+pub use annotations::{UNREAD_SETTINGS_MAX, find_setting, setting_key, unread_settings};
 
 use super::duration::parse_duration;
 use super::labels;

@@ -9,6 +9,7 @@ pub mod labels;
 pub mod names;
 pub mod references;
 pub mod revision;
+pub mod spelling;
 pub mod status;
 pub mod template;
 pub mod validation;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kube::types::Resource;
+use crate::model::job::UNREAD_SETTINGS_MAX;
 use crate::random::Random;
 use serde_json::{Value, json};
 
@@ -201,6 +202,7 @@ fn in_words(note: &Note) -> String {
         Note::Unread {
             config_map, key, ..
         } => format!("unread {key} of {config_map}"),
+        Note::UnreadSetting { config_map, why } => format!("{config_map}: {why}"),
         Note::Gone(app_type) => format!("no {app_type}"),
     }
 }
@@ -323,4 +325,33 @@ fn what_is_kept_of_problems_is_bounded() {
     let catalog = Catalog::read(&[Arc::new(map.unwrap())], Budgets::default()).0;
     let offer = catalog.get(&AppType::new("good").unwrap()).unwrap();
     assert_eq!(offer.problem().unwrap().len(), PROBLEM_BYTES_MAX);
+}
+
+#[test]
+fn a_setting_that_nobody_reads_is_reported_once() {
+    let prefix = crate::model::labels::PREFIX;
+    let map = |annotations: Value, data: Value| {
+        let map = json!({"metadata": {"name": "a", "annotations": annotations}, "data": data});
+        let map = ConfigMap::decode(map.to_string().as_bytes()).unwrap();
+        Arc::new(map.unwrap())
+    };
+    let annotations =
+        json!({format!("{prefix}min-redy"): "1s", format!("b.{prefix}min-ready"): "1s"});
+    let first = map(annotations.clone(), json!({"a.yaml": GOOD}));
+    let second = map(annotations, json!({"a.yaml": GOOD, "b.yaml": GOOD}));
+    let mut sources = Sources::default();
+    let reported = |notes: Vec<Note>| {
+        let words = notes.iter().map(in_words);
+        words.filter(|it| it.contains("not read")).count()
+    };
+    let (catalog, notes) = Catalog::default().after(&mut sources, &[change(None, Some(&first))]);
+    assert_eq!(reported(notes), 2);
+    let (catalog, notes) = catalog.after(&mut sources, &[change(Some(&first), Some(&second))]);
+    assert_eq!(reported(notes), 0);
+    let (_, notes) = catalog.after(&mut sources, &[change(Some(&second), Some(&first))]);
+    assert_eq!(reported(notes), 1);
+    let many = (0..100).map(|number| (format!("{prefix}x{number}"), json!("")));
+    let many = map(Value::Object(many.collect()), json!({"a.yaml": GOOD}));
+    let (_, notes) = Catalog::read(&[many], Budgets::default());
+    assert_eq!(reported(notes), UNREAD_SETTINGS_MAX);
 }

@@ -5,6 +5,7 @@
 use crate::kube::types::Pairs;
 use crate::model::labels;
 use crate::model::names;
+use crate::model::spelling;
 use crate::model::status::Budget;
 
 /// Prefix of the settings of budgets.
@@ -44,6 +45,78 @@ fn strip_type<'a>(text: &'a str, app_type: &str) -> Option<&'a str> {
     text.strip_prefix(app_type)?.strip_prefix('.')
 }
 
+/// The settings, without budgets.
+const SETTINGS: [&str; 7] = [
+    "backoff-limit",
+    "example",
+    "max-lifetime",
+    "min-ready",
+    "restart-delay",
+    "restart-failed",
+    "ttl-after-finished",
+];
+
+/// How many annotations that are not read are found, at most.
+pub const UNREAD_SETTINGS_MAX: usize = 16;
+
+/// Each annotation that looks like a setting of a ConfigMap with these types and is not read: why, and what was
+/// probably meant. The first [`UNREAD_SETTINGS_MAX`].
+#[must_use]
+pub fn unread_settings(annotations: &Pairs, types: &[&str]) -> Vec<String> {
+    let keys = annotations.iter().map(|(key, _)| key);
+    keys.filter_map(|key| {
+        let why = why_unread(key, types)?;
+        Some(format!("the annotation {key} is not read: {why}"))
+    })
+    .take(UNREAD_SETTINGS_MAX)
+    .collect()
+}
+
+fn why_unread(key: &str, types: &[&str]) -> Option<String> {
+    let (app_type, setting) = match key.split_once(labels::PREFIX)? {
+        ("", rest) => match rest.strip_prefix(TYPE) {
+            Some(inside) => {
+                let mut known = types.iter().filter_map(|known| strip_type(inside, known));
+                if known.clone().any(is_setting) {
+                    return None;
+                }
+                let split = inside.rsplit_once('.').unwrap_or((inside, ""));
+                match known.next_back() {
+                    Some(setting) => (None, setting),
+                    None => (Some(split.0), split.1),
+                }
+            }
+            None => (None, rest),
+        },
+        (before, setting) => {
+            let app_type = before.strip_suffix('.').unwrap_or(before);
+            (Some(app_type).filter(|it| !types.contains(it)), setting)
+        }
+    };
+    let hint = |meant: Option<&str>| meant.map(|it| format!("; did you mean {it}?"));
+    if let Some(app_type) = app_type {
+        let hint = hint(spelling::nearest(app_type, types.iter().copied()));
+        let hint = hint.unwrap_or_default();
+        return Some(format!(
+            "its ConfigMap has no template of the type {app_type:?}{hint}"
+        ));
+    }
+    if is_setting(setting) {
+        return None;
+    }
+    let budgets = Budget::ALL.map(|budget| format!("{START_BUDGET}{}", budget.as_str()));
+    let known = SETTINGS
+        .into_iter()
+        .chain(budgets.iter().map(String::as_str));
+    let hint = hint(spelling::nearest(setting, known)).unwrap_or_default();
+    Some(format!("there is no setting {setting:?}{hint}"))
+}
+
+/// Unknown budgets are errors of their own.
+fn is_setting(text: &str) -> bool {
+    SETTINGS.contains(&text) || text.starts_with(START_BUDGET)
+}
+
 /// Rejects unknown budgets, which would silently have no effect.
 pub(super) fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String> {
     for (key, _) in annotations.iter() {
@@ -72,6 +145,69 @@ mod tests {
     use crate::model::status::Budgets;
     use serde_json::{Value, json};
     use std::time::Duration;
+
+    #[test]
+    fn annotations_that_nobody_reads_are_found() {
+        let types = ["hello", "my_app", "a.b"];
+        for (key, expected) in [
+            ("@min-ready", None),
+            ("@start-budget.pulling", None),
+            ("@start-budget.pull", None),
+            ("hello.@example", None),
+            ("a.b.@example", None),
+            ("@type.my_app.example", None),
+            ("@type.my_app.start-budget.pulling", None),
+            (
+                "@min-redy",
+                Some("there is no setting \"min-redy\"; did you mean min-ready?"),
+            ),
+            (
+                "@startbudget.pulling",
+                Some(
+                    "there is no setting \"startbudget.pulling\"; did you mean start-budget.pulling?",
+                ),
+            ),
+            ("@warm", Some("there is no setting \"warm\"")),
+            (
+                "hello.@backof-limit",
+                Some("there is no setting \"backof-limit\"; did you mean backoff-limit?"),
+            ),
+            (
+                "@type.my_app.exampel",
+                Some("there is no setting \"exampel\"; did you mean example?"),
+            ),
+            (
+                "helo.@example",
+                Some("its ConfigMap has no template of the type \"helo\"; did you mean hello?"),
+            ),
+            (
+                "@type.myapp.example",
+                Some("its ConfigMap has no template of the type \"myapp\"; did you mean my_app?"),
+            ),
+            (
+                "@type.x",
+                Some("its ConfigMap has no template of the type \"x\""),
+            ),
+        ] {
+            let key = key.replace('@', labels::PREFIX);
+            let pairs: Pairs = [(&key, "1")].into_iter().collect();
+            let expected: Vec<String> = expected
+                .iter()
+                .map(|why| format!("the annotation {key} is not read: {why}"))
+                .collect();
+            assert_eq!(unread_settings(&pairs, &types), expected);
+        }
+    }
+
+    #[test]
+    fn each_setting_that_is_read_is_known() {
+        let read = include_str!("../job.rs");
+        let found = SETTINGS
+            .iter()
+            .filter(|it| read.contains(&format!("\"{it}\"")));
+        // All but that of dry runs.
+        assert_eq!(found.count(), SETTINGS.len() - 1);
+    }
 
     #[test]
     fn types_that_cannot_begin_an_annotation_have_a_form_of_their_own() {

@@ -2,6 +2,7 @@
 //!
 //! Which values a field may have is in `rules.rs`.
 
+use crate::model::spelling;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -80,31 +81,10 @@ pub(super) fn find(type_name: &str, name: &str) -> Option<Field> {
     fields.find(|field| field.name == name).copied()
 }
 
-/// The field that was probably meant: with at most two letters that differ, a third of the name at most.
+/// The field that was probably meant.
 pub(super) fn similar(type_name: &str, name: &str) -> Option<&'static str> {
-    if name.len() > 64 {
-        return None;
-    }
     let all = of_type(type_name).iter();
-    let near = all.map(|field| (distance(field.name, name), field.name));
-    let near = near.filter(|(distance, name)| *distance <= 2.min(name.len() / 3));
-    near.min().map(|(_, name)| name)
-}
-
-/// How many letters must be added, removed or replaced; upper and lower case are the same.
-fn distance(a: &str, b: &str) -> usize {
-    let b = b.as_bytes();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (line, x) in a.bytes().enumerate() {
-        let mut diagonal = line;
-        row[0] = line + 1;
-        for (column, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[b.len()]
+    spelling::nearest(name, all.map(|field| field.name))
 }
 
 #[cfg(test)]

@@ -309,3 +309,24 @@ fn a_folder_is_read_up_to_its_bound() {
     let (_, lines, _) = check(None, &[&format!("{path}in")]);
     assert!(lines[0].ends_with(", …"), "{lines:?}");
 }
+
+#[test]
+fn settings_that_nobody_reads_are_warnings() {
+    let key = "config-controller.semafor.ch";
+    let annotations = format!(
+        "{{name: apps, annotations: {{{key}/min-redy: 1s, helo.{key}/example: a=b, {key}/min-ready: 1s}}}}"
+    );
+    let text = manifest("apps", GOOD).replace("{name: apps}", &annotations);
+    let (folder, _) = folder(&[("apps.yaml", &text)]);
+    let file = folder.path("apps.yaml").display().to_string();
+    let (code, lines, _) = check(None, &[&file]);
+    let warned = with("warn", &lines);
+    assert_eq!((code, warned.len()), (Some(0), 2), "{lines:?}");
+    let begin = "warn ConfigMap apps the annotation";
+    for (line, expected) in warned.iter().zip([
+        format!("{begin} {key}/min-redy is not read: there is no setting \"min-redy\"; did you mean min-ready?"),
+        format!("{begin} helo.{key}/example is not read: its ConfigMap has no template of the type \"helo\"; did you mean hello?"),
+    ]) {
+        assert!(line.starts_with(&expected), "{line}");
+    }
+}
