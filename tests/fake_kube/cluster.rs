@@ -49,6 +49,13 @@ pub(crate) struct Change {
     pub(crate) after: Option<Arc<Value>>,
 }
 
+/// A position in the history of a [`Cluster`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    restores: u64,
+    revision: u64,
+}
+
 /// A copy of what etcd held at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Backup {
@@ -64,6 +71,8 @@ pub(crate) struct Cluster {
     clock: Clock,
     revision: u64,
     compacted: u64,
+    /// How often a copy has taken the place of what was stored.
+    restores: u64,
     objects: BTreeMap<Key, Arc<Value>>,
     history: VecDeque<Change>,
     history_max: usize,
@@ -79,6 +88,7 @@ impl Cluster {
             // Real servers do not start at 1 either, and 0 means "any version".
             revision: 100,
             compacted: 100,
+            restores: 0,
             objects: BTreeMap::new(),
             history: VecDeque::new(),
             history_max,
@@ -144,6 +154,25 @@ impl Cluster {
         self.compacted = backup.compacted;
         self.objects.clone_from(&backup.objects);
         self.history.clone_from(&backup.history);
+        self.restores += 1;
+    }
+
+    /// The present position.
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            restores: self.restores,
+            revision: self.revision,
+        }
+    }
+
+    /// The changes since that position; `None` if they do not lead from there to the present state: after a
+    /// compaction, or a restore.
+    pub(crate) fn changes_since(
+        &self,
+        position: Position,
+    ) -> Option<impl Iterator<Item = &Change>> {
+        let is_known = position.restores == self.restores && position.revision >= self.compacted;
+        is_known.then(|| self.changes_after(position.revision))
     }
 
     /// Increases the revision without a write, as writes of kinds that the fake

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cluster::resource::Resource;
-use super::cluster::{Cluster, Key, meta};
+use super::cluster::{Cluster, Key, Position, meta};
 use pod_script::{PodScript, PodScriptRule};
 use pods::PodLife;
 
@@ -73,7 +73,8 @@ pub(crate) type PodHook = Box<dyn FnMut(&PodChange) + Send>;
 
 /// The controllers and their state.
 pub(crate) struct Dynamics {
-    seen: u64,
+    /// Up to where changes are absorbed; `None`: all objects are examined in the next step.
+    seen: Option<Position>,
     dirty: BTreeSet<Key>,
     timers: BTreeSet<(i64, Key)>,
     /// The dependents of an object, by the owner's UID.
@@ -109,7 +110,7 @@ impl Dynamics {
         hook: Option<PodHook>,
     ) -> Self {
         Self {
-            seen: 0,
+            seen: None,
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             dependents: HashMap::new(),
@@ -141,7 +142,7 @@ impl Dynamics {
 
     /// Re-examines all objects in the next step.
     fn rescan(&mut self) {
-        self.seen = 0;
+        self.seen = None;
     }
 
     /// When something is due next, by the cluster's clock.
@@ -199,7 +200,12 @@ impl Dynamics {
     /// Collects the changed objects from the history, or all objects if the history no
     /// longer reaches back.
     fn absorb(&mut self, cluster: &Cluster) {
-        if self.seen < cluster.compacted() {
+        let changes = self.seen.and_then(|seen| cluster.changes_since(seen));
+        if let Some(changes) = changes {
+            for change in changes {
+                self.absorb_change(change);
+            }
+        } else {
             self.dependents.clear();
             for resource in Resource::ALL {
                 for (key, object) in cluster.objects(resource, "") {
@@ -207,12 +213,8 @@ impl Dynamics {
                     note_owners(&mut self.dependents, key, object);
                 }
             }
-        } else {
-            for change in cluster.changes_after(self.seen) {
-                self.absorb_change(change);
-            }
         }
-        self.seen = cluster.revision();
+        self.seen = Some(cluster.position());
     }
 
     fn absorb_change(&mut self, change: &super::cluster::Change) {

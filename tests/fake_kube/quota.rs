@@ -5,9 +5,9 @@
 //! [`FULL_PASS_MS`]. Pure. It counts the Jobs of all namespaces.
 
 use super::api::Model;
-use super::cluster::Cluster;
 use super::cluster::resource::Resource;
 use super::cluster::status::{self, Refusal};
+use super::cluster::{Cluster, Position};
 
 /// How long after a deletion the Jobs are counted.
 const RECOUNT_MS: i64 = 90;
@@ -20,8 +20,8 @@ const FULL_PASS_MS: i64 = 300_000;
 pub(crate) struct Quota {
     hard: usize,
     used: usize,
-    /// The version up to which deletions were seen.
-    seen: u64,
+    /// Up to where deletions were seen.
+    seen: Option<Position>,
     recount_at: i64,
 }
 
@@ -31,7 +31,7 @@ impl Quota {
         Self {
             hard,
             used: 0,
-            seen: 0,
+            seen: None,
             recount_at: 0,
         }
     }
@@ -39,13 +39,15 @@ impl Quota {
     /// Notices deletions, and counts if it is time to.
     pub(crate) fn absorb(&mut self, cluster: &Cluster) {
         let now = cluster.clock().now_ms();
+        let changes = self.seen.and_then(|seen| cluster.changes_since(seen));
         // After a restore, or a compaction, anything may be gone.
-        let is_lost = self.seen > cluster.revision() || self.seen < cluster.compacted();
-        let mut changes = cluster.changes_after(self.seen);
-        if is_lost || changes.any(|it| it.key.0 == Resource::Jobs && it.after.is_none()) {
+        let may_be_less = changes.is_none_or(|mut changes| {
+            changes.any(|it| it.key.0 == Resource::Jobs && it.after.is_none())
+        });
+        if may_be_less {
             self.recount_at = self.recount_at.min(now + RECOUNT_MS);
         }
-        self.seen = cluster.revision();
+        self.seen = Some(cluster.position());
         if self.recount_at <= now {
             self.used = cluster.objects(Resource::Jobs, "").count();
             self.recount_at = now + FULL_PASS_MS;

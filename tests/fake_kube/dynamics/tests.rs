@@ -382,3 +382,29 @@ fn deleting_a_namespace_deletes_its_content() {
         0
     );
 }
+
+#[test]
+fn after_a_restore_the_controllers_know_what_is_there_again() {
+    let mut model = fake().model();
+    create(&mut model, job("a", json!({})));
+    settle(&mut model);
+    let (pod_key, _) = only_pod(&model);
+    let backup = model.cluster.back_up();
+    model.cluster.change(&pod_key, |pod| {
+        let metadata = pod["metadata"].as_object_mut();
+        metadata.map(|all| all.shift_remove("ownerReferences"));
+    });
+    settle(&mut model);
+    assert_eq!(
+        pods(&model).len(),
+        2,
+        "the Job makes a pod for the lost one"
+    );
+    model.cluster.restore(&backup);
+    model.cluster.skip_revisions(100);
+    model.cluster.change(&job_key("a"), |job| {
+        job["metadata"]["annotations"]["touched"] = json!("yes");
+    });
+    settle(&mut model);
+    assert_eq!(only_pod(&model).0, pod_key);
+}
