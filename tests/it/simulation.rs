@@ -358,9 +358,15 @@ fn all_are_detected<T: Copy + std::fmt::Debug>(
 /// Shows that the simulation detects defects: each promise can be broken.
 #[test]
 fn a_broken_api_server_is_detected() {
-    all_are_detected(&Broken::ALL, Kind::Against, |broken, profile| {
-        broken != Broken::AddsLabels || profile.replicas == 1
-    });
+    all_are_detected(
+        &Broken::ALL,
+        Kind::Against,
+        |broken, profile| match broken {
+            Broken::AddsLabels => profile.replicas == 1,
+            Broken::IgnoresVersions => profile.replicas > 1 && profile.is_fenced,
+            _ => true,
+        },
+    );
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub(super) enum Broken {
     IgnoresLabels,
     /// A change of labels removes others.
     ForgetsLabels,
+    /// A change of labels ignores the version precondition.
+    IgnoresVersions,
     /// A change of labels adds more than a pod may have.
     AddsLabels,
     /// Lists of all Jobs omit the last one.
@@ -63,7 +65,7 @@ pub(super) enum Broken {
 
 impl Broken {
     /// All of them, each with the promise that it breaks.
-    pub(super) const ALL: [(Self, Promise); 21] = [
+    pub(super) const ALL: [(Self, Promise); 22] = [
         (Self::NamesAreNotUnique, Promise::OneJob),
         (Self::ReplacesEarly, Promise::OnePod),
         (Self::GrantsNoGrace, Promise::ForceHasEvidence),
@@ -81,6 +83,7 @@ impl Broken {
         (Self::InventsDeletions, Promise::StoppedIsTrue),
         (Self::IgnoresLabels, Promise::LabelIsSet),
         (Self::ForgetsLabels, Promise::LabelsAreKept),
+        (Self::IgnoresVersions, Promise::FenceHolds),
         (Self::AddsLabels, Promise::LabelsAreBounded),
         (Self::TruncatesLists, Promise::CacheIsCurrent),
         (Self::FailsCreations, Promise::NoErrorsWithoutFaults),
@@ -111,6 +114,10 @@ impl Broken {
             (Self::KeepsPods, "GET") if !is_job => keep_pods(model),
             (Self::IgnoresLabels, "PATCH") => edit(request, |body| {
                 body["metadata"]["labels"] = json!({});
+            }),
+            (Self::IgnoresVersions, "PATCH") => edit(request, |body| {
+                let metadata = body["metadata"].as_object_mut();
+                metadata.map(|all| all.remove("resourceVersion"));
             }),
             (Self::AddsLabels, "PATCH") => edit(request, |body| {
                 for number in 0..=PAIRS_MAX {

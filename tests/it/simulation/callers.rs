@@ -118,9 +118,9 @@ impl World {
         let change =
             (kind == RequestKind::Label).then(|| self.labels.send(serial, self.profile.is_crowded));
         let shown = replica.cache.ready(&key_of(pair));
-        let expectation = self.labels.expect(serial, shown);
+        let expectation = self.labels.expect(serial, shown, self.profile.is_fenced);
         let request = |held| InstanceRequest {
-            handle,
+            handle: self.handle_given(number, handle),
             key: key_of(pair),
             by,
             wait: self.profile.defect.wait(wait),
@@ -156,6 +156,14 @@ impl World {
             self.check_response(handle, &response)?;
         }
         Ok(true)
+    }
+
+    /// The handle that a request to that replica gets: its own, unless handles are reused on purpose.
+    fn handle_given(&self, number: usize, own: RequestHandle) -> RequestHandle {
+        let mut waiting = self.waiting.iter();
+        let mut reused = waiting.find(|(_, waiting)| waiting.replica == number);
+        let reused = reused.take_if(|_| self.profile.defect == Defect::ReusesHandles);
+        reused.map_or(own, |(serial, _)| handle_of(*serial))
     }
 
     /// Whether a request waits for the instance, or another replica is about to create its Job.

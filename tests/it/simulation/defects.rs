@@ -43,6 +43,10 @@ pub(super) enum Defect {
     HasShortDelays,
     /// After a failed call for one name none is made for others until it has succeeded, or for half a minute.
     WaitsForOne,
+    /// A request gets the handle of one that still waits.
+    ReusesHandles,
+    /// The index over the stores learns of no change of pods.
+    MissesPods,
     /// It panics when the cache changes.
     Panics,
 }
@@ -52,7 +56,7 @@ const WAITS_FOR_ONE: Duration = Duration::from_secs(30);
 
 impl Defect {
     /// All of them, each with the promise that it breaks.
-    pub(super) const ALL: [(Self, Promise); 13] = [
+    pub(super) const ALL: [(Self, Promise); 15] = [
         (Self::MissesChanges, Promise::NoWaiterForReadyInstance),
         (Self::KeepsResponses, Promise::DeletionIsRemembered),
         (Self::ForgetsPauses, Promise::PausesAreSaid),
@@ -65,6 +69,8 @@ impl Defect {
         (Self::LosesResults, Promise::Settles),
         (Self::HasShortDelays, Promise::DelayIsKept),
         (Self::WaitsForOne, Promise::StartsAndStops),
+        (Self::ReusesHandles, Promise::CoordinatorIsSound),
+        (Self::MissesPods, Promise::StoresAreSound),
         (Self::Panics, Promise::NoPanic),
     ];
 

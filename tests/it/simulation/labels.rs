@@ -62,9 +62,14 @@ impl Labels {
     }
 
     /// What the request with this number expects: some know the instance as their replica shows it.
-    pub(super) fn expect(&mut self, serial: u64, ready: Option<Ready>) -> Expectation {
+    pub(super) fn expect(
+        &mut self,
+        serial: u64,
+        ready: Option<Ready>,
+        is_fenced: bool,
+    ) -> Expectation {
         let known = ready.and_then(|ready| ready.version.fingerprint);
-        let known = known.filter(|_| serial % 4 == 1);
+        let known = known.filter(|_| is_fenced || serial % 4 == 1);
         match (known, self.sent.get_mut(&serial)) {
             (Some(known), Some(sent)) => {
                 let tag = known.to_string();

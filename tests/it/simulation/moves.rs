@@ -92,6 +92,11 @@ impl World {
                 self.send_request(number, &pair, kind, wait)?;
             }
         }
+        if kind == RequestKind::Label && self.profile.is_fenced {
+            for other in (0..self.replicas.len()).filter(|other| *other != number) {
+                self.send_request(other, &pair, kind, wait)?;
+            }
+        }
         Ok(sent)
     }
 

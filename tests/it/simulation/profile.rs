@@ -36,6 +36,8 @@ pub(super) struct Profile {
     pub(super) limits: Limits,
     /// Requests for labels come together, and each replica has one worker.
     pub(super) is_crowded: bool,
+    /// Whether all labels are set with a precondition, through all replicas at once.
+    pub(super) is_fenced: bool,
     /// What of the world is unreliable.
     pub(super) unreliable: Unreliable,
     /// How often what happens.
@@ -99,6 +101,7 @@ impl Profile {
             },
             // Not drawn, so that the events of all other schedules stay as they are.
             is_crowded: matches!(seed % 7, 3 | 4),
+            is_fenced: false,
             unreliable: Unreliable::of(seed, is_calm),
             weights: Weights::even(),
             quota: None,
@@ -176,6 +179,7 @@ impl Profile {
     pub(super) fn varied(mut self, seed: u64) -> Self {
         let mut dice = Dice::new(Dice::new(seed ^ VARIED).next());
         self.weights = Weights::draw(&mut dice);
+        self.is_fenced = seed % 5 == 4;
         if !self.is_calm {
             self.draw_limits(&mut dice);
         }

@@ -177,7 +177,15 @@ pub(super) fn one_name_one_instance(history: &InstanceHistory) -> Result<(), Bre
     let jobs = history.live_jobs().count();
     check(Promise::OneJob, jobs <= 1, || format!("{jobs} live Jobs"))?;
     let pods = history.live_pods().count();
-    check(Promise::OnePod, pods <= 1, || format!("{pods} live pods"))?;
+    check(Promise::OnePod, pods <= 1, || {
+        let live = history.live_pods();
+        let live: Vec<_> = live
+            .map(|pod| (&pod.uid, &pod.owner, pod.outline()))
+            .collect();
+        let jobs = history.jobs.iter();
+        let jobs: Vec<_> = jobs.map(|job| (&job.uid, job.outline())).collect();
+        format!("{pods} live pods: {live:?}; the Jobs: {jobs:?}")
+    })?;
     let removed = history.pods.iter().filter_map(ObjectHistory::removed);
     let mut forced = removed.filter(|pod| runs(pod) && !is_on_lost_node(pod));
     let forced = forced.find(|pod| !is_on_node_of_a_lost_pod(pod, history));

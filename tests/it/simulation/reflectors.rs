@@ -22,6 +22,7 @@ use config_controller::store::reflector::Running;
 use config_controller::store::{Doubts, OnChange, Reflector, Writer};
 use config_controller::threads::Heartbeats;
 
+use super::defects::Defect;
 use super::server::{Link, Pipe, Server, lock};
 use crate::harness::{NAMESPACE, PREFIX};
 
@@ -38,6 +39,7 @@ pub(super) struct Wiring<'a> {
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) link: &'a Arc<Link>,
     pub(super) seed: u64,
+    pub(super) defect: Defect,
 }
 
 impl Wiring<'_> {
@@ -54,6 +56,7 @@ impl Wiring<'_> {
         let read = Arc::clone(catalog);
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
+        let misses_pods = self.defect == Defect::MissesPods;
         [
             self.reflector(
                 config_maps,
@@ -71,7 +74,9 @@ impl Wiring<'_> {
                 pods,
                 labels::INSTANCE_NAME,
                 Box::new(move |changes| {
-                    of_pods.pass_on(|| changes::changes_of_pods(changes));
+                    if !misses_pods {
+                        of_pods.pass_on(|| changes::changes_of_pods(changes));
+                    }
                 }),
             ),
         ]

@@ -181,6 +181,7 @@ impl Replica {
         time: Time,
         (limits, workers): (Limits, usize),
         seed: u64,
+        defect: Defect,
     ) -> Self {
         let server_clock = Arc::new(ServerClock::new(Arc::new(time.clone())));
         let clock: Arc<dyn Clock> = Arc::clone(&server_clock) as Arc<dyn Clock>;
@@ -214,6 +215,7 @@ impl Replica {
             clock: &clock,
             link: &link,
             seed,
+            defect,
         };
         let reflectors =
             wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
@@ -244,14 +246,11 @@ impl Replica {
             catalog,
             time,
             clock,
-            sim: SimState::default(),
+            sim: SimState {
+                defect,
+                ..SimState::default()
+            },
         }
-    }
-
-    /// The same with a defect.
-    pub(super) fn with(mut self, defect: Defect) -> Self {
-        self.sim.defect = defect;
-        self
     }
 
     /// Keeps a ready response, with the defect that it is returned again.

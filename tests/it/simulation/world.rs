@@ -158,7 +158,7 @@ impl World {
         let bounds = (self.profile.defect.limits(self.profile.limits), workers);
         let ahead = self.clocks.of_replica();
         let time = self.time.of_machine(ahead);
-        let replica = Replica::new(&self.server, time, bounds, seed).with(self.profile.defect);
+        let replica = Replica::new(&self.server, time, bounds, seed, self.profile.defect);
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
         self.pauses[number] = None;
@@ -293,6 +293,8 @@ impl World {
         let Some(replica) = &self.replicas[number] else {
             return Ok(());
         };
+        // First, since what else is wrong may follow from it.
+        replica.check()?;
         let mine = || self.waiting.values().filter(|w| w.replica == number);
         let (parked, known) = (mine().count(), replica.waiting());
         check(Promise::AnsweredOnce, parked == known, || {
@@ -316,7 +318,6 @@ impl World {
         };
         let timed = mine().filter(|waiting| !is_calling(waiting));
         promises::answered_in_time(timed.map(|w| w.deadline), self.time.now())?;
-        replica.check()?;
         for waiting in mine().filter(|w| matches!(w.kind, RequestKind::Ensure | RequestKind::Find))
         {
             let is_ready = replica.cache.ready(&key_of(&waiting.pair)).is_some();
