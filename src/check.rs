@@ -83,7 +83,7 @@ fn render(
     if arguments.files.is_empty() {
         let (transport, namespace, _) = service::connect(config, clock)?;
         let client = Client::new(transport, &namespace);
-        match cluster::config_maps(&client, &config.configmap_selector) {
+        match cluster::config_maps(&client, &config.configmap_selector, &mut report) {
             Ok(all) => config_maps.extend(all.into_iter().map(|one| (one, None))),
             Err(error) => report.add(CheckResult::Bad, "the templates", error.to_string()),
         }

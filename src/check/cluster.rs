@@ -10,9 +10,10 @@ use crate::app::rendering::Renderer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::kube::request::Scope;
-use crate::kube::types::{ConfigMap, JOBS};
+use crate::kube::types::{ConfigMap, JOBS, Skipped};
 use crate::kube::watch::PageLimit;
 use crate::kube::{self, Class, Client};
+use crate::store::left_out_of;
 use serde_json::json;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(super) fn check_templates(
     if !namespace_exists(client) {
         return report.fail_first("it does not exist; create it, or set JOB_NAMESPACE to another");
     }
-    let config_maps = match config_maps(client, &config.configmap_selector) {
+    let mut config_maps = match config_maps(client, &config.configmap_selector, report) {
         Ok(config_maps) => config_maps,
         Err(error) => {
             let text = format!(
@@ -40,6 +41,11 @@ pub(super) fn check_templates(
             return report.add(CheckResult::Bad, "the templates", text);
         }
     };
+    config_maps.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    if let Some((kept, text)) = left_out_of(config_maps.iter().map(Arc::as_ref)) {
+        report.add(CheckResult::Bad, "the templates", text);
+        config_maps.truncate(kept);
+    }
     let budgets = config.start_budgets;
     let dry_runs = DryRuns::new(
         Arc::new(SharedCatalog::new(budgets)),
@@ -83,10 +89,11 @@ fn namespace_exists(client: &Client) -> bool {
     !matches!(tried, Err(error) if error.class() == Class::NotFound)
 }
 
-/// The ConfigMaps with templates.
+/// The ConfigMaps with templates. Those that cannot be decoded go to the report.
 pub(super) fn config_maps(
     client: &Client,
     selector: &str,
+    report: &mut Report,
 ) -> Result<Vec<Arc<ConfigMap>>, kube::Error> {
     let scope = Scope::labelled(client.namespace(), selector);
     let mut all = Vec::new();
@@ -97,6 +104,10 @@ pub(super) fn config_maps(
             page => page?,
         };
         limit.succeeded(page.bytes);
+        for Skipped { name, reason } in page.skipped {
+            let text = format!("it cannot be read: {reason}");
+            report.add(CheckResult::Bad, format!("ConfigMap {name}"), text);
+        }
         all.extend(page.items.into_iter().map(Arc::new));
         next = page.continue_token;
         if next.is_none() {

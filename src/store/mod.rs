@@ -20,4 +20,4 @@ pub use doubts::Doubts;
 pub use events::{EventStore, EventWriter};
 pub use reflector::{OnChange, Reflector, WatchStats};
 pub use store::{Change, Observer, Sample, Samples, Scanner, Sink, Store, Writer};
-pub use templates::{TEMPLATES_MAX, TemplateSink};
+pub use templates::{Size, TEMPLATES_BYTES_MAX, TEMPLATES_MAX, TemplateSink, left_out_of};

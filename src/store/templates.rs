@@ -24,6 +24,26 @@ pub const CONFIG_MAP_BYTES: usize = 1024;
 /// metrics are rendered; several times that, where its name is long.
 pub const TEMPLATES_MAX: usize = 2048;
 
+/// What is wrong where a namespace has these ConfigMaps, by name, and the bound leaves some out: how many are
+/// kept, and the sentence.
+#[must_use]
+pub fn left_out_of<'a>(
+    config_maps: impl Iterator<Item = &'a ConfigMap>,
+) -> Option<(usize, String)> {
+    let (mut tally, mut kept) = (Tally::default(), 0);
+    for config_map in config_maps {
+        kept += usize::from(tally.admit(config_map));
+    }
+    let first = tally.ceiling.as_ref()?;
+    Some((kept, left_out(tally.left_out, first)))
+}
+
+fn left_out(count: u64, first: &str) -> String {
+    format!(
+        "{count} ConfigMaps with templates, from \"{first}\" on by name, are left out: those before it have all of the {TEMPLATES_BYTES_MAX} bytes or {TEMPLATES_MAX} templates that are kept"
+    )
+}
+
 /// Writes ConfigMaps to a store, within the bound.
 #[derive(Debug)]
 pub struct TemplateSink {
@@ -69,13 +89,15 @@ impl Tally {
 
 /// What ConfigMaps count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Size {
+pub struct Size {
     bytes: usize,
     templates: usize,
 }
 
 impl Size {
-    fn of(object: &ConfigMap) -> Self {
+    /// What one counts.
+    #[must_use]
+    pub fn of(object: &ConfigMap) -> Self {
         let annotations = object.metadata.annotations.iter();
         let annotations = annotations.map(|(key, value)| key.len() + value.len());
         let data = object.data.iter().map(|(key, text)| key.len() + text.len());
@@ -88,14 +110,17 @@ impl Size {
     }
 
     /// The size with `new` in the place of `old`.
-    fn after(self, old: Self, new: Self) -> Self {
+    #[must_use]
+    pub fn after(self, old: Self, new: Self) -> Self {
         Self {
             bytes: self.bytes - old.bytes + new.bytes,
             templates: self.templates - old.templates + new.templates,
         }
     }
 
-    fn fits(self) -> bool {
+    /// Whether as many are kept.
+    #[must_use]
+    pub fn fits(self) -> bool {
         self.bytes <= TEMPLATES_BYTES_MAX && self.templates <= TEMPLATES_MAX
     }
 }
@@ -145,9 +170,7 @@ impl TemplateSink {
             return;
         }
         match ceiling {
-            Some(first) => log::warn!(
-                "{left_out} ConfigMaps with templates, from \"{first}\" on by name, are left out: those before it have all of the {TEMPLATES_BYTES_MAX} bytes or {TEMPLATES_MAX} templates that are kept"
-            ),
+            Some(first) => log::warn!("{}", self::left_out(*left_out, first)),
             None => log::info!("no ConfigMap with templates is left out any longer"),
         }
     }

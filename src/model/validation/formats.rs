@@ -133,6 +133,42 @@ pub(super) fn is_ip(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
+/// Name of an iSCSI node, of one of three kinds: `iqn.<year>-<month>.<domain>:<any>`, `eui.` with 16
+/// letters or digits, `naa.` with 32.
+pub(super) fn is_iscsi_name(text: &str) -> bool {
+    let digits = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let is_iqn = |rest: &str| {
+        let (date, rest) = rest.split_once('.')?;
+        let (year, month) = date.split_once('-')?;
+        let (domain, any) = rest.split_once(':')?;
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        let is_any = !any.is_empty()
+            && !any.contains([',', ';', '*', '&', '$', '|', ' ', '\t', '\n', '\r', '\u{c}']);
+        Some(
+            digits(year, 4)
+                && digits(month, 2)
+                && !domain.is_empty()
+                && domain.bytes().all(fits)
+                && is_any,
+        )
+    };
+    let is_number = |rest: &str, length: usize| {
+        let mut rest = rest.chars();
+        rest.next();
+        let rest = rest.as_str();
+        rest.len() == length && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    match text.split_at_checked(3) {
+        Some(("iqn", rest)) => rest.strip_prefix('.').and_then(is_iqn) == Some(true),
+        // Any character separates here.
+        Some(("eui", rest)) => is_number(rest, 16),
+        Some(("naa", rest)) => is_number(rest, 32),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +231,27 @@ mod tests {
         assert!(is_resource_field("limits.cpu") && !is_resource_field("limits.gpu"));
         assert!(is_header_name("X-A") && !is_header_name("a b") && !is_header_name(""));
         assert!(is_ip("::1") && !is_ip("1.2.3"));
+        let eui = format!("eui.{}", "a1".repeat(8));
+        let naa = format!("naa.{}", "a1".repeat(16));
+        for name in ["iqn.2001-04.com.example:storage:a.b", &eui, &naa] {
+            assert!(is_iscsi_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "iqn",
+            "iqn.2001-04.com.example",
+            "iqn.2001-04.com.example:",
+            "iqn.2001-4.a:b",
+            "iqn.2001-04.a_b:c",
+            "iqn.2001-04.a:b c",
+            "storage",
+            &eui[1..],
+            &naa[..35],
+            "eui.",
+            "eui",
+            "äui.",
+        ] {
+            assert!(!is_iscsi_name(name), "{name}");
+        }
     }
 }

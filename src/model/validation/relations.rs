@@ -2,6 +2,8 @@
 //!
 //! Rules of single values are in `rules.rs`.
 
+mod volumes;
+
 use super::{Validator, formats, is_open, quoted, rules};
 use crate::model::names::is_label_value;
 use serde_json::{Map, Value};
@@ -17,17 +19,6 @@ pub(super) fn check(validator: &mut Validator, type_name: &str, map: &Fields) {
             host_ports(validator, map);
             stops_and_resizes(validator, map);
         }
-        "FCVolumeSource" if is_set(map, "targetWWNs") && !map.contains_key("lun") => {
-            let text = "Required value: lun is required if targetWWNs is specified";
-            validator.fault_of("lun", text);
-        }
-        "EmptyDirVolumeSource" => {
-            let size = map.get("sizeLimit").and_then(formats::quantity);
-            if size.is_some_and(|size| size < 0.0) {
-                let text = "Forbidden: SizeLimit field must be a valid resource quantity";
-                validator.fault_of("sizeLimit", text);
-            }
-        }
         "Container" => {
             container(validator, map);
             restart_rules(validator, map);
@@ -37,7 +28,9 @@ pub(super) fn check(validator: &mut Validator, type_name: &str, map: &Fields) {
         "EnvVarSource" => one_of(validator, map, ENV_SOURCES),
         "Probe" => one_of(validator, map, &["exec", "httpGet", "tcpSocket", "grpc"]),
         "LifecycleHandler" => one_of(validator, map, &["exec", "httpGet", "tcpSocket", "sleep"]),
-        "Volume" => volume(validator, map),
+        "Volume" => volumes::volume(validator, map),
+        "NodeSelector" => node_selector(validator, map),
+        "NodeSelectorTerm" => node_fields(validator, map),
         "Toleration" => toleration(validator, map),
         "ResourceRequirements" => resources(validator, map),
         "SecurityContext" => security_context(validator, map),
@@ -47,7 +40,7 @@ pub(super) fn check(validator: &mut Validator, type_name: &str, map: &Fields) {
             let text = "Invalid value: subPathExpr and subPath are mutually exclusive";
             validator.fault_of("subPathExpr", text);
         }
-        _ => {}
+        _ => volumes::check(validator, type_name, map),
     }
 }
 
@@ -272,18 +265,6 @@ fn env_var(validator: &mut Validator, map: &Fields) {
     }
 }
 
-fn volume(validator: &mut Validator, map: &Fields) {
-    let sources = map
-        .iter()
-        .filter(|(field, value)| *field != "name" && value.is_object());
-    if let Some((second, _)) = sources
-        .skip(1)
-        .find(|(field, _)| super::fields::find("Volume", field).is_some())
-    {
-        validator.fault_of(second, "Forbidden: may not specify more than 1 volume type");
-    }
-}
-
 fn toleration(validator: &mut Validator, map: &Fields) {
     if ["key", "operator", "value", "effect"]
         .iter()
@@ -421,4 +402,51 @@ fn requirement(validator: &mut Validator, map: &Fields) {
         _ => return,
     };
     validator.fault_of("values", text);
+}
+
+/// The nodes that a pod must have. What it prefers may have any values.
+fn node_selector(validator: &mut Validator, map: &Fields) {
+    for (place, term) in items(map, "nodeSelectorTerms") {
+        let path = format!(".nodeSelectorTerms[{place}]");
+        for (number, one) in items(term, "matchExpressions") {
+            let values = one.get("values").and_then(Value::as_array);
+            for (at, value) in values.into_iter().flatten().enumerate() {
+                let value = value.as_str().filter(|_| !is_open(value));
+                if let Some(value) = value.filter(|value| !is_label_value(value)) {
+                    let text = format!(
+                        "Invalid value: {}: expected a label value: at most 63 letters, digits, -, _ and .",
+                        quoted(value)
+                    );
+                    let path = format!("{path}.matchExpressions[{number}].values[{at}]");
+                    validator.below(&path, |it| it.fault(text));
+                }
+            }
+        }
+    }
+}
+
+/// Nodes by their fields, of which there is one.
+fn node_fields(validator: &mut Validator, map: &Fields) {
+    for (place, one) in items(map, "matchFields") {
+        let path = format!(".matchFields[{place}]");
+        let mut fail = |field: &str, text: String| {
+            validator.below(&format!("{path}.{field}"), |it| it.fault(text));
+        };
+        if let Some(key) = text(one, "key").filter(|key| *key != "metadata.name") {
+            let text = format!("Invalid value: {}: expected metadata.name", quoted(key));
+            fail("key", text);
+        }
+        let count = one.get("values").and_then(Value::as_array).map(Vec::len);
+        match text(one, "operator") {
+            Some("In" | "NotIn") if count.unwrap_or_default() != 1 => {
+                let text = "Required value: must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                fail("values", text.to_owned());
+            }
+            Some("In" | "NotIn") | None => {}
+            Some(other) => {
+                let text = format!("Invalid value: {}: expected In or NotIn", quoted(other));
+                fail("operator", text);
+            }
+        }
+    }
 }

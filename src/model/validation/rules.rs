@@ -62,6 +62,10 @@ const RESOURCE_FIELD: Rule = Text(
     "limits or requests of cpu, memory, ephemeral-storage or hugepages-…, such as limits.cpu",
 );
 const HEADER: Rule = Text(formats::is_header_name, "letters, digits and -");
+const ISCSI_NAME: Rule = Text(
+    formats::is_iscsi_name,
+    "an iSCSI name such as iqn.2026-01.com.example:storage",
+);
 const ENV_NAME: Rule = Text(formats::is_env_name, "printable ASCII characters without =");
 
 /// Type, field, rule.
@@ -156,6 +160,24 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("ConfigMapVolumeSource", "defaultMode", MODE),
     ("DownwardAPIVolumeSource", "defaultMode", MODE),
     ("ProjectedVolumeSource", "defaultMode", MODE),
+    ("ISCSIVolumeSource", "iqn", ISCSI_NAME),
+    ("ISCSIVolumeSource", "initiatorName", ISCSI_NAME),
+    ("ISCSIVolumeSource", "lun", From(0, 255)),
+    (
+        "AzureDiskVolumeSource",
+        "cachingMode",
+        OneOf(&["None", "ReadOnly", "ReadWrite"]),
+    ),
+    (
+        "AzureDiskVolumeSource",
+        "kind",
+        OneOf(&["Dedicated", "Managed", "Shared"]),
+    ),
+    (
+        "FlockerVolumeSource",
+        "datasetName",
+        Text(|text| !text.contains('/'), "a name without /"),
+    ),
     ("KeyToPath", "mode", MODE),
     ("KeyToPath", "path", BELOW),
     ("DownwardAPIVolumeFile", "mode", MODE),
@@ -219,6 +241,14 @@ const RULES: &[(&str, &str, Rule)] = &[
         "LabelSelectorRequirement",
         "operator",
         OneOf(&["In", "NotIn", "Exists", "DoesNotExist"]),
+    ),
+    (
+        "LabelSelectorRequirement",
+        "values",
+        Each(
+            is_label_value,
+            "a label value: at most 63 letters, digits, -, _ and .",
+        ),
     ),
     ("PreferredSchedulingTerm", "weight", From(1, 100)),
     ("WeightedPodAffinityTerm", "weight", From(1, 100)),

@@ -1,6 +1,7 @@
 //! What `check` reads of files and folders: each file on its own, and nothing skipped without a row.
 
 use config_controller::check::FILES_MAX;
+use config_controller::store::TEMPLATES_MAX;
 use serde_json::json;
 
 use super::{check, with};
@@ -328,5 +329,42 @@ fn settings_that_nobody_reads_are_warnings() {
         format!("{begin} helo.{key}/example is not read: its ConfigMap has no template of the type \"helo\"; did you mean hello?"),
     ]) {
         assert!(line.starts_with(&expected), "{line}");
+    }
+}
+
+#[test]
+fn more_templates_than_the_service_keeps_are_named() {
+    let folder = TemporaryFolder::new();
+    let of = |name: &str, count: usize| {
+        let data = (0..count).map(|number| (format!("{name}{number}.yaml"), json!(GOOD)));
+        let data: serde_json::Map<String, serde_json::Value> = data.collect();
+        json!({"kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+    };
+    let half = TEMPLATES_MAX / 2;
+    for (items, code, expected) in [
+        (vec![of("a", TEMPLATES_MAX)], 0, None),
+        (
+            vec![of("a", TEMPLATES_MAX + 1)],
+            1,
+            Some("FAIL ConfigMap a it has more than 2048 templates"),
+        ),
+        (vec![of("a", half), of("b", half)], 0, None),
+        (
+            vec![of("a", half), of("b", half + 1), of("c", 1)],
+            0,
+            Some("warn ConfigMap b with those before it, these are more than 2048 templates"),
+        ),
+    ] {
+        let list = json!({"kind": "List", "items": items}).to_string();
+        let file = folder.write("list.json", &list).display().to_string();
+        let (found, lines, _) = check(None, &[&file]);
+        let others: Vec<String> = [with("FAIL", &lines), with("warn", &lines)].concat();
+        assert_eq!((found, others.len()), (Some(code), expected.iter().count()));
+        assert!(
+            others
+                .iter()
+                .zip(expected)
+                .all(|(line, it)| line.starts_with(it))
+        );
     }
 }

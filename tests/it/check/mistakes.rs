@@ -209,6 +209,113 @@ const CASES: &[(&str, &str, bool)] = &[
         false,
     ),
     ("workingDir: 5", "", false),
+    (
+        "",
+        "volumes: [{name: x, iscsi: {targetPortal: a, iqn: 'iqn.2001-04.com.example:b', lun: 255}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, iscsi: {targetPortal: a, iqn: 'iqn.2001-04.com.example:b', lun: 256}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, iscsi: {targetPortal: a, iqn: storage, lun: 0}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, iscsi: {targetPortal: a, iqn: 'iqn.2001-04.com.example', lun: 0}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, iscsi: {targetPortal: a, iqn: eui.0123456789abcdef, lun: 0, initiatorName: x}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, iscsi: {targetPortal: a, iqn: eui.0123456789abcdef, lun: 0, chapAuthSession: true}}]",
+        false,
+    ),
+    ("", "volumes: [{name: x, flocker: {datasetName: a}}]", true),
+    ("", "volumes: [{name: x, flocker: {}}]", false),
+    (
+        "",
+        "volumes: [{name: x, flocker: {datasetName: a/b}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, flocker: {datasetName: a, datasetUUID: b}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, azureDisk: {diskName: a, diskURI: /subscriptions/a}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, azureDisk: {diskName: a, diskURI: 'https://a'}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, azureDisk: {diskName: a, diskURI: /subscriptions/a, kind: Managed}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, azureDisk: {diskName: a, diskURI: 'https://a', kind: Managed}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, azureDisk: {diskName: a, diskURI: 'https://a', kind: managed}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, azureDisk: {diskName: a, diskURI: 'https://a', cachingMode: Always}}]",
+        false,
+    ),
+    (
+        "",
+        "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: In, values: [b c]}]}]}}}",
+        false,
+    ),
+    (
+        "",
+        "affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, preference: {matchExpressions: [{key: a, operator: In, values: [b c]}]}}]}}",
+        true,
+    ),
+    (
+        "",
+        "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [b]}]}]}}}",
+        true,
+    ),
+    (
+        "",
+        "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.uid, operator: In, values: [b]}]}]}}}",
+        false,
+    ),
+    (
+        "",
+        "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: Exists}]}]}}}",
+        false,
+    ),
+    (
+        "",
+        "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [b, c]}]}]}}}",
+        false,
+    ),
+    (
+        "",
+        "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, labelSelector: {matchExpressions: [{key: a, operator: In, values: [b c]}]}}]}}",
+        false,
+    ),
 ];
 
 /// The pod template of each case, and whether the API server accepts it.
