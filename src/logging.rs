@@ -163,16 +163,38 @@ fn line(time: Timestamp, record: &log::Record<'_>, format: LogFormat) -> String 
             format!("{time} {:5} {message}\n", record.level())
         }
         LogFormat::Json => {
-            let object = serde_json::json!({
+            let mut object = serde_json::json!({
                 "time": time,
                 "level": record.level().as_str().to_ascii_lowercase(),
                 "target": record.target(),
                 "msg": message,
             });
+            if let Some(object) = object.as_object_mut() {
+                // It visits all, since no field fails.
+                let _ = record.key_values().visit(&mut Fields(object));
+            }
             // As JSON does; serde_json itself escapes only characters below the space.
             let escape = |c| format!("\\u{:04x}", u32::from(c));
             escaped(&object.to_string(), escape).into_owned() + "\n"
         }
+    }
+}
+
+/// Adds the fields of a record that are text to its JSON object. What is there already stays.
+struct Fields<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        let key = key.as_str();
+        let text = value.to_borrowed_str();
+        if let Some(text) = text.filter(|_| !self.0.contains_key(key)) {
+            self.0.insert(key.to_owned(), redact(text).into());
+        }
+        Ok(())
     }
 }
 
@@ -415,6 +437,32 @@ mod tests {
         }
         // Other tests leave out lines at other levels only.
         assert_eq!(count() - before, 7);
+    }
+
+    #[test]
+    fn fields_are_in_json_and_replace_nothing() {
+        let bench = Bench::new(LogFormat::Json);
+        let (nobody, number) = (None::<&str>, 7);
+        let fields: [(&str, log::kv::Value<'_>); 5] = [
+            ("type", "hello".into()),
+            ("name", "Bearer abc".into()),
+            ("caller", log::kv::ToValue::to_value(&nobody)),
+            ("number", number.into()),
+            ("msg", "another".into()),
+        ];
+        let mut record = log::Record::builder();
+        let record = record.level(Level::Info).target("m").key_values(&fields);
+        bench
+            .logger
+            .log(&record.args(format_args!("created Job x")).build());
+        let line = std::mem::take(&mut *bench.written.0.lock().unwrap());
+        let mut line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        line["time"].take();
+        let expected = serde_json::json!({
+            "time": null, "level": "info", "target": "m", "msg": "created Job x",
+            "type": "hello", "name": "Bearer [hidden]",
+        });
+        assert_eq!(line, expected);
     }
 
     #[test]

@@ -498,10 +498,16 @@ fn log_note(note: &Note, catalog: &Catalog) {
             config_map,
             problem: None,
         } => {
-            log::info!("app type {app_type} is on offer, from ConfigMap {config_map}");
+            log::info!(
+                "type" = app_type.as_str(), "config_map" = config_map.as_ref();
+                "app type {app_type} is on offer, from ConfigMap {config_map}"
+            );
             let offer = catalog.get(app_type);
             for warning in offer.map(Offer::warnings).unwrap_or_default() {
-                log::warn!("app type {app_type} of ConfigMap {config_map}: {warning}");
+                log::warn!(
+                    "type" = app_type.as_str(), "config_map" = config_map.as_ref();
+                    "app type {app_type} of ConfigMap {config_map}: {warning}"
+                );
             }
         }
         Note::Read {
@@ -510,6 +516,7 @@ fn log_note(note: &Note, catalog: &Catalog) {
             problem: Some(problem),
         } => {
             log::warn!(
+                "type" = app_type.as_str(), "config_map" = config_map.as_ref();
                 "app type {app_type} of ConfigMap {config_map} cannot be started: {problem}"
             );
         }
@@ -518,13 +525,26 @@ fn log_note(note: &Note, catalog: &Catalog) {
             used,
             ignored,
         } => {
-            log::warn!("app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not")
+            log::warn!(
+                "type" = app_type.as_str();
+                "app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not"
+            )
         }
         Note::Unread {
             config_map, why, ..
         }
-        | Note::UnreadSetting { config_map, why } => log::warn!("ConfigMap {config_map}: {why}"),
-        Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
+        | Note::UnreadSetting { config_map, why } => {
+            log::warn!(
+                "config_map" = config_map.as_ref();
+                "ConfigMap {config_map}: {why}"
+            )
+        }
+        Note::Gone(app_type) => {
+            log::info!(
+                "type" = app_type.as_str();
+                "app type {app_type} is no longer on offer"
+            )
+        }
     }
 }
 

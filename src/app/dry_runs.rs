@@ -265,20 +265,35 @@ impl Shared {
         let message = report.message.as_deref().unwrap_or_default();
         match report.verdict {
             Verdict::Valid => {
-                log::info!("the dry run of app type {app_type} of ConfigMap {of} passed")
+                log::info!(
+                    "type" = app_type.as_str(), "config_map" = of;
+                    "the dry run of app type {app_type} of ConfigMap {of} passed"
+                )
             }
-            Verdict::Invalid => log::warn!(
-                "the dry run of app type {app_type} of ConfigMap {of} failed, and so will starts: {message}"
-            ),
+            Verdict::Invalid => {
+                log::warn!(
+                    "type" = app_type.as_str(), "config_map" = of;
+                    "the dry run of app type {app_type} of ConfigMap {of} failed, and so will starts: {message}"
+                )
+            }
             Verdict::NeedsValues => {
-                log::info!("app type {app_type} of ConfigMap {of} is not tried: {message}")
+                log::info!(
+                    "type" = app_type.as_str(), "config_map" = of;
+                    "app type {app_type} of ConfigMap {of} is not tried: {message}"
+                )
             }
-            Verdict::Unchecked => log::info!(
-                "the dry run of app type {app_type} of ConfigMap {of} says nothing ({message}); retrying"
-            ),
+            Verdict::Unchecked => {
+                log::info!(
+                    "type" = app_type.as_str(), "config_map" = of;
+                    "the dry run of app type {app_type} of ConfigMap {of} says nothing ({message}); retrying"
+                )
+            }
         }
         for warning in &report.warnings {
-            log::warn!("app type {app_type} of ConfigMap {of}: the API server warns: {warning}");
+            log::warn!(
+                "type" = app_type.as_str(), "config_map" = of;
+                "app type {app_type} of ConfigMap {of}: the API server warns: {warning}"
+            );
         }
     }
 }

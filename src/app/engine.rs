@@ -23,6 +23,7 @@ use super::catalog::SharedCatalog;
 use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
 use super::keys::key_of;
+use super::log_line::log_line;
 use super::rendering::Renderer;
 use super::reporter::Reporter;
 use super::request::ResponseSink;
@@ -503,7 +504,7 @@ impl Executor {
             drop(self.writers.pods.own_delete(pod, uid));
         }
         let (level, line) = failure_line(call, error);
-        log::log!(level, "{line}");
+        log_line!(level, &call.key, call.action.requester(), "{line}");
     }
 
     /// The Job that was to be deleted is gone, if one was.

@@ -15,7 +15,7 @@
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
 //! | `queue`, `rendering` | the order of the calls that wait; manifests, rendered when a call is made |
-//! | `lifecycle`, `reporter`, `timings` | lifecycle events and their reporter |
+//! | `lifecycle`, `reporter`, `timings`, `log_line` | lifecycle events and their reporter; the form of log lines about instances |
 //! | `review` | reviews of bearer tokens, with threads of its own |
 
 pub mod api_call;
@@ -36,6 +36,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod list;
 pub mod lists;
+mod log_line;
 mod lost_pods;
 pub mod queue;
 pub mod rendering;

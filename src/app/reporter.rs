@@ -7,10 +7,13 @@
 use super::api_call::StopCause;
 use super::catalog::SharedCatalog;
 use super::lifecycle::{EndedStart, Lifecycle, LifecycleKind};
+use super::log_line::log_line;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, OTHER};
 use crate::model::names::InstanceKey;
+use crate::model::status::Finding;
 use crate::traces::{Attributes, Step, Traces, Value, Work};
+use log::Level::{Debug, Info, Warn};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,7 +40,8 @@ impl Reporter {
         } else {
             OTHER
         };
-        self.log_and_count(&event, app_type);
+        log(&event);
+        self.count(&event, app_type);
         if let Some((phase, took)) = event.phase_left {
             self.metrics.phase_took(phase.as_str(), took.as_secs_f64());
         }
@@ -57,91 +61,36 @@ impl Reporter {
     }
 
     /// `app_type` is the value of the label `type` of metrics.
-    fn log_and_count(&self, event: &Lifecycle, app_type: &str) {
-        let key = &event.key;
-        let job = key.job_name();
+    fn count(&self, event: &Lifecycle, app_type: &str) {
         match &event.kind {
-            LifecycleKind::Requested => log::debug!("creating Job {job} for {key}"),
-            LifecycleKind::Created(by) => {
-                log::info!("created Job {job} for {key}, requested by {by}");
-            }
-            // The executor has logged the reason.
-            LifecycleKind::NotCreated => {}
-            LifecycleKind::InPhase(phase) => log::debug!("{key} is {}", phase.as_str()),
-            LifecycleKind::Ready { after, recovered } => {
-                let recovered = if *recovered { "recovered and " } else { "" };
-                let secs = after.map(|took| took.as_secs_f64());
-                let after = secs
-                    .map(|secs| format!(" after {secs:.1} s"))
-                    .unwrap_or_default();
-                log::info!("{key} {recovered}is ready{after} (Job {job})");
-                if let Some(secs) = secs {
-                    self.metrics.start_took(app_type, secs);
+            LifecycleKind::Ready { after, .. } => {
+                if let Some(after) = after {
+                    self.metrics.start_took(app_type, after.as_secs_f64());
                 }
             }
-            LifecycleKind::Failed {
-                finding,
-                is_final,
-                reported_after,
-            } => {
-                let word = if *is_final {
-                    "failed"
-                } else {
-                    "probably failed"
+            LifecycleKind::Failed { reported_after, .. }
+            | LifecycleKind::Finished { reported_after, .. } => {
+                self.observe_time_to_failure_report(*reported_after);
+            }
+            LifecycleKind::Stopping(Some(cause)) => {
+                let cause = match cause {
+                    StopCause::Requested(_) => "asked",
+                    StopCause::Replaced => "replaced",
+                    StopCause::Disrupted => "disrupted",
+                    // It is counted when its pod is force-deleted.
+                    StopCause::Stuck => return,
                 };
-                let (reason, message) = (&finding.reason, &finding.message);
-                let separator = if message.is_empty() { "" } else { ": " };
-                log::warn!("{key} {word}: {reason}{separator}{message} (Job {job})");
-                self.observe_time_to_failure_report(*reported_after);
+                self.metrics.stopped(app_type, cause);
             }
-            LifecycleKind::Finished {
-                reason,
-                reported_after,
-            } => {
-                log::info!("{key} finished: {reason} (Job {job})");
-                self.observe_time_to_failure_report(*reported_after);
-            }
-            LifecycleKind::Stopping(cause) => self.stopping(key, app_type, cause.as_ref()),
-            LifecycleKind::PodForceDeleted { pod } => {
-                log::warn!(
-                    "force-deleted pod {pod} of {key}: Kubernetes says that its node is lost, and the pod is still there 30 s after its grace period"
-                );
-                self.metrics.stopped(app_type, "forced");
-            }
-            LifecycleKind::OrphanDeleted { pod } => {
-                let of = event.job_uid.as_ref().map(ToString::to_string);
-                let of = of.unwrap_or_default();
-                log::info!(
-                    "deleted pod {pod} of {key}, which outlived its Job {job} ({of}); a new instance starts once the pod has ended"
-                );
-            }
-            LifecycleKind::Gone => log::info!("{key} is gone (Job {job})"),
-            LifecycleKind::Unfollowed => log::debug!("{key} is not followed any longer"),
-        }
-    }
-
-    fn stopping(&self, key: &InstanceKey, app_type: &str, cause: Option<&StopCause>) {
-        let job = key.job_name();
-        match cause {
-            Some(StopCause::Requested(by)) => {
-                log::info!("stopping {key}, requested by {by} (Job {job})");
-                self.metrics.stopped(app_type, "asked");
-            }
-            Some(StopCause::Replaced) => {
-                log::info!("stopping {key}, which has ended and is replaced (Job {job})");
-                self.metrics.stopped(app_type, "replaced");
-            }
-            Some(StopCause::Disrupted) => {
-                log::info!(
-                    "stopping {key}, whose pod was evicted or deleted; it is replaced (Job {job})"
-                );
-                self.metrics.stopped(app_type, "disrupted");
-            }
-            // It is counted when its pod is force-deleted.
-            Some(StopCause::Stuck) => {
-                log::warn!("stopping {key}, whose pod is on a lost node (Job {job})");
-            }
-            None => log::info!("{key} is being stopped, not by this replica (Job {job})"),
+            LifecycleKind::PodForceDeleted { .. } => self.metrics.stopped(app_type, "forced"),
+            LifecycleKind::Requested
+            | LifecycleKind::Created(_)
+            | LifecycleKind::NotCreated
+            | LifecycleKind::InPhase(_)
+            | LifecycleKind::Stopping(None)
+            | LifecycleKind::OrphanDeleted { .. }
+            | LifecycleKind::Gone
+            | LifecycleKind::Unfollowed => {}
         }
     }
 
@@ -150,6 +99,123 @@ impl Reporter {
             self.metrics
                 .observe_time_to_failure_report(took.as_secs_f64());
         }
+    }
+}
+
+/// Logs one event. Each kind has a line of its own in the source, which is what the log limits.
+fn log(event: &Lifecycle) {
+    let key = &event.key;
+    let job = key.job_name();
+    match &event.kind {
+        LifecycleKind::Requested => {
+            log_line!(Debug, key, None, "creating Job {job} for {key}");
+        }
+        LifecycleKind::Created(by) => {
+            log_line!(
+                Info,
+                key,
+                Some(by),
+                "created Job {job} for {key}, requested by {by}"
+            );
+        }
+        // The executor has logged the reason.
+        LifecycleKind::NotCreated => {}
+        LifecycleKind::InPhase(phase) => {
+            log_line!(Debug, key, None, "{key} is {}", phase.as_str());
+        }
+        LifecycleKind::Ready { after, recovered } => {
+            let recovered = if *recovered { "recovered and " } else { "" };
+            let after = after.map(|took| format!(" after {:.1} s", took.as_secs_f64()));
+            let after = after.unwrap_or_default();
+            log_line!(
+                Info,
+                key,
+                None,
+                "{key} {recovered}is ready{after} (Job {job})"
+            );
+        }
+        LifecycleKind::Failed {
+            finding, is_final, ..
+        } => {
+            let probably = if *is_final { "" } else { "probably " };
+            let text = failure_text(finding);
+            log_line!(
+                Warn,
+                key,
+                None,
+                "{key} {probably}failed: {text} (Job {job})"
+            );
+        }
+        LifecycleKind::Finished { reason, .. } => {
+            log_line!(Info, key, None, "{key} finished: {reason} (Job {job})");
+        }
+        LifecycleKind::Stopping(cause) => log_stop(key, cause.as_ref()),
+        LifecycleKind::PodForceDeleted { pod } => log_line!(
+            Warn,
+            key,
+            None,
+            "force-deleted pod {pod} of {key}: Kubernetes says that its node is lost, and the pod is still there 30 s after its grace period"
+        ),
+        LifecycleKind::OrphanDeleted { pod } => {
+            let of = event.job_uid.as_ref().map(ToString::to_string);
+            let of = of.unwrap_or_default();
+            log_line!(
+                Info,
+                key,
+                None,
+                "deleted pod {pod} of {key}, which outlived its Job {job} ({of}); a new instance starts once the pod has ended"
+            );
+        }
+        LifecycleKind::Gone => log_line!(Info, key, None, "{key} is gone (Job {job})"),
+        LifecycleKind::Unfollowed => {
+            log_line!(Debug, key, None, "{key} is not followed any longer");
+        }
+    }
+}
+
+fn failure_text(finding: &Finding) -> String {
+    match &*finding.message {
+        "" => finding.reason.to_string(),
+        message => format!("{}: {message}", finding.reason),
+    }
+}
+
+/// Logs that a Job is being deleted; `None`: not by this replica.
+fn log_stop(key: &InstanceKey, cause: Option<&StopCause>) {
+    let job = key.job_name();
+    match cause {
+        Some(StopCause::Requested(by)) => {
+            log_line!(
+                Info,
+                key,
+                Some(by),
+                "stopping {key}, requested by {by} (Job {job})"
+            );
+        }
+        Some(StopCause::Replaced) => log_line!(
+            Info,
+            key,
+            None,
+            "stopping {key}, which has ended and is replaced (Job {job})"
+        ),
+        Some(StopCause::Disrupted) => log_line!(
+            Info,
+            key,
+            None,
+            "stopping {key}, whose pod was evicted or deleted; it is replaced (Job {job})"
+        ),
+        Some(StopCause::Stuck) => log_line!(
+            Warn,
+            key,
+            None,
+            "stopping {key}, whose pod is on a lost node (Job {job})"
+        ),
+        None => log_line!(
+            Info,
+            key,
+            None,
+            "{key} is being stopped, not by this replica (Job {job})"
+        ),
     }
 }
 

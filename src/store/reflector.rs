@@ -12,24 +12,27 @@ use super::store::{Change, Sink, Writer};
 use super::{Doubts, StoreEvent};
 use crate::clock::Clock;
 use crate::kube::Client;
-use crate::kube::error::{Error, Failure};
+use crate::kube::error::Failure;
 use crate::kube::request::Scope;
 use crate::kube::transport::EventStream;
-use crate::kube::types::{LeftOut, META_BYTES_MAX, META_PAIRS_MAX, Resource, decode_event};
+use crate::kube::types::{Resource, decode_event};
 use crate::kube::watch::{
     Cause, Effect, End, Input, LINE_BYTES_MAX, Lines, Next, Note, SILENCE, Watch,
 };
 use crate::shutdown::Stop;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath};
 use checks::Checks;
+pub use report::WatchStats;
+use report::{Cuts, Reporter};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 mod checks;
+mod report;
 
 /// How long a list, the opening of a watch, or a read of it may take: they have their own time limits, and new credentials may be needed first.
 const STEP_LONGEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
@@ -79,74 +82,6 @@ impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
         f.debug_struct("Reflector")
             .field("scope", &self.scope)
             .finish_non_exhaustive()
-    }
-}
-
-/// The counters of one reflector.
-#[derive(Debug)]
-pub struct WatchStats {
-    resource: &'static str,
-    events: AtomicU64,
-    skipped: AtomicU64,
-    left_out: AtomicU64,
-    restarts: [AtomicU64; Cause::ALL.len()],
-    relisted: [AtomicU64; Cause::ALL.len()],
-    differences: AtomicU64,
-}
-
-impl WatchStats {
-    fn new(resource: &'static str) -> Self {
-        Self {
-            resource,
-            events: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
-            restarts: Default::default(),
-            relisted: Default::default(),
-            differences: AtomicU64::new(0),
-        }
-    }
-
-    /// The resource (plural) that is watched.
-    #[must_use]
-    pub fn resource(&self) -> &'static str {
-        self.resource
-    }
-
-    /// Number of watch events so far, bookmarks included.
-    #[must_use]
-    pub fn events(&self) -> u64 {
-        self.events.load(Ordering::Relaxed)
-    }
-
-    /// Number of objects so far that could not be decoded.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
-    }
-
-    /// Number of objects so far of which meta labels were left out.
-    #[must_use]
-    pub fn left_out(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
-    }
-
-    /// How many lists or watches were restarted for that cause, so far.
-    #[must_use]
-    pub fn restarts(&self, cause: Cause) -> u64 {
-        self.restarts[cause as usize].load(Ordering::Relaxed)
-    }
-
-    /// How many lists replaced what the store had, for that cause, so far.
-    #[must_use]
-    pub fn relisted(&self, cause: Cause) -> u64 {
-        self.relisted[cause as usize].load(Ordering::Relaxed)
-    }
-
-    /// In how many objects the store differed from such a list although its watch was open, so far.
-    #[must_use]
-    pub fn differences(&self) -> u64 {
-        self.differences.load(Ordering::Relaxed)
     }
 }
 
@@ -372,196 +307,6 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         }
     }
 }
-
-/// A watch that is cut more often within this time is reported once, by a number: a proxy may cut it
-/// several times a second.
-const CUTS_REPORTED_EVERY: Duration = Duration::from_secs(60);
-
-/// Cuts of a watch that is reopened at once.
-#[derive(Debug, Default)]
-struct Cuts {
-    /// The first one, which was logged.
-    since: Option<Instant>,
-    /// Those after it.
-    more: u32,
-}
-
-impl Cuts {
-    /// Notes one; returns whether it is to be logged.
-    fn is_first(&mut self, now: Instant) -> bool {
-        if self.since.is_some() {
-            self.more += 1;
-            return false;
-        }
-        self.since = Some(now);
-        true
-    }
-
-    /// How many there were, and since when, once their time is over and some were not logged.
-    fn ended(&mut self, now: Instant) -> Option<(u32, Duration)> {
-        let passed = now.saturating_duration_since(self.since?);
-        if passed < CUTS_REPORTED_EVERY {
-            return None;
-        }
-        let more = std::mem::take(self).more;
-        (more > 0).then_some((more + 1, passed))
-    }
-}
-
-/// Logs and counts the events of a watch of any kind.
-#[derive(Debug)]
-struct Reporter {
-    stats: Arc<WatchStats>,
-    poll: Duration,
-    loss: Option<&'static str>,
-    /// Since when the watch has been failing, once that was logged.
-    failing: Option<Instant>,
-    cuts: Cuts,
-}
-
-impl Reporter {
-    /// `wait` is the time until the next attempt, where there is one.
-    fn report(&mut self, note: &Note, wait: Option<Duration>, now: Instant) {
-        let resource = self.stats.resource;
-        if let Some((count, passed)) = self.cuts.ended(now) {
-            let secs = passed.as_secs();
-            log::info!("watch on {resource} was cut {count} times in the last {secs} s");
-        }
-        match note {
-            Note::Contact => {
-                if let Some(since) = self.failing.take() {
-                    let secs = now.saturating_duration_since(since).as_secs_f32();
-                    log::info!("watch on {resource} works again after {secs:.1} s");
-                }
-            }
-            Note::Watching(_) | Note::Stale(_) => {}
-            Note::Relisted(cause) => {
-                self.stats.relisted[*cause as usize].fetch_add(1, Ordering::Relaxed);
-            }
-            Note::Paused(gap) => {
-                let secs = gap.as_secs_f32();
-                log::info!(
-                    "watch on {resource} was not read for {secs:.1} s, since this process stood still; responses count as stale until it has caught up"
-                );
-            }
-            Note::Contradiction(Some(name)) => log::error!(
-                "a read of \"{name}\" of {resource} contradicts the list of {resource}: the API server's cache does not show what etcd has; restart the API server if etcd was restored; responses count as stale meanwhile"
-            ),
-            Note::Contradiction(None) => {
-                log::info!("reads and lists of {resource} agree again");
-            }
-            Note::Skipped(skipped) => {
-                self.stats.skipped.fetch_add(1, Ordering::Relaxed);
-                let (name, reason) = (&skipped.name, &skipped.reason);
-                log::warn!("skipping \"{name}\" of {resource}, which cannot be decoded: {reason}");
-            }
-            Note::Refused(error) => self.refused(error),
-            Note::Restart(cause, why) => {
-                self.stats.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
-                self.restarted(*cause, why, wait, now);
-            }
-        }
-    }
-
-    /// Logs and counts an object with more meta labels than are kept, once: the cache holds that they
-    /// were left out.
-    fn changed<K: Resource>(&self, change: &Change<K>) {
-        let pairs_left_out = |object: &Arc<K>| object.metadata().left_out().pairs;
-        let Some(new) = change.new.as_ref().filter(|new| pairs_left_out(new) > 0) else {
-            return;
-        };
-        if change.old.as_ref().map_or(0, pairs_left_out) > 0 {
-            return;
-        }
-        self.stats.left_out.fetch_add(1, Ordering::Relaxed);
-        let (name, resource) = (&new.metadata().name, self.stats.resource);
-        let LeftOut { pairs, bytes } = new.metadata().left_out();
-        log::warn!(
-            "\"{name}\" of {resource} has too many meta labels: {pairs} of {bytes} bytes are left out, beyond the first {META_PAIRS_MAX} of {META_BYTES_MAX} bytes by key"
-        );
-    }
-
-    /// Logs and counts what a list has shown that the watch has not.
-    fn differs<K: Resource>(&self, changes: &[Change<K>]) {
-        if changes.is_empty() {
-            return;
-        }
-        let count = changes.len();
-        self.stats
-            .differences
-            .fetch_add(count as u64, Ordering::Relaxed);
-        let names = changes.iter().take(DIFFERENCES_NAMED);
-        let names: Vec<_> = names
-            .map(|change| &*change.object().metadata().name)
-            .collect();
-        let (resource, names) = (self.stats.resource, names.join(", "));
-        let more = if count > DIFFERENCES_NAMED {
-            ", …"
-        } else {
-            ""
-        };
-        log::warn!(
-            "the watch on {resource} has lost changes of {count} objects, which a list has shown: {names}{more}"
-        );
-    }
-
-    /// Logs that a permission is missing, and the consequence.
-    fn refused(&self, error: &Error) {
-        let (resource, poll) = (self.stats.resource, self.poll.as_secs_f32());
-        match self.loss {
-            Some(loss) => log::warn!(
-                "{error}; without {resource}, {loss}; retrying every {poll} s until that right is granted"
-            ),
-            None => log::error!(
-                "{error}; listing {resource} every {poll} s until that right is granted (check the namespace and the RoleBinding in it)"
-            ),
-        }
-    }
-
-    /// Logs why a list or watch is restarted: regular causes at debug level, an outage once.
-    fn restarted(&mut self, cause: Cause, why: &str, wait: Option<Duration>, now: Instant) {
-        let resource = self.stats.resource;
-        let next = match (cause, wait) {
-            (_, Some(wait)) => format!("retrying in {:.1} s", wait.as_secs_f32()),
-            (Cause::TooLarge, None) => "listing fewer objects at once".into(),
-            (_, None) => "reopening it".into(),
-        };
-        let is_outage = match cause {
-            Cause::WentBack | Cause::Differs => {
-                log::warn!(
-                    "watch on {resource}: Kubernetes went back, or has lost events ({why}); listing again"
-                );
-                return;
-            }
-            // A 403 that lasts is logged once, as a missing permission. Silence is usual where
-            // nothing changes: the API server sends no bookmark then.
-            Cause::Closed
-            | Cause::Refused
-            | Cause::Silent
-            | Cause::TooLarge
-            | Cause::Unfit
-            | Cause::Interval => {
-                log::debug!("watch on {resource} ended ({why}); {next}");
-                return;
-            }
-            Cause::Lost | Cause::Expired => false,
-            Cause::Short | Cause::Broken | Cause::Failed => true,
-        };
-        if is_outage && self.failing.is_some() {
-            log::debug!("watch on {resource} still fails ({why}); {next}");
-        } else if is_outage {
-            self.failing = Some(now);
-            log::warn!("watch on {resource} failed ({why}); {next}");
-        } else if self.cuts.is_first(now) {
-            log::info!("watch on {resource} ended ({why}); {next}");
-        } else {
-            log::debug!("watch on {resource} ended again ({why}); {next}");
-        }
-    }
-}
-
-/// How many objects a log line about differences names.
-const DIFFERENCES_NAMED: usize = 5;
 
 /// Longest `Retry-After` that is obeyed, so that the cache does not get older than necessary.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);

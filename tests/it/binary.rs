@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use config_controller::config::SETTINGS;
 use config_controller::logging::limit::LINES_MAX;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::resource::Resource;
@@ -125,8 +125,9 @@ fn listening(log: &mut BufReader<ChildStderr>) -> (String, SocketAddr) {
         let mut line = String::new();
         let read = log.read_line(&mut line).expect("a log is text");
         assert!(read > 0, "it ended before it served: {all}");
-        let last = line.trim_end().rsplit(' ').next().unwrap_or_default();
-        if let Ok(address) = last.parse()
+        // In JSON, a quote follows it.
+        let mut words = line.split([' ', '"', '\n']);
+        if let Some(address) = words.find_map(|word| word.parse().ok())
             && line.contains(" serves namespace ")
         {
             return (line, address);
@@ -285,6 +286,45 @@ fn after_sigterm_or_sigint_it_exits_with_0() {
     assert_eq!(environment.jobs(), ["hello-ann"], "instances go on");
 }
 
+#[test]
+fn lines_of_the_json_log_have_fields() {
+    let environment = TestEnvironment::builder().unstarted().start();
+    let running = Running::with(&environment.kubeconfig(), &[("LOG_FORMAT", "json")]);
+    running.wait_ready();
+    let headers = [("X-Request-Id", "mine")];
+    let pending = running.client.begin("GET", "/app/hello/ann", &headers, "");
+    pending.finish().expect(200);
+    running.signal("TERM");
+    let (_, log) = running.ended();
+    let lines = log.lines().map(serde_json::from_str::<Value>);
+    let lines: Vec<Value> = lines.map(|line| line.expect("JSON")).collect();
+    let of = |start: &str| {
+        let mut lines = lines.iter();
+        let found = lines.find(|line| {
+            line["msg"]
+                .as_str()
+                .is_some_and(|msg| msg.starts_with(start))
+        });
+        found.unwrap_or_else(|| panic!("no line begins with {start}: {log}"))
+    };
+    let fields = |line: &Value, names: &[&str]| -> Vec<String> {
+        let fields = names.iter().map(|name| line[name].to_string());
+        fields.collect()
+    };
+    let instance = ["type", "name", "job"];
+    let expected = [r#""hello""#, r#""ann""#, r#""hello-ann""#];
+    let created = of("created Job hello-ann");
+    assert_eq!(fields(created, &instance), expected);
+    let by = [r#""mine""#, r#""127.0.0.1""#];
+    assert_eq!(fields(created, &["request_id", "caller"]), by);
+    assert_eq!(fields(of("hello/ann is ready"), &instance), expected);
+    let offer = of("app type hello is on offer");
+    assert_eq!(
+        fields(offer, &["type", "config_map"]),
+        [r#""hello""#, r#""templates""#]
+    );
+}
+
 /// A proxy that cuts watches, and a ConfigMap that is edited again and again.
 #[test]
 fn the_log_has_few_lines_of_one_cause_and_counts_the_others() {
@@ -391,11 +431,11 @@ struct Census {
 
 impl Census {
     fn note(&mut self, change: &PodChange) {
-        let text = |pod: &serde_json::Value, path: &str| {
+        let text = |pod: &Value, path: &str| {
             let found = pod.pointer(path).and_then(|value| value.as_str());
             found.unwrap_or_default().to_owned()
         };
-        let id = |pod: &serde_json::Value| {
+        let id = |pod: &Value| {
             (
                 text(pod, "/metadata/labels/job-name"),
                 text(pod, "/metadata/uid"),

@@ -1,11 +1,13 @@
 //! [`StartWarnings`]: logs what the API server warns of when it creates a Job, once for each template.
 
 use crate::app::api_call::{Action, ApiCall};
+use crate::app::log_line::log_line;
 use crate::kube::client::Warnings;
 use crate::model::names::AppType;
 use crate::model::template::Template;
 use crate::store::TEMPLATES_MAX;
 use crate::threads::lock;
+use log::Level;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -18,7 +20,13 @@ impl StartWarnings {
     pub(super) fn log(&self, call: &ApiCall, warnings: Warnings) {
         for text in self.news(call, warnings) {
             let key = &call.key;
-            log::warn!("the API server created the Job of {key} and warns: {text}");
+            let by = call.action.requester();
+            log_line!(
+                Level::Warn,
+                key,
+                by,
+                "the API server created the Job of {key} and warns: {text}"
+            );
         }
     }
 

@@ -367,7 +367,10 @@ impl<H: Handler> Core<H> {
                 self.stats().panics.add(1);
                 // The panic itself logs what failed; this logs the request.
                 if let Some(id) = &slot.request_id {
-                    log::error!("the handler of request {id} panicked");
+                    log::error!(
+                        "request_id" = id.as_str();
+                        "the handler of request {id} panicked"
+                    );
                 }
                 // It may have handed the request on before: nothing waits for it now.
                 self.abandon(handle, None);
@@ -394,7 +397,10 @@ impl<H: Handler> Core<H> {
         response.request_id = Some(id.clone());
         let connection = &mut slot.connection;
         if let Err(bad_header) = connection.respond(response, last, &mut self.heads, self.now) {
-            log::error!("cannot send the response to request {id}: {bad_header}; sending a 500");
+            log::error!(
+                "request_id" = id.as_str();
+                "cannot send the response to request {id}: {bad_header}; sending a 500"
+            );
             let refusal = Refusal::Panicked;
             self.stats().refused[refusal.index()].add(1);
             let mut response = refusal.response();

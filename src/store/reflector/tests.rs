@@ -9,6 +9,7 @@ use crate::kube::types::{CONFIG_MAPS, ConfigMap, META_LABEL, Pod};
 use crate::store::store;
 use serde_json::json;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Lists one object, `a`; each watch returns what the test sends to it.
