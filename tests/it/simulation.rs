@@ -145,10 +145,24 @@ const REGRESSIONS: &[(u64, &str)] = &[
 ];
 
 /// The same, of schedules with weights that the seed draws.
-const VARIED_REGRESSIONS: &[(u64, &str)] = &[(
-    13_008,
-    "labels of the pod before replaced one that was set at another replica meanwhile",
-)];
+const VARIED_REGRESSIONS: &[(u64, &str)] = &[
+    (
+        13_008,
+        "labels of the pod before replaced one that was set at another replica meanwhile",
+    ),
+    (
+        60_002_962,
+        "after etcd was restored, a Job got a second pod (the fake's own)",
+    ),
+    (
+        70_068_982,
+        "a kubelet changed the start time of a pod (the fake's own)",
+    ),
+    (
+        70_022_212,
+        "an instance that had been unready for long was replaced in the moment of its end (the check)",
+    ),
+];
 
 /// A schedule that broke a promise.
 #[derive(Debug)]

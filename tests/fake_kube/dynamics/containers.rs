@@ -39,7 +39,10 @@ pub(crate) fn scheduled(pod: &mut Value, now: &str) {
 /// The kubelet accepted the pod: volumes, then the sandbox.
 pub(crate) fn mounting(pod: &mut Value, now: &str) {
     let message = unready_message(pod);
-    pod["status"]["startTime"] = json!(now);
+    // A kubelet keeps the time at which it first accepted the pod.
+    if pod["status"]["startTime"].is_null() {
+        pod["status"]["startTime"] = json!(now);
+    }
     pod["status"]["hostIP"] = json!("127.0.0.1");
     set_condition(pod, "PodReadyToStartContainers", false, "", "", now);
     set_condition(pod, "Initialized", true, "", "", now);

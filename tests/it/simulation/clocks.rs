@@ -97,11 +97,13 @@ impl World {
         let Some(job) = jobs.rev().find(|job| *job.uid == *uid.to_string()) else {
             return Ok(());
         };
-        let floor = self.floors_of(number).jobs;
-        let seen = job.since(floor).next().filter(|it| it.revision <= floor);
+        let floors = self.floors_of(number);
+        let seen = job.since(floors.jobs).next();
+        let seen = seen.filter(|it| it.revision <= floors.jobs);
         let seen = seen.and_then(|state| state.object.as_deref());
         let is_end_seen = seen.is_some_and(has_ended);
-        let failed = failed_ms(job, history, is_end_seen).filter(|_| !self.is_restored());
+        let failed = failed_ms(job, history, Some(floors.pods).filter(|_| !is_end_seen));
+        let failed = failed.filter(|_| !self.is_restored());
         let Some((first_ms, _)) = failed else {
             return Ok(());
         };
@@ -124,7 +126,7 @@ impl World {
             .history(pair)
             .filter(|_| is_final && progress.is_failure_report && self.profile.is_calm);
         let live = history.and_then(|history| history.live_jobs().next());
-        let failed = live.and_then(|job| failed_ms(job, history, true).zip(Some(job)));
+        let failed = live.and_then(|job| failed_ms(job, history, None).zip(Some(job)));
         let Some(((_, last_ms), job)) = failed else {
             return Ok(());
         };
@@ -143,12 +145,12 @@ impl World {
     }
 }
 
-/// When this Job failed, if it has: the first sign of it, and when its condition said so. `is_end_seen`: the
-/// replica knows the condition.
+/// When this Job failed, if it has: the first sign of it, and when its condition said so. `unseen`: a replica
+/// does not know the condition, but pods as of this revision.
 fn failed_ms(
     job: &ObjectHistory,
     history: Option<&InstanceHistory>,
-    is_end_seen: bool,
+    unseen: Option<u64>,
 ) -> Option<(i64, i64)> {
     let now = job.now()?;
     let conditions = now["status"]["conditions"].as_array().into_iter().flatten();
@@ -170,17 +172,22 @@ fn failed_ms(
     let pods = pods.filter(|pod| pod.owner.as_ref() == Some(&job.uid));
     let first = pods.clone().filter_map(|pod| pod.first_ms(is_over)).min();
     let first_ms = first.map_or(condition_ms, |first| first.min(condition_ms));
-    // A start that takes so long has probably failed, and counts from then on for a replica that has not
-    // seen it go on: it may replace a start that has not come further, and cannot know better.
-    let is_ready = |pod: &Value| ready_address(pod).is_some();
-    let ready_ms = pods.filter_map(|pod| pod.first_ms(is_ready)).min();
-    let late_ms = job.first().at_ms + LEAST_BUDGET_MS;
-    let is_late = ready_ms.is_none_or(|ready_ms| ready_ms >= late_ms);
-    let first_ms = if is_late && !is_end_seen {
-        first_ms.min(late_ms)
-    } else {
-        first_ms
-    };
+    // What is not ready for so long has probably failed, and counts from then on for a replica that has not
+    // seen it go on: it may replace it, and cannot know better.
+    let late_ms = unseen.map(|floor| {
+        let is_ready = |pod: &Value| ready_address(pod).is_some();
+        let unready = |pod: &Value| !is_ready(pod);
+        let was_ready = pods.clone().any(|pod| pod.first_ms(is_ready).is_some());
+        let mut lasting = pods.filter_map(|pod| pod.lasting_ms(floor, unready));
+        let begun = if was_ready {
+            lasting.next_back()
+        } else {
+            Some(job.first().at_ms)
+        };
+        begun.map(|begun| begun + LEAST_BUDGET_MS)
+    });
+    let late_ms = late_ms.flatten();
+    let first_ms = late_ms.map_or(first_ms, |late_ms| first_ms.min(late_ms));
     Some((first_ms, condition_ms))
 }
 
