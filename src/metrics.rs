@@ -17,7 +17,7 @@ pub use tally::{METHODS, STATUS_CODES, Tally};
 use prometheus::core::Collector;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +26,28 @@ pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The label value for everything without a value of its own.
 pub const OTHER: &str = "_other";
+
+/// The results of starts that each type has from the beginning.
+const START_RESULTS: [&str; 3] = ["ready", "failed", "denied"];
+
+/// The causes of stops, as in [`STOPS`].
+const STOP_CAUSES: [&str; 4] = ["asked", "replaced", "disrupted", "forced"];
+
+/// The causes of [`Metrics::rejected`].
+const REJECTED_CAUSES: [&str; 12] = [
+    "auth_missing",
+    "auth_malformed",
+    "auth_unknown",
+    "auth_forbidden",
+    "auth_slowed",
+    "parked_max",
+    "caller_share_max",
+    "parked_per_key_max",
+    "inbox",
+    "token_reviews",
+    "held_bytes_max",
+    "instance_bytes_max",
+];
 
 /// Distinct reasons that are counted apart; Kubernetes, its nodes and its webhooks invent them.
 const REASONS_MAX: usize = 64;
@@ -39,6 +61,18 @@ pub enum Kind {
     Gauge,
     /// Observations by size; holds the upper bounds of the buckets, in seconds.
     Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word of the Prometheus text format.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
 }
 
 /// One metric, as the documentation shows it.
@@ -60,6 +94,7 @@ pub struct Metrics {
     /// HTTP requests.
     pub http: Tally,
     starts: IntCounterVec,
+    start_reasons: IntCounterVec,
     start_duration: HistogramVec,
     phase_duration: HistogramVec,
     time_to_verdict: HistogramVec,
@@ -74,14 +109,20 @@ impl Metrics {
     /// Counters at zero, for so many I/O threads and these routes.
     #[must_use]
     pub fn new(io_threads: usize, routes: &[&'static str]) -> Self {
+        let rejected = counters(&REJECTED);
+        for cause in REJECTED_CAUSES {
+            // Begins at 0.
+            rejected.with_label_values(&[cause]);
+        }
         Self {
             http: Tally::new(io_threads, routes, bounds(&HTTP_REQUEST_DURATION)),
             starts: counters(&STARTS),
+            start_reasons: counters(&START_REASONS),
             start_duration: histograms(&START_DURATION),
             phase_duration: histograms(&START_PHASE_DURATION),
             time_to_verdict: histograms(&TIME_TO_VERDICT),
             stops: counters(&STOPS),
-            rejected: counters(&REJECTED),
+            rejected,
             kube_requests: counters(&KUBE_REQUESTS),
             kube_duration: histograms(&KUBE_REQUEST_DURATION),
             reasons: Mutex::default(),
@@ -90,9 +131,12 @@ impl Metrics {
 
     /// A start of this replica has ended; `app_type` is one on offer, or [`OTHER`].
     pub fn start_ended(&self, app_type: &str, result: &str, reason: &str) {
-        let reason = self.bounded(reason);
-        let labels = [app_type, result, reason.as_str()];
-        self.starts.with_label_values(&labels).inc();
+        self.starts.with_label_values(&[app_type, result]).inc();
+        if !reason.is_empty() {
+            let reason = self.bounded(reason);
+            let labels = [app_type, result, reason.as_str()];
+            self.start_reasons.with_label_values(&labels).inc();
+        }
     }
 
     /// So many seconds after we made its Job an instance was ready.
@@ -117,6 +161,7 @@ impl Metrics {
 
     /// A request was refused behind the front: at a bound, or by authentication.
     pub fn rejected(&self, cause: &str) {
+        debug_assert!(REJECTED_CAUSES.contains(&cause), "{cause} is in the table");
         self.rejected.with_label_values(&[cause]).inc();
     }
 
@@ -132,6 +177,7 @@ impl Metrics {
     pub fn encode(&self, registry: &mut Registry) {
         self.http.encode(registry);
         registry.collect(&STARTS, &self.starts);
+        registry.collect(&START_REASONS, &self.start_reasons);
         registry.collect(&START_DURATION, &self.start_duration);
         registry.collect(&START_PHASE_DURATION, &self.phase_duration);
         registry.collect(&TIME_TO_VERDICT, &self.time_to_verdict);
@@ -240,6 +286,42 @@ impl Registry {
         }
     }
 
+    /// Adds starts and stops of these types at 0 where none were counted: Prometheus sees no increase in the
+    /// first value of a series.
+    pub fn begin_types<'a>(&mut self, types: impl Iterator<Item = &'a str> + Clone) {
+        self.fill(&STARTS, types.clone(), &START_RESULTS);
+        self.fill(&STOPS, types, &STOP_CAUSES);
+    }
+
+    /// Adds 0 for each of these types and values, the two labels of this family, that it does not have.
+    fn fill<'a>(
+        &mut self,
+        family: &'static Family,
+        types: impl Iterator<Item = &'a str>,
+        values: &[&str],
+    ) {
+        let known = self.families.get(family.name).into_iter();
+        let known = known.flat_map(MetricFamily::get_metric);
+        let key = |metric: &proto::Metric| -> Vec<String> {
+            let labels = metric.get_label().iter();
+            labels.map(|label| label.value().to_owned()).collect()
+        };
+        let known: HashSet<_> = known.map(key).collect();
+        let pairs = types.flat_map(|app_type| values.iter().map(move |value| [app_type, value]));
+        let zeros = pairs.map(|labels| {
+            let mut zero = metric(family, &labels);
+            // As the collectors of the crate sort them.
+            let mut labels = zero.take_label();
+            labels.sort_by(|a, b| a.name().cmp(b.name()));
+            zero.set_label(labels);
+            zero.set_counter(proto::Counter::default());
+            zero
+        });
+        let new = zeros.filter(|zero| !known.contains(&key(zero)));
+        let new = new.collect();
+        self.add(family, new);
+    }
+
     fn add(&mut self, family: &'static Family, metrics: Vec<proto::Metric>) {
         if metrics.is_empty() {
             return;
@@ -258,13 +340,24 @@ impl Registry {
         known.mut_metric().extend(metrics);
     }
 
-    /// All metrics in the Prometheus text format, sorted by name.
+    /// All metrics in the Prometheus text format, sorted by name; then those that have no value yet, so that
+    /// readers know them from the beginning.
     #[must_use]
     pub fn text(self) -> String {
+        let without = ALL
+            .iter()
+            .filter(|family| !self.families.contains_key(family.name));
+        let mut known = String::new();
+        for Family {
+            name, kind, help, ..
+        } in without
+        {
+            let kind = kind.word();
+            known.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        }
         let families: Vec<MetricFamily> = self.families.into_values().collect();
-        TextEncoder::new()
-            .encode_to_string(&families)
-            .expect("families without values are not added")
+        let text = TextEncoder::new().encode_to_string(&families);
+        text.expect("families without values are not added") + &known
     }
 }
 

@@ -289,6 +289,8 @@ impl Collector {
     fn make(&self, now: Instant) -> String {
         let mut registry = Registry::default();
         self.sources.metrics.encode(&mut registry);
+        let catalog = self.sources.catalogs.current();
+        registry.begin_types(catalog.types().map(AppType::as_str));
         if let Some((front, held)) = self.front.get() {
             Self::encode_front(front, held, &mut registry);
         }

@@ -376,7 +376,7 @@ impl Catalog {
     }
 
     /// All types, sorted.
-    pub fn types(&self) -> impl Iterator<Item = &AppType> {
+    pub fn types(&self) -> impl Iterator<Item = &AppType> + Clone {
         self.offers.keys()
     }
 }

@@ -47,8 +47,10 @@ families! {
         "Responses by route, method and status code. Route `_other`: paths without an endpoint. Route and method `_other`: requests that were refused before they were complete, or for lack of memory to wait";
     HTTP_REQUEST_DURATION = "config_controller_http_request_duration_seconds", HTTP_SECS, ["route"],
         "Time from a complete request to its response, for requests that did not wait for an instance or for Kubernetes";
-    STARTS = "config_controller_starts_total", COUNTER, ["type", "result", "reason"],
+    STARTS = "config_controller_starts_total", COUNTER, ["type", "result"],
         "Starts by this replica, by result: `ready`, `failed` (it can no longer succeed; a late start continues), `denied` (rejected by a quota or webhook), `finished` (the app exited with success before it was ready), `stopped`, `unknown` (too many starts to track, or the response to the create call was lost: then no replica counts the start)";
+    START_REASONS = "config_controller_start_reasons_total", COUNTER, ["type", "result", "reason"],
+        "Starts by this replica that have a reason, by it: that of the response to callers, or why the result is `unknown`";
     START_DURATION = "config_controller_start_duration_seconds", START_SECS, ["type"],
         "Time from the API call that created the Job to the ready pod, for starts by this replica";
     START_PHASE_DURATION = "config_controller_start_phase_duration_seconds", PHASE_SECS, ["phase"],

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Duration;
 
-use config_controller::metrics::{ALL, Kind, MEDIA_TYPE, OTHER};
+use config_controller::metrics::{ALL, MEDIA_TYPE, OTHER};
 use serde_json::json;
 
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
@@ -88,7 +88,7 @@ fn starts_and_stops_are_counted_by_how_they_end() {
     let starts = |labels: &str| format!("config_controller_starts_total{{{labels}}}");
     wait(
         &environment,
-        &starts("reason=\"\",result=\"ready\",type=\"hello\""),
+        &starts("result=\"ready\",type=\"hello\""),
         1.0,
     );
     wait(
@@ -136,10 +136,13 @@ fn wait_counted(environment: &TestEnvironment, sample: &str, wanted: f64) {
     });
 }
 
-/// How many starts of `hello` have ended so.
+/// How many starts of `hello` have ended so; with a reason, those that have it.
 fn starts(result: &str, reason: &str) -> String {
-    let labels = format!("reason=\"{reason}\",result=\"{result}\",type=\"hello\"");
-    format!("config_controller_starts_total{{{labels}}}")
+    let labels = format!("result=\"{result}\",type=\"hello\"");
+    match reason {
+        "" => format!("config_controller_starts_total{{{labels}}}"),
+        _ => format!("config_controller_start_reasons_total{{reason=\"{reason}\",{labels}}}"),
+    }
 }
 
 const FAILURE_REPORTS: &str = "config_controller_time_to_verdict_seconds_count";
@@ -245,7 +248,7 @@ fn a_start_whose_response_is_lost_is_unknown() {
         .fault(FaultRule::new("create", "jobs", Fault::LoseAnswer).times(1));
     environment.start_instance("/app/hello/ann");
     wait_counted(&environment, &starts("unknown", "answer_lost"), 1.0);
-    assert_eq!(value(&environment, &starts("ready", "")), None);
+    assert_eq!(value(&environment, &starts("ready", "")), Some(0.0));
     assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
@@ -260,10 +263,14 @@ fn the_replica_that_made_the_job_reports_its_start() {
     waiting.finish().expect(200);
     wait_counted(&environment, &starts("ready", ""), 1.0);
     let text = environment.replica(other).get("/metrics").text;
-    for family in ["starts_total", "start_phase_duration_seconds_count"] {
-        let sample = format!("config_controller_{family}{{");
-        assert!(!text.contains(&sample), "{text}");
-    }
+    let mut starts = text
+        .lines()
+        .filter(|line| line.starts_with("config_controller_starts_total{"));
+    assert!(starts.all(|line| line.ends_with(" 0")), "{text}");
+    assert!(
+        !text.contains("config_controller_start_phase_duration_seconds_count{"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -376,8 +383,13 @@ fn calls_to_kubernetes_are_counted_by_their_code() {
 fn busy_text() -> String {
     let environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");
-    let started = "config_controller_starts_total{reason=\"\",result=\"ready\",type=\"hello\"}";
+    let started = "config_controller_starts_total{result=\"ready\",type=\"hello\"}";
     wait(&environment, started, 1.0);
+    let quota = Fault::Refused("exceeded quota".to_owned());
+    let refused = FaultRule::new("create", "jobs", quota).times(1);
+    environment.kube.fault(refused);
+    environment.start_instance("/app/hello/bob");
+    wait(&environment, &starts("denied", "quota"), 1.0);
     environment
         .patch("/app/hello/ann", &json!({"a": "b"}))
         .expect(200);
@@ -399,15 +411,6 @@ fn every_metric_of_the_table_is_published() {
     assert_eq!(published, declared);
 }
 
-/// A kind as Prometheus spells it.
-pub(crate) fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram(_) => "histogram",
-    }
-}
-
 #[test]
 fn every_metric_is_in_the_readme() {
     let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
@@ -416,7 +419,7 @@ fn every_metric_is_in_the_readme() {
         let row = format!(
             "| `{}` | {} | {} | {} |",
             family.name,
-            word(family.kind),
+            family.kind.word(),
             labels.join(", "),
             family.help
         );

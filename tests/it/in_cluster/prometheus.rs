@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{TemporaryFolder, eventually};
 use crate::manifests::monitoring;
-use crate::metrics::word;
 use crate::raw_kube::RawKube;
 
 /// One that runs; it is killed when this is dropped.
@@ -70,7 +69,7 @@ impl Prometheus {
         for family in ALL {
             let found = known.iter().find(|one| one["metric"] == family.name);
             let found = found.unwrap_or_else(|| panic!("it has no {}", family.name));
-            assert_eq!(found["type"], word(family.kind), "{}", family.name);
+            assert_eq!(found["type"], family.kind.word(), "{}", family.name);
             assert_eq!(found["help"], family.help, "{}", family.name);
         }
         let all = eventually("all rules are evaluated", || {

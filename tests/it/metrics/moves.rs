@@ -39,6 +39,7 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::HTTP_REQUESTS, Moves(ask)),
     (&metrics::HTTP_REQUEST_DURATION, Moves(ask)),
     (&metrics::STARTS, Moves(start)),
+    (&metrics::START_REASONS, MovesByFailure(fail)),
     (&metrics::START_DURATION, Moves(start)),
     (&metrics::START_PHASE_DURATION, Moves(start)),
     (&metrics::TIME_TO_VERDICT, MovesByFailure(fail)),
