@@ -80,26 +80,27 @@ fn sources() -> String {
     text
 }
 
-/// The words of a schema that is an `enum`, or a `oneOf` of constants, each with its statuses.
+/// The words of a schema that is an `enum`, each with its statuses.
 fn words(name: &str) -> BTreeMap<String, Vec<u64>> {
     let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
     let schema = &document["components"]["schemas"][name];
-    let listed = schema["enum"]
-        .as_array()
-        .or_else(|| schema["oneOf"].as_array());
-    let listed = listed.expect("the schema lists words").iter();
+    let listed = schema["enum"].as_array().expect("the schema lists words");
+    let codes = schema["x-codes"].as_array();
+    let statuses = |word: &Value| {
+        let code = codes
+            .into_iter()
+            .flatten()
+            .find(|code| code["code"] == *word);
+        let statuses = code.and_then(|code| code["status"].as_array());
+        statuses
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect()
+    };
+    let listed = listed.iter();
     listed
-        .map(|one| {
-            let word = one
-                .as_str()
-                .or_else(|| one["const"].as_str())
-                .expect("a word");
-            let statuses = one["x-status"].as_array().into_iter().flatten();
-            (
-                word.to_owned(),
-                statuses.filter_map(Value::as_u64).collect(),
-            )
-        })
+        .map(|word| (word.as_str().expect("a word").to_owned(), statuses(word)))
         .collect()
 }
 

@@ -163,10 +163,10 @@ impl<'a> Page<'a> {
 
     fn codes(&self) -> String {
         let components = &self.document["components"];
-        let codes = list(&components["schemas"]["ErrorCode"]["oneOf"]).map(|of| {
-            let statuses: Vec<String> = list(&of["x-status"]).map(Value::to_string).collect();
+        let codes = list(&components["schemas"]["ErrorCode"]["x-codes"]).map(|of| {
+            let statuses: Vec<String> = list(&of["status"]).map(Value::to_string).collect();
             let cells = [statuses.join(", "), inline(&of["description"])];
-            named_row("code", text(&of["const"]), cells)
+            named_row("code", text(&of["code"]), cells)
         });
         let headers = entries(&components["headers"]).map(|(name, header)| {
             let about = format!("{} {}", inline(&header["description"]), for_example(header));

@@ -8,7 +8,7 @@ use config_controller::model::names::InstanceName;
 use serde_json::Value;
 
 /// Keywords that do not constrain values.
-const REMARKS: [&str; 4] = ["description", "deprecated", "x-status", "$ref"];
+const REMARKS: [&str; 4] = ["description", "deprecated", "x-codes", "$ref"];
 
 /// The one pattern that the document has: what [`InstanceName`] takes.
 const NAME_PATTERN: &str = r"^(?!\.{1,2}$)(?!\s)[^/?#%\\\u0000-\u001f\u007f-\u009f]+(?<!\s)$";
