@@ -159,6 +159,14 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         "a kubelet changed the start time of a pod (the fake's own)",
     ),
     (
+        90_067_489,
+        "a creation that nobody needed was due for ever beside an overdue pod",
+    ),
+    (
+        90_026_031,
+        "a late start was replaced in the moment of its end (the check)",
+    ),
+    (
         70_022_212,
         "an instance that had been unready for long was replaced in the moment of its end (the check)",
     ),

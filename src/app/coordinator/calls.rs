@@ -57,9 +57,9 @@ pub(super) fn due(
         {
             return kind.or_else(|| is_overdue.then_some(CallKind::ForceDelete));
         }
-        // No call follows from this where no request may start the instance. How the last Job ended may
-        // forbid a new one for a while.
-        let may_create = observed.state == State::Absent && !operation.is_end_unknown();
+        // How the last Job ended may forbid a new one for a while.
+        let may_create =
+            observed.state == State::Absent && operation.may_start() && !operation.is_end_unknown();
         return may_create.then_some(CallKind::Create);
     };
     // Also if the cache shows that it is being deleted: the cache may lag, and there may be another
@@ -86,11 +86,7 @@ pub(super) fn due(
 /// nothing until they have ended. `None`: nothing stands in the way.
 fn before_create(operation: &Operation, observed: &Observed) -> Option<Option<CallKind>> {
     let orphans = &observed.orphans;
-    let may_start = operation
-        .waiters
-        .iter()
-        .any(|it| it.want.variables().is_some());
-    if orphans.is_empty() || !may_start {
+    if orphans.is_empty() || !operation.may_start() {
         return None;
     }
     let is_known = |pod: &Arc<Pod>| operation.orphans.known.contains(&pod.metadata.uid);

@@ -514,6 +514,13 @@ impl Operation {
         self.last.truncate(if keeps_two { 2 } else { 1 });
     }
 
+    /// Whether a waiter starts the instance if there is none.
+    #[must_use]
+    pub(super) fn may_start(&self) -> bool {
+        let mut waiters = self.waiters.iter();
+        waiters.any(|waiter| waiter.want.variables().is_some())
+    }
+
     /// Whether the cache has just lost a Job, so that its end is yet to be reported.
     #[must_use]
     pub(super) fn is_end_unknown(&self) -> bool {

@@ -177,7 +177,7 @@ fn failed_ms(
     let late_ms = unseen.map(|floor| {
         let is_ready = |pod: &Value| ready_address(pod).is_some();
         let unready = |pod: &Value| !is_ready(pod);
-        let was_ready = pods.clone().any(|pod| pod.first_ms(is_ready).is_some());
+        let was_ready = pods.clone().any(|pod| pod.has_been(floor, is_ready));
         let mut lasting = pods.filter_map(|pod| pod.lasting_ms(floor, unready));
         let begun = if was_ready {
             lasting.next_back()

@@ -103,6 +103,13 @@ impl ObjectHistory {
         shown.collect()
     }
 
+    /// Whether `is` held at some moment up to this revision.
+    pub(super) fn has_been(&self, revision: u64, is: impl Fn(&Value) -> bool) -> bool {
+        let states = self.states.iter();
+        let mut until = states.take_while(|state| state.revision <= revision);
+        until.any(|state| state.object.as_deref().is_some_and(&is))
+    }
+
     /// When `is` first held, in milliseconds since 1970.
     pub(super) fn first_ms(&self, is: impl Fn(&Value) -> bool) -> Option<i64> {
         let mut states = self.states.iter();

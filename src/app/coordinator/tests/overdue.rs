@@ -96,6 +96,26 @@ fn a_pod_removed_by_another_replica_is_accepted() {
     fixture.check_idle();
 }
 
+/// Another replica creates and deletes the Job while the call is in flight, and its node is lost.
+#[test]
+fn a_creation_that_nobody_needs_any_longer_is_not_retried_beside_an_overdue_pod() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.get(1), ["call create for ann"]);
+    assert_eq!(fixture.hang_up(1), NOTHING);
+    fixture.world.deleting("u1");
+    fixture.world.pod_lost("u1");
+    fixture.changed();
+    fixture.world.job_gone("u1");
+    fixture.changed();
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    assert_eq!(fixture.fails(unavailable(Verb::Create)), NOTHING);
+    let wakes = fixture.wakes;
+    assert_eq!(fixture.pass(120.0), NOTHING);
+    let wakes = fixture.wakes - wakes;
+    assert!(wakes < 20, "it was woken {wakes} times");
+    assert_eq!(fixture.coordinator.check(), Ok(()));
+}
+
 #[test]
 fn callers_wait_for_an_overdue_pod_and_then_start() {
     let mut fixture = leaving();
