@@ -399,7 +399,11 @@ impl Reader<'_> {
 
     fn number(&mut self, name: &str, least: usize, most: usize) -> usize {
         let expected = format!("a whole number from {least} to {most}");
-        let number = self.parsed(name, &expected);
+        let text = self.text(name);
+        let Ok(number) = text.parse() else {
+            self.unexpected(name, &text, &expected);
+            return least;
+        };
         if (least..=most).contains(&number) {
             return number;
         }

@@ -298,14 +298,20 @@ mod tests {
             "grpc",
             "is 'grpc'; expected http/protobuf",
         );
-        check_problem(
+        // The second one has no default of its own.
+        for timeout in [
             "OTEL_EXPORTER_OTLP_TIMEOUT",
-            "10s",
-            &format!(
-                "is '10s'; expected a whole number from 1 to {}",
-                super::MILLIS_MAX
-            ),
-        );
+            "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        ] {
+            check_problem(
+                timeout,
+                "10s",
+                &format!(
+                    "is '10s'; expected a whole number from 1 to {}",
+                    super::MILLIS_MAX
+                ),
+            );
+        }
         check_problem(
             "OTEL_TRACES_EXPORTER",
             "zipkin",
