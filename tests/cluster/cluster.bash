@@ -21,6 +21,14 @@ await() {
 
 # name_cluster FOLDER: sets what follows from the folder's path alone.
 name_cluster() {
+    case $1 in
+        -h | --help)
+            # The head of the program that was called says how it is called.
+            sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+            exit
+            ;;
+        -*) fail "$1 is no folder; --help says how this is called." ;;
+    esac
     folder=$(realpath -m -- "$1")
     # The path goes into configuration files of four formats; none of them quotes the same way.
     [[ $folder =~ ^/[A-Za-z0-9._/+-]+$ ]] || fail "The folder's path may have letters, digits and ._/+- only: $folder"

@@ -1,46 +1,36 @@
 # shellcheck shell=bash
-# The images: the demo app and the pause program, each a static program alone in an image. Such an image
-# is one layer in an archive with two small JSON files, so it is packed here, without an image builder;
-# kept in the cache by what it is made of.
+# The images: the demo app (tests/image/demo) and the pause program, each a static program alone in an
+# image, which tests/image/archive packs without an image builder; kept in the cache by what they are
+# made of.
 
 demo_image=config-controller-demo:1
 pause_image=config-controller-pause:1
 
 # Sets `images` to the folder that holds demo.tar and pause.tar.
 build_images() {
-    local new
-    images=$cache/images-$(cat "$here"/{demo,pause}/main.go "$here/images.bash" | sha256sum | cut -c1-16)
+    local new made_of=("$here"/pause/main.go "$here"/images.bash "$here"/../demo/* "$here"/../image/{archive,demo,toolchain})
+    images=$cache/images-$({ cat "${made_of[@]}"; rustc -vV; } | sha256sum | cut -c1-16)
     [[ ! -d $images ]] || return 0
     check_go
     say "Building the images $demo_image and $pause_image"
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/images.XXXXXX")
-    build_image demo "$demo_image" "$new"
-    build_image pause "$pause_image" "$new"
+    CARGO_TARGET_DIR=$new/target "$here/../image/demo" "$demo_image" >"$new/log" 2>&1 ||
+        fail "Cargo could not build the program of the image $demo_image: $(tail -1 "$new/log")"
+    mv "$new"/target/image/demo-*.tar "$new/demo.tar"
+    (cd "$here" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$new/pause" ./pause) ||
+        fail "Go could not build the program of the image $pause_image."
+    pack_image "$new/pause" "$pause_image" "$new/pause.tar"
+    rm -r "$new"/{log,pause,target}
     # Another `up` may have been faster: what it made is the same.
     mv -T "$new" "$images" 2>/dev/null || rm -rf "$new"
 }
 
-# build_image PROGRAM NAME FOLDER
-build_image() {
-    (cd "$here" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$3/$1" "./$1") ||
-        fail "Go could not build the program of the image $2."
-    pack_image "$3/$1" "$2" "$3/$1.tar"
-    rm "$3/$1"
-}
-
-# pack_image FILE NAME ARCHIVE: a static program of this machine's architecture as an image.
+# pack_image FILE NAME ARCHIVE: a static program of this machine's architecture as an image. Its user is
+# a number other than root's, so that pods of a restricted namespace may use it.
 pack_image() {
-    local program work pack=(tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0)
-    program=$(basename "$1")
-    work=$(mktemp -d "$3.XXXXXX")
-    "${pack[@]}" -C "$(dirname "$1")" -cf "$work/layer.tar" "$program"
-    # A numeric user other than root, so that pods of a restricted namespace may use the image.
-    printf '{"architecture":"%s","os":"linux","config":{"User":"65532:65532","Entrypoint":["/%s"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-        "$(cd / && go env GOARCH)" "$program" "$(sha256sum "$work/layer.tar" | cut -d' ' -f1)" >"$work/config.json"
-    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$2" >"$work/manifest.json"
-    "${pack[@]}" -C "$work" -cf "$3" manifest.json config.json layer.tar
-    rm -rf "$work"
+    "$here/../image/archive" "$3" "$2" "$(cd / && go env GOARCH)" "$1" \
+        <<<"{\"User\":\"65532:65532\",\"Entrypoint\":[\"/$(basename "$1")\"]}"
 }
 
 import_images() {

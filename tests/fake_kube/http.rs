@@ -8,7 +8,7 @@ pub(crate) mod tls;
 mod wire;
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -29,6 +29,9 @@ const WATCH_LOOK: Duration = Duration::from_millis(50);
 
 /// How long before the end of a watch its last bookmark is sent.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// How long it may take to reach our own port.
+const WAKE_MAX: Duration = Duration::from_secs(1);
 
 /// The longest sleep of the thread that runs the controllers.
 const RUNNER_SLEEP: Duration = Duration::from_secs(1);
@@ -225,9 +228,13 @@ impl Server {
             return;
         };
         listening.stop.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread; refused means that it is gone already.
-        let _ = TcpStream::connect(self.address);
-        let _ = listening.accepting.join();
+        // Wakes the accepting thread; refused means that it is gone already. While the machine cannot
+        // reach itself (its loopback interface is down), nothing wakes it, so nobody waits for it.
+        let woken = TcpStream::connect_timeout(&self.address, WAKE_MAX);
+        let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        if woken.as_ref().err().is_none_or(refused) {
+            let _ = listening.accepting.join();
+        }
         listening.connections.close_all();
     }
 
@@ -467,7 +474,7 @@ fn is_closed(probe: &TcpStream) -> bool {
         return true;
     }
     let peeked = probe.peek(&mut [0_u8; 1]);
-    let closed = !matches!(&peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+    let closed = !matches!(&peeked, Err(e) if e.kind() == ErrorKind::WouldBlock);
     probe.set_nonblocking(false).is_err() || closed
 }
 

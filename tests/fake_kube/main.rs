@@ -9,7 +9,25 @@ use std::process::ExitCode;
 
 use fake_kube::FakeKube;
 
+const USAGE: &str = "\
+Usage: cargo run --example fake-kube
+
+Runs a Kubernetes API server in memory, and prints the path of its kubeconfig, which is
+written to the folder of temporary files. It takes no arguments but --help.
+";
+
 fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("--help" | "-h") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprint!("'{other}' is no argument of fake-kube.\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    }
     let fake = match FakeKube::builder().tls().start() {
         Ok(fake) => fake,
         Err(e) => {

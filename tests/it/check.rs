@@ -193,13 +193,13 @@ fn files_are_checked_without_a_cluster() {
         "kind: Secret\n---\nkind: ConfigMap\nmetadata: {name: apps}\ndata:\n  one.yaml: 'spec: {restartPolicy: Never, containers: [{name: a, image: b}]}'\n  two.yaml: 'spec: ['\n  notes.txt: 'spec: ['\n",
     );
     let other = write("other.yaml", "kind: Secret\n");
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/demo/hello.yaml");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/demo/apps.yaml");
     let (code, lines, stderr) = check(None, &[&bare, &control, demo]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
     let good = with("ok", &lines);
-    assert_eq!(good.len(), 4, "{lines:?}");
+    assert_eq!(good.len(), 5, "{lines:?}");
     assert!(good[1].ends_with("control.yaml requires big"), "{good:?}");
-    assert_eq!(good[2], "ok template hello of demo-apps");
+    assert_eq!(good[3], "ok template hello of demo-apps");
     let missing = folder.path("none.yaml").display().to_string();
     let (code, lines, _) = check(None, &[&manifest, &other, &missing]);
     assert_eq!(code, Some(1), "{lines:?}");

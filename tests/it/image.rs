@@ -2,6 +2,7 @@
 //! That it can be built, and how large it is, is for `tests/image/build` to show.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use crate::harness::repository;
 
@@ -12,23 +13,28 @@ fn text(path: &str) -> String {
     text.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The last stage of the Containerfile, by instruction; continued lines are joined.
-fn last_stage() -> BTreeMap<String, String> {
+/// The stages of the Containerfile, each by instruction; continued lines are joined.
+fn stages() -> Vec<BTreeMap<String, String>> {
     let joined = text("Containerfile").replace("\\\n", " ");
-    let mut stage = BTreeMap::new();
-    for line in joined.lines() {
+    let mut stages: Vec<BTreeMap<String, String>> = Vec::new();
+    for line in joined.lines().filter(|line| !line.starts_with('#')) {
         let Some((instruction, rest)) = line.split_once(' ') else {
             continue;
         };
         if instruction == "FROM" {
-            stage.clear();
+            stages.push(BTreeMap::new());
         }
-        if !instruction.starts_with('#') {
+        if let Some(stage) = stages.last_mut() {
             let rest = rest.split_whitespace().collect::<Vec<_>>().join(" ");
             stage.insert(instruction.to_owned(), rest);
         }
     }
-    stage
+    stages
+}
+
+/// The last one, which makes the image.
+fn last_stage() -> BTreeMap<String, String> {
+    stages().pop().expect("there is a stage")
 }
 
 /// `name="value"` of a LABEL instruction.
@@ -39,9 +45,10 @@ fn labels(line: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The JSON that `tests/image/build` writes, with its variables as they stand there.
-fn configuration() -> serde_json::Value {
-    let script = text("tests/image/build");
+/// The JSON of the image's settings in `tests/image/build` or `demo`, with its variables as they stand
+/// there.
+fn configuration(script: &str) -> serde_json::Value {
+    let script = text(&format!("tests/image/{script}"));
     let (_, rest) = script.split_once("<<JSON\n").expect("a here document");
     let (json, _) = rest.split_once("\nJSON\n").expect("its end");
     serde_json::from_str(json).expect("it is JSON")
@@ -54,7 +61,7 @@ fn both_ways_make_the_same_image() {
     assert_eq!(stage["COPY"], "--from=build /image/ /");
     assert!(!stage.contains_key("RUN"), "{stage:?}");
 
-    let config = &configuration()["config"];
+    let config = configuration("build");
     assert_eq!(config["User"], stage["USER"]);
     assert_eq!(config["WorkingDir"], stage["WORKDIR"]);
     let entrypoint: serde_json::Value =
@@ -66,6 +73,20 @@ fn both_ways_make_the_same_image() {
     let version = expected.insert("org.opencontainers.image.version".into(), "$version".into());
     assert_eq!(version.as_deref(), Some(VERSION));
     assert_eq!(config["Labels"], serde_json::json!(expected));
+}
+
+#[test]
+fn both_ways_make_the_same_demo() {
+    let stages = stages();
+    let stage = stages.iter().find(|one| one["FROM"] == "scratch AS demo");
+    let (stage, config) = (stage.expect("there is one"), configuration("demo"));
+    assert_eq!(config["User"], stage["USER"]);
+    assert_eq!(config["WorkingDir"], stage["WORKDIR"]);
+    let entrypoint: serde_json::Value =
+        serde_json::from_str(&stage["ENTRYPOINT"]).expect("an entry point without a shell");
+    assert_eq!(config["Entrypoint"], entrypoint);
+    let port = format!("{}/tcp", stage["EXPOSE"]);
+    assert!(config["ExposedPorts"][port].is_object(), "{config}");
 }
 
 #[test]
@@ -89,6 +110,25 @@ fn the_base_has_the_rust_that_we_ask_for() {
     let wanted = wanted.expect("Cargo.toml has a version").trim_matches('"');
     let base = format!("ARG BASE=rust:{wanted}-");
     assert!(text("Containerfile").contains(&base), "{base}");
+}
+
+/// Nobody waits for a build, or gets a folder named `--help`, because of an argument.
+#[test]
+fn scripts_explain_themselves_before_they_begin() {
+    for (script, code, word) in [
+        ("image/build", 2, "Usage: tests/image/build "),
+        ("image/demo", 2, "Usage: tests/image/demo "),
+        ("cluster/up", 0, "tests/cluster/up [folder]"),
+        ("cluster/down", 0, "tests/cluster/down [folder]"),
+    ] {
+        let mut command = Command::new(repository().join("tests").join(script));
+        let done = command.arg("--help").output().expect("it can be run");
+        let text = [done.stdout, done.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(done.status.code(), Some(code), "{script}: {text}");
+        assert!(text.contains(word), "{script}: {text}");
+    }
+    assert!(!repository().join("--help").exists());
 }
 
 #[test]

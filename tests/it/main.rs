@@ -27,6 +27,7 @@
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `check` | `config-controller check`: rights, templates, files |
 //! | `image` | the image is the same, whichever way it is built |
+//! | `demo` | the demo app does what its environment says, and its image is small |
 //! | `traces` | requests and starts as spans, received by a collector of our own |
 //! | `clocks` | replicas whose clocks differ from that of the API server |
 //! | `timing` | `Server-Timing`: how long each phase of a start took |
@@ -68,6 +69,7 @@ mod binary;
 mod check;
 mod conformance;
 mod contract;
+mod demo;
 mod disruption;
 mod dry_runs;
 mod end_to_end;

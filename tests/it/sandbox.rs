@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::harness::example;
+use crate::harness::{TemporaryFolder, example};
 
 /// How long a test waits for a condition.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ fn run_to_end(arguments: &[&str]) -> Output {
 }
 
 /// A running sandbox; it is killed where a test fails.
-struct Sandbox {
+pub(crate) struct Sandbox {
     child: Child,
     incoming: Receiver<String>,
     lines: Vec<String>,
@@ -42,10 +42,15 @@ impl Drop for Sandbox {
 
 impl Sandbox {
     /// Starts one on a free port, and waits until its guide is there.
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(example("sandbox"))
-            .args(["--port", "0"])
-            .args(arguments)
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(example("sandbox"));
+        command.args(["--port", "0"]).args(arguments);
+        Self::run(command)
+    }
+
+    /// Runs this command, which becomes a sandbox.
+    fn run(mut command: Command) -> Self {
+        let mut child = command
             // What points to a real cluster must not matter.
             .env("KUBECONFIG", "/nowhere")
             .env("SERVICE_PORT", "1")
@@ -94,7 +99,7 @@ impl Sandbox {
     }
 
     /// The service's URL.
-    fn url(&mut self) -> String {
+    pub(crate) fn url(&mut self) -> String {
         let line = self.line("The service listens at ");
         line.rsplit(' ').next().expect("a last word").to_owned()
     }
@@ -152,7 +157,7 @@ fn send(
 }
 
 #[track_caller]
-fn get(url: &str) -> (u16, String) {
+pub(crate) fn get(url: &str) -> (u16, String) {
     send("GET", url, &[], "").expect("a response")
 }
 
@@ -164,7 +169,7 @@ fn curl(line: &str) -> (u16, String) {
     let mut words = words.iter().map(String::as_str).skip(1);
     while let Some(word) = words.next() {
         match word {
-            "-s" | "-i" => {}
+            "-sS" | "-i" => {}
             "-X" => method = words.next().expect("a method after -X"),
             "-d" => body = words.next().expect("a body after -d"),
             "-H" => {
@@ -227,12 +232,13 @@ fn every_line_of_the_guide_works_as_described() {
         list_again,
         slow,
         slow_again,
+        fails,
         nothing,
     ] = curls.as_slice()
     else {
         panic!("other lines than this test knows: {curls:#?}");
     };
-    assert_eq!(curl(types), (200, r#"["hello","slow"]"#.into()));
+    assert_eq!(curl(types), (200, r#"["fails","hello","slow"]"#.into()));
 
     let (code, response) = curl(ensure);
     let ip = json(&response)["ip"].as_str().expect("an ip").to_owned();
@@ -264,6 +270,7 @@ fn every_line_of_the_guide_works_as_described() {
     assert_eq!(code, 200, "{response}");
     assert_ne!(json(&response)["ip"], ip);
 
+    check_failure(fails);
     let (code, response) = curl(nothing);
     assert_eq!(code, 404);
     let body = json(&response);
@@ -271,8 +278,29 @@ fn every_line_of_the_guide_works_as_described() {
     let body = body["msg"].as_str().expect("a sentence");
     assert!(body.contains("hello") && body.contains("slow"), "{body}");
 
+    check_docs(&mut sandbox);
     check_phases_of_slow(&mut sandbox);
     assert_eq!(sandbox.stop(Signal::INT), Some(0));
+}
+
+/// What always fails reports how.
+#[track_caller]
+fn check_failure(line: &str) {
+    let (code, response) = curl(line);
+    let body = json(&response);
+    assert_eq!((code, &body["status"]), (202, &json!("app_error")));
+    assert_eq!(body["exitCode"], 3);
+    let last = "this app always fails, to show what its callers get";
+    assert_eq!(body["log"], last);
+}
+
+/// The page for people is where the guide says.
+#[track_caller]
+fn check_docs(sandbox: &mut Sandbox) {
+    let docs = sandbox.line("For people");
+    let docs = docs.rsplit(' ').next().expect("a last word");
+    let (code, page) = get(docs);
+    assert!(code == 200 && page.contains("<html"), "{docs}: {page}");
 }
 
 /// All phases were printed, in this order.
@@ -333,6 +361,93 @@ fn with_one_address_one_page_lists_all_instances() {
 }
 
 #[test]
+fn own_templates_take_the_place_of_the_demo() {
+    let folder = TemporaryFolder::new();
+    let write = |name: &str, text: &str| folder.write(name, text).display().to_string();
+    let spec = "spec: {restartPolicy: Never, containers: [{name: a, image: own/app:1}]}";
+    let bare = write(
+        "bare.yaml",
+        &format!("% if 'tz' in alternatives:\nmetadata: {{}}\n% endif\n{spec}\n"),
+    );
+    // Without the label, with a namespace, and one that has no name.
+    let manifest = write(
+        "manifest.yaml",
+        &format!(
+            "kind: Secret\n---\nkind: ConfigMap\nmetadata: {{name: x, namespace: y}}\ndata: {{one.yaml: \"{spec}\"}}\n---\nkind: List\nitems: [{{kind: ConfigMap, data: {{two.yaml: \"{spec}\"}}}}]\n"
+        ),
+    );
+    let mut sandbox = Sandbox::start(&["--templates", &bare, &format!("--templates={manifest}")]);
+    let curls = sandbox.curl_lines();
+    let [types, templates, ensure, page, list, delete] = curls.as_slice() else {
+        panic!("other lines than this test knows: {curls:#?}");
+    };
+    assert_eq!(curl(types), (200, r#"["bare","one","two"]"#.into()));
+    assert_eq!(json(&curl(templates).1)[2]["type"], "two");
+    assert_eq!(curl(ensure).0, 200);
+    assert_eq!(curl(page), (200, "bare/ann\n".into()));
+    assert_eq!(json(&curl(list).1)[0]["name"], "ann");
+    assert_eq!(curl(delete).0, 200);
+    assert_eq!(sandbox.stop(Signal::INT), Some(0));
+}
+
+#[test]
+fn a_file_without_templates_is_reported_in_one_line() {
+    let folder = TemporaryFolder::new();
+    let write = |name: &str, text: &str| folder.write(name, text).display().to_string();
+    for (file, words) in [
+        (folder.path("none").display().to_string(), "cannot be read"),
+        (write("a.yaml", "kind: Secret\n"), "contains no ConfigMap"),
+        (write("b.yaml", "kind: ConfigMap\n"), "holds no template"),
+        (write("c d.yaml", "spec: {}\n"), "rename it"),
+        (
+            write("large.yaml", &"#".repeat(4 * 1024 * 1024 + 1)),
+            "is larger than 4194304 bytes",
+        ),
+    ] {
+        let output = run_to_end(&["--port=0", "--templates", &file]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let is_told = stderr.contains(&file) && stderr.contains(words);
+        assert!(is_told && stderr.lines().count() == 1, "{stderr}");
+    }
+}
+
+/// Needs what the node of a cluster needs: Linux, unshare, nsenter and ip. The sandbox runs in a network
+/// of its own, whose loopback interface is down at first.
+#[test]
+#[ignore = "needs a cluster"]
+fn it_stops_while_the_loopback_interface_is_down() {
+    let sandbox = example("sandbox").display().to_string();
+    let alone = ["--map-root-user", "--net", "--"];
+    let mut down = Command::new("unshare");
+    let refused = down.args(alone).args([&sandbox, "--port=0"]).output();
+    let refused = refused.expect("unshare can be run");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("bring its loopback interface up"),
+        "{stderr}"
+    );
+
+    let mut up = Command::new("unshare");
+    let script = "ip link set lo up && exec \"$0\" --port=0";
+    up.args(alone).args(["sh", "-c", script, &sandbox]);
+    let mut sandbox = Sandbox::run(up);
+    let pid = sandbox.child.id().to_string();
+    let mut inside = Command::new("nsenter");
+    inside.args([
+        "--user",
+        "--preserve-credentials",
+        "--net",
+        "--target",
+        &pid,
+    ]);
+    inside.args(["ip", "link", "set", "lo", "down"]);
+    assert!(inside.status().expect("nsenter can be run").success());
+    assert_eq!(sandbox.stop(Signal::INT), Some(0));
+}
+
+#[test]
 fn two_sandboxes_run_side_by_side() {
     let (mut one, mut other) = (Sandbox::start(&[]), Sandbox::start(&[]));
     for (sandbox, name) in [(&mut one, "ann"), (&mut other, "bob")] {
@@ -370,6 +485,7 @@ fn an_invalid_argument_is_reported_in_one_line_with_the_usage() {
             &["--port=70000"],
             "--port needs a number from 0 to 65535, and '70000' is none.",
         ),
+        (&["--templates"], "--templates needs a file after it."),
         (&["extra"], "'extra' is no argument of the sandbox."),
     ] {
         let output = run_to_end(arguments);
@@ -381,4 +497,27 @@ fn an_invalid_argument_is_reported_in_one_line_with_the_usage() {
     let help = run_to_end(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(help.stdout.starts_with(b"Usage: cargo run"));
+}
+
+/// The other program that people start by hand.
+#[test]
+fn the_fake_api_server_alone_explains_itself() {
+    let run = |argument: &str| {
+        let output = Command::new(example("fake-kube")).arg(argument).output();
+        let output = output.expect("it can be run");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let (code, text) = run("--help");
+    assert_eq!(code, Some(0));
+    assert!(
+        text.starts_with("Usage: cargo run --example fake-kube"),
+        "{text}"
+    );
+    let (code, text) = run("--port=1");
+    assert_eq!(code, Some(2));
+    assert!(text.starts_with("'--port=1' is no argument"), "{text}");
 }

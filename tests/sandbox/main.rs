@@ -1,15 +1,20 @@
 //! The sandbox: `cargo run --example sandbox` shows the service at work, with nothing but Rust.
 //!
-//! It starts the fake API server with two app types, gives each fake pod a web page at an address
+//! It starts the fake API server with the demo's app types, gives each fake pod a web page at an address
 //! of this machine, and runs the real service in front. Code, role and HTTP client are those of a
 //! cluster. It prints what happens, and exits on Ctrl-C or SIGTERM.
 //!
-//! This file wires, starts and stops the parts: `options` (arguments), `network` (addresses),
-//! `pages` (responses of the pods), `narrator` (events of Kubernetes as text), `console` (the
-//! format of lines), `guide` (what to try). Nothing that the service needs may live here.
+//! This file wires, starts and stops the parts: `options` (arguments), `templates` (the app types),
+//! `network` (addresses), `pages` (responses of the pods), `narrator` (events of Kubernetes as text),
+//! `console` (the format of lines), `guide` (what to try). Nothing that the service needs may live
+//! here.
 
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
+
+/// What a pod responds; the demo app's own.
+#[path = "../demo/page.rs"]
+mod page;
 
 mod console;
 mod guide;
@@ -17,6 +22,7 @@ mod narrator;
 mod network;
 mod options;
 mod pages;
+mod templates;
 
 use config_controller::clock::{Clock, SystemClock};
 use config_controller::config::{self, Command, Config};
@@ -27,24 +33,32 @@ use config_controller::service::Service;
 use config_controller::shutdown::{self, Stop};
 use console::Console;
 use fake_kube::FakeKube;
+use fake_kube::dynamics::pod_script::PodScript;
 use network::Network;
 use options::{Asked, Options, USAGE};
 use pages::Pages;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The app types.
-const APPS: &str = include_str!("apps.yaml");
 
 /// What the service may do, here as in a cluster.
 const ROLE: &str = include_str!("../../manifests/base/role.yaml");
 
 /// Where the app types and the instances are.
 const NAMESPACE: &str = "default";
+
+/// How long the phases of a pod take, where its template does not say otherwise.
+const MOMENT_MS: i64 = 50;
+
+/// The back-off of a crash loop, which is the kubelet's first.
+const RESTART_MS: i64 = 10_000;
+
+/// How long a connection to this machine may take.
+const LOOPBACK_MAX: Duration = Duration::from_secs(1);
 
 /// How long the service may take to see what there is.
 const READY_MAX: Duration = Duration::from_secs(10);
@@ -79,17 +93,20 @@ fn run(options: &Options) -> Result<(), String> {
     let stop = Stop::new();
     end_on_signals(&stop)?;
     check_port(options.port)?;
+    let config_maps = templates::config_maps(&options.templates)?;
     let console = Console::new();
     console.listen_to_log();
     let network = Network::choose(options.one_address)?;
-    let fake = Arc::new(start_fake(&network, console)?);
+    let fake = Arc::new(start_fake(&network, console, &config_maps)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = service_config(options.port)?;
     let transport = connect(&fake, &config, &clock)?;
     let service = Service::start(&config, Arc::clone(&transport) as _, NAMESPACE, clock)
         .map_err(|error| error.to_string())?;
     wait_until_ready(&service, &stop)?;
-    console::print(&guide::guide(service.address(), &network));
+    let types = templates::types(&config_maps);
+    let own = (!options.templates.is_empty()).then_some(types.as_slice());
+    console::print(&guide::guide(service.address(), &network, own));
     let narrator = narrator::start(Arc::clone(&fake), console, network.port, stop.clone())
         .map_err(|error| format!("A thread cannot be started: {error}."))?;
     while !stop.wait(Duration::from_secs(3600)) {}
@@ -108,10 +125,17 @@ fn end_on_signals(stop: &Stop) -> Result<(), String> {
         .map_err(|error| format!("Signals cannot be handled: {error}."))
 }
 
-/// Whether the port is free; checked before anything is started.
+/// Whether the port is free, and can be reached; checked before anything is started.
 fn check_port(port: u16) -> Result<(), String> {
-    let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
-        return Ok(());
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let error = match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        Ok((address, _listener)) => {
+            let reached = TcpStream::connect_timeout(&address, LOOPBACK_MAX);
+            return reached.map(drop).map_err(|error| format!(
+                "This machine cannot connect to its own address {address} ({error}): bring its loopback interface up (ip link set lo up)."
+            ));
+        }
+        Err(error) => error,
     };
     Err(match error.kind() {
         ErrorKind::AddrInUse => format!(
@@ -124,17 +148,32 @@ fn check_port(port: u16) -> Result<(), String> {
 }
 
 /// The API server in memory, with the app types, the role, and a page for each pod.
-fn start_fake(network: &Network, console: Console) -> Result<FakeKube, String> {
+fn start_fake(
+    network: &Network,
+    console: Console,
+    config_maps: &[Value],
+) -> Result<FakeKube, String> {
     let mut pages = Pages::new(network, console)
         .map_err(|error| format!("The pods' page cannot be served: {error}."))?;
     let fake = FakeKube::builder()
         .role(NAMESPACE, ROLE)
         .pod_addresses(network.addresses)
+        .pod_script(PodScript {
+            schedule_ms: MOMENT_MS,
+            mount_ms: MOMENT_MS,
+            pull_ms: MOMENT_MS,
+            ready_ms: MOMENT_MS,
+            terminate_ms: MOMENT_MS,
+            restart_ms: RESTART_MS,
+            ..PodScript::default()
+        })
         .on_pod(move |change| pages.on_pod(change))
         .start()
         .map_err(|error| format!("The API server in memory cannot be started: {error}."))?;
-    fake.apply_yaml(NAMESPACE, APPS)
-        .map_err(|refusal| format!("The app types were refused: {refusal:?}."))?;
+    for config_map in config_maps {
+        fake.apply(NAMESPACE, config_map)
+            .map_err(|refusal| format!("A ConfigMap with templates was refused: {refusal:?}."))?;
+    }
     Ok(fake)
 }
 

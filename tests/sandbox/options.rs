@@ -9,12 +9,16 @@ const PORT_DEFAULT: u16 = 3333;
 
 /// How it is called, for `--help` and beside a refusal.
 pub(crate) const USAGE: &str = "\
-Usage: cargo run --example sandbox -- [--port N] [--one-address]
+Usage: cargo run --example sandbox -- [--port N] [--one-address] [--templates FILE]...
 
-  --port N        port of the service on 127.0.0.1 [3333]; 0 lets the system choose
-  --one-address   use no address but 127.0.0.1, as on machines that have no other
-                  (macOS): all pods share it, and one page names those that run
-  --help          print this
+  --port N          port of the service on 127.0.0.1 [3333]; 0 lets the system choose
+  --one-address     use no address but 127.0.0.1, as on machines that have no other
+                    (macOS): all pods share it, and one page names those that run
+  --templates FILE  serve one's own templates in place of the demo's: a manifest with
+                    ConfigMaps, or a pod template, whose type is then the file's name;
+                    several times for several files. Images are not run: a page stands
+                    in for each app, and is ready a moment later
+  --help            print this
 
 Ctrl-C stops it. Nothing is written to disk, and nothing leaves this machine.
 ";
@@ -35,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     /// Whether only 127.0.0.1 is used.
     pub(crate) one_address: bool,
+    /// Files with templates; none means those of the demo.
+    pub(crate) templates: Vec<String>,
 }
 
 /// Reads the arguments, without the program's name. An error is one sentence.
@@ -42,6 +48,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Asked
     let mut options = Options {
         port: PORT_DEFAULT,
         one_address: false,
+        templates: Vec::new(),
     };
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
@@ -55,6 +62,11 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Asked
             ("--port", attached) => {
                 let value = attached.or_else(|| arguments.next());
                 options.port = port(value.as_deref())?;
+            }
+            ("--templates", attached) => {
+                let file = attached.or_else(|| arguments.next());
+                let file = file.ok_or("--templates needs a file after it.")?;
+                options.templates.push(file);
             }
             _ => return Err(format!("'{argument}' is no argument of the sandbox.")),
         }

@@ -12,21 +12,15 @@ use crate::fake_kube::cluster::meta;
 use crate::fake_kube::dynamics::PodChange;
 use crate::narrator::instance;
 use crate::network::Network;
+use crate::page::{REQUEST_MAX, respond};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Pages that are open at the same time at most.
 const PAGES_MAX: usize = 256;
-
-/// How long one request may take; the next one waits for it.
-const REQUEST_MAX: Duration = Duration::from_millis(500);
-
-/// Bytes of a request's head at most.
-const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// How much stack a page's thread needs, amply.
 const STACK_BYTES: usize = 256 * 1024;
@@ -152,40 +146,13 @@ fn serve(listener: &TcpListener, shown: &Shown) {
             return;
         }
         // A client that disconnects, or is too slow, gets nothing more.
-        let _ = connection.and_then(|connection| respond(connection, shown));
+        let _ = connection.and_then(|connection| respond(connection, || names(shown)));
     }
 }
 
-fn respond(mut connection: TcpStream, shown: &Shown) -> io::Result<()> {
-    let deadline = Instant::now() + REQUEST_MAX;
-    connection.set_write_timeout(Some(REQUEST_MAX))?;
-    let mut head = Vec::new();
-    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || head.len() > HEAD_BYTES_MAX {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        connection.set_read_timeout(Some(left))?;
-        let mut buffer = [0; 1024];
-        match connection.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => head.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// The names of the instances that run there, one a line.
+fn names(shown: &Shown) -> String {
     let mut names: Vec<String> = shown.names().values().map(|n| format!("{n}\n")).collect();
     names.sort_unstable();
-    let body = names.concat();
-    let length = body.len();
-    let body = if head.starts_with(b"HEAD ") {
-        ""
-    } else {
-        &body
-    };
-    write!(
-        connection,
-        "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    )
+    names.concat()
 }

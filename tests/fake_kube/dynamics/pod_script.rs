@@ -1,11 +1,15 @@
 //! The script of a pod: how long each phase takes, and where it gets stuck or
 //! ends. It comes from annotations of the pod (so from the app type's template),
-//! or from a test through `FakeKube::set_pod_script`.
+//! from a test through `FakeKube::set_pod_script`, or from the environment of the
+//! demo app, which does the same on a real node.
 
 use serde_json::Value;
 
 /// All annotations that are read here start with this.
 pub(crate) const PREFIX: &str = "fake-kube/";
+
+/// The image of the demo app, with any tag.
+const DEMO_IMAGE: &str = "config-controller-demo:";
 
 /// How a container exits by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +78,35 @@ impl PodScript {
         }
     }
 
-    /// This pod_script, overridden by a pod's annotations.
+    /// This script, overridden by the environment of a pod's first container where
+    /// that is the demo app (`tests/demo`); only what templates of the demo use.
+    pub(crate) fn with_demo_environment(mut self, pod: &Value) -> Self {
+        let container = &pod["spec"]["containers"][0];
+        let image = container["image"].as_str().unwrap_or("");
+        if !image.starts_with(DEMO_IMAGE) {
+            return self;
+        }
+        let variable = |name: &str| {
+            let mut all = container["env"].as_array()?.iter();
+            all.find(|one| one["name"] == name)?["value"].as_str()
+        };
+        let number = |name: &str| variable(name)?.parse::<i64>().ok();
+        let delay_ms = number("START_DELAY_SECS").map(|secs| secs.saturating_mul(1000));
+        match number("EXIT_CODE") {
+            Some(code) => {
+                self.exit = Some(Exit {
+                    after_ms: delay_ms.unwrap_or(0),
+                    code,
+                    reason: String::new(),
+                    message: variable("EXIT_MESSAGE").unwrap_or("").to_owned(),
+                });
+            }
+            None => self.ready_ms = delay_ms.unwrap_or(self.ready_ms),
+        }
+        self
+    }
+
+    /// This script, overridden by a pod's annotations.
     pub(crate) fn with_annotations(mut self, annotations: &Value) -> Self {
         let text = |name: &str| annotations[format!("{PREFIX}{name}")].as_str();
         let is_set = |name: &str| text(name).map(|value| value == "true");

@@ -97,10 +97,10 @@ impl Dynamics {
         match rule {
             Some(rule) => rule.pod_script.clone(),
             None => {
-                let annotations = &pod["metadata"]["annotations"];
-                self.pod_script_default
-                    .clone()
-                    .with_annotations(annotations)
+                let script = self.pod_script_default.clone();
+                script
+                    .with_demo_environment(pod)
+                    .with_annotations(&pod["metadata"]["annotations"])
             }
         }
     }

@@ -219,7 +219,7 @@ fn a_name_that_others_hold_is_left_alone() {
     // It is free once they let go of it, and no caller has to wait for more than that.
     environment.kubectl(&["delete", "job", "hello-ann"]);
     let ours = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
-    assert_eq!(page(ours), "ann");
+    assert_eq!(page(ours), "hello/ann");
     assert_eq!(program.names("hello"), ["ann"]);
 }
 

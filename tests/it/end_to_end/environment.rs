@@ -60,7 +60,7 @@ impl<'a> TestEnvironment<'a> {
         let files = ["service-account", "role", "role-binding"];
         let mut apply = vec![
             "apply".to_owned(),
-            format!("--filename={manifests}/demo/hello.yaml"),
+            format!("--filename={manifests}/demo/apps.yaml"),
         ];
         apply.extend(files.map(|file| format!("--filename={manifests}/base/{file}.yaml")));
         environment.kubectl(&apply.iter().map(String::as_str).collect::<Vec<_>>());

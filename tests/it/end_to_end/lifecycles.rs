@@ -70,7 +70,7 @@ fn a_job_without_a_pod_because_of_a_quota_is_pending_and_can_be_stopped() {
     environment.kubectl(&["delete", "resourcequota", "none"]);
     check_waits(&waiting.finish());
     let ip = until_ready(&program, "/app/hello/ann");
-    assert_eq!(page(ip), "ann");
+    assert_eq!(page(ip), "hello/ann");
     assert_eq!(environment.owner_of(ip), uid, "it is the Job that waited");
 }
 

@@ -15,15 +15,18 @@ fn an_instance_is_found_started_listed_labelled_and_stopped() {
     let environment = TestEnvironment::shared();
     let program = environment.program();
 
-    assert_eq!(program.get("/app").expect(200), json!(["hello", "slow"]));
+    assert_eq!(
+        program.get("/app").expect(200),
+        json!(["fails", "hello", "slow"])
+    );
     let unknown = program.get("/app/nope/ann").expect(404);
     assert_eq!(
         unknown["msg"],
-        "unknown app type 'nope'; known types: hello, slow"
+        "unknown app type 'nope'; known types: fails, hello, slow"
     );
 
     let ip = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
-    assert_eq!(page(ip), "ann");
+    assert_eq!(page(ip), "hello/ann");
     assert_eq!(environment.owner_of(ip), environment.job_uid("hello-ann"));
     assert_eq!(program.get("/app/hello/ann").expect(200), json!({"ip": ip}));
 

@@ -275,7 +275,7 @@ fn offer_failing(environment: &TestEnvironment<'_>) {
             "labels": {"config-controller.semafor.ch/template": "true"},
             "annotations": {"config-controller.semafor.ch/restart-delay": "1s"},
         },
-        "data": {"fails.yaml": real("fails", 1, &[("EXIT_CODE", "3")])},
+        "data": {"failing.yaml": real("fails", 1, &[("EXIT_CODE", "3")])},
     });
     environment
         .api
@@ -317,7 +317,7 @@ fn the_role_of_2_7_1_is_enough() {
         ] {
             let of_events = program.count_log_of(&[part, "events"]);
             // The start that is meant to fail is logged as well.
-            let of_failures = program.count_log_of(&[part, "fails/ann failed: "]);
+            let of_failures = program.count_log_of(&[part, "failing/ann failed: "]);
             let others = program.count_log(part) - of_events - of_failures;
             assert_eq!(others, count, "{part}");
         }
@@ -345,20 +345,20 @@ fn check_life(environment: &TestEnvironment<'_>, programs: &[Program; 2]) {
 
 #[track_caller]
 fn check_failure(environment: &TestEnvironment<'_>, programs: &[Program; 2]) {
-    let path = "/app/fails/ann";
+    let path = "/app/failing/ann";
     let failed = programs[0].get_prefer(path, LONG_WAIT).expect(202);
     assert_eq!(
         (&failed["status"], &failed["exitCode"]),
         (&json!("app_error"), &json!(3))
     );
-    let before = environment.job_uid("fails-ann");
+    let before = environment.job_uid("failing-ann");
     eventually("another is made after the delay", || {
         programs[0].get_prefer(path, LONG_WAIT).expect(202);
-        (environment.job_uid("fails-ann") != before).then_some(())
+        (environment.job_uid("failing-ann") != before).then_some(())
     });
     programs[0].delete(path).expect(200);
     eventually("it is listed no more", || {
-        programs[1].names("fails").is_empty().then_some(())
+        programs[1].names("failing").is_empty().then_some(())
     });
 }
 

@@ -326,7 +326,7 @@ pub(super) fn run_to_end(environment: &[(&str, &str)]) -> (ExitStatus, String) {
     )
 }
 
-/// The text of the page of an instance.
+/// The text of the page of an instance, which is one line.
 #[track_caller]
 pub(super) fn page(ip: IpAddr) -> String {
     let url = format!("http://{ip}:8080/");
@@ -334,10 +334,9 @@ pub(super) fn page(ip: IpAddr) -> String {
         .get(&url)
         .call()
         .unwrap_or_else(|error| panic!("{url}: {error}"));
-    response
-        .body_mut()
-        .read_to_string()
-        .expect("a page is text")
+    let text = response.body_mut().read_to_string();
+    let text = text.expect("a page is text");
+    text.trim_end_matches('\n').to_owned()
 }
 
 fn agent() -> ureq::Agent {

@@ -23,7 +23,7 @@ fn a_hundred_callers_of_a_new_name_get_one_instance() {
     });
     assert_eq!(addresses.len(), CALLERS);
     assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 1);
-    assert_eq!(page(addresses[0]), "ann");
+    assert_eq!(page(addresses[0]), "hello/ann");
     let mut made = environment.events_since("jobs", &version);
     made.retain(|event| event["type"] == "ADDED");
     assert_eq!(made.len(), 1, "{made:#?}");

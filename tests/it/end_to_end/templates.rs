@@ -43,7 +43,7 @@ fn instances_outlive_their_template_and_can_be_stopped() {
     assert_eq!(program.get("/app/hello/bob").code, 404);
     assert_eq!(program.names("hello"), ["ann"]);
     assert_eq!(program.get("/app/hello/ann").ip(), ip);
-    assert_eq!(page(ip), "ann");
+    assert_eq!(page(ip), "hello/ann");
     program.delete("/app/hello/ann").expect(200);
     eventually("the pod is gone", || {
         environment.list("pods").is_empty().then_some(())
@@ -62,7 +62,7 @@ fn a_broken_template_affects_no_other() {
     assert_eq!(refused["code"], "template_invalid", "{refused}");
     assert_eq!(
         page(program.get_prefer("/app/hello/ann", LONG_WAIT).ip()),
-        "ann"
+        "hello/ann"
     );
 }
 
