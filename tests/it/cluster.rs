@@ -152,10 +152,22 @@ impl Cluster {
     /// Runs kubectl as an administrator, and returns what it prints.
     #[track_caller]
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        output(&mut self.kubectl_command(arguments))
+    }
+
+    /// The same where it may fail: what it prints, on both outputs.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str]) -> String {
+        let done = self.kubectl_command(arguments).output();
+        let done = done.expect("kubectl can be run");
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
+    }
+
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let program = self.fact("CLUSTER_KUBECTL").unwrap_or("kubectl");
         let mut command = Command::new(program);
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        output(command.args(arguments))
+        command.args(arguments);
+        command
     }
 
     /// Stops or starts the API server of a cluster of our own.

@@ -13,7 +13,7 @@
 //! | `prometheus` | a real Prometheus |
 
 pub(crate) mod image;
-mod prometheus;
+pub(crate) mod prometheus;
 mod runner;
 mod upgrade;
 

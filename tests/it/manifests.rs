@@ -5,12 +5,14 @@
 //! | (here) | base, chart and program agree; from the golden renders, so without helm |
 //! | `chart` | ignored without a cluster: helm renders the goldens, and refuses values that are wrong |
 //! | `installed` | ignored without a cluster: a real cluster takes base and chart, and an upgrade from 2.7.1's chart |
+//! | `release` | ignored without a cluster: a release from its check to its end, as its user sees it |
 //! | `monitoring` | alerts and dashboard: their metrics, and each alert in a trial by promtool |
 //! | `tools` | what these stand on: helm, kubeconform, a namespace |
 
 mod chart;
 mod installed;
 pub(crate) mod monitoring;
+mod release;
 pub(crate) mod tools;
 
 use std::collections::BTreeSet;
@@ -28,6 +30,12 @@ const RENDERS: &[(&str, Option<&str>)] = &[
     ("chart-own.yaml", Some("own.values.yaml")),
     ("chart-tokens.yaml", Some("tokens.values.yaml")),
 ];
+
+/// One more, with kinds of the Prometheus Operator, which a cluster need not know.
+const MONITORS: (&str, Option<&str>) = ("chart-monitors.yaml", Some("monitors.values.yaml"));
+
+/// Objects beside those of the service: an option, or there only for the time of a hook.
+const BESIDE: [&str; 3] = ["-dry-run-pods", "-check", "-test"];
 
 /// Settings that have values of their own in the chart, or are none of a pod's.
 const NOT_IN_SETTINGS: &[&str] = &[
@@ -72,7 +80,7 @@ fn rendered(golden: &str) -> Vec<Value> {
 fn only(objects: &[Value], kind: &str) -> Value {
     let is_optional = |object: &&Value| {
         let name = object["metadata"]["name"].as_str();
-        name.is_some_and(|name| name.ends_with("-dry-run-pods"))
+        name.is_some_and(|name| BESIDE.iter().any(|ending| name.ends_with(ending)))
     };
     let found = objects.iter().filter(|it| it["kind"] == kind);
     let found: Vec<&Value> = found.filter(|it| !is_optional(it)).collect();
@@ -100,6 +108,82 @@ fn the_chart_grants_the_same_permissions_as_the_base() {
         let pod = &only(&rendered(golden), "Deployment")["spec"]["template"]["spec"];
         assert_eq!(pod["serviceAccountName"], metadata(&account, "name"));
     }
+}
+
+/// The check must find what the service would find.
+#[test]
+fn the_check_has_the_rights_of_the_service() {
+    let of = |objects: &[Value], ending: &str| -> Vec<Value> {
+        let named = |it: &&Value| {
+            let name = it["metadata"]["name"].as_str();
+            it["kind"] == "Role" && name.is_some_and(|name| name.ends_with(ending))
+        };
+        let rules = objects.iter().filter(named).map(|role| &role["rules"]);
+        let rules = rules.filter_map(Value::as_array);
+        rules.flatten().cloned().collect()
+    };
+    let own = rendered("chart-own.yaml");
+    let service = [of(&own, "-apps"), of(&own, "-dry-run-pods")].concat();
+    assert_eq!(of(&own, "-check"), service);
+    let delegators = own.iter().filter(|it| it["kind"] == "ClusterRoleBinding");
+    assert_eq!(delegators.count(), 2);
+    let monitors = rendered(MONITORS.0);
+    assert_eq!(of(&monitors, "-check"), of(&monitors, "-apps"));
+    assert!(of(&rendered("chart-default.yaml"), "-check").is_empty());
+}
+
+/// Every object can be found by a label, also what the parts of the base add.
+#[test]
+fn each_object_has_labels() {
+    let mut all: Vec<Value> = RENDERS
+        .iter()
+        .chain([&MONITORS])
+        .flat_map(|it| rendered(it.0))
+        .collect();
+    let mut count = 0;
+    let mut folders = vec![repository().join("manifests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the repository") {
+            let path = entry.expect("an entry of a folder").path();
+            if path.is_dir() && !path.ends_with("helm") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "yaml") {
+                let text = std::fs::read_to_string(path).expect("a manifest is text");
+                let found = objects(&text).into_iter();
+                let found = found.filter(|it| {
+                    it["metadata"]["name"].is_string() && it["apiVersion"] != "skaffold/v4beta10"
+                });
+                let before = all.len();
+                all.extend(found);
+                count += all.len() - before;
+            }
+        }
+    }
+    assert!(count > 12, "only {count} objects");
+    for object in all {
+        let labels = &object["metadata"]["labels"];
+        let ours = ["app.kubernetes.io/name", "app.kubernetes.io/part-of"];
+        assert!(ours.iter().any(|key| labels[*key].is_string()), "{object}");
+    }
+}
+
+/// Who follows the README calls the service by one name, whichever way it was installed.
+#[test]
+fn the_readme_installs_the_service_under_one_name() {
+    let readme = text_of("README.md");
+    let install = |line: &&str| line.trim().starts_with("helm") && line.contains(" install ");
+    let lines: Vec<&str> = readme.lines().filter(install).collect();
+    assert!(!lines.is_empty());
+    for line in lines {
+        let release = line
+            .split(" install ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        assert_eq!(release, Some("config-controller"), "{line}");
+    }
+    let base = only(&objects(&text_of("manifests/base/service.yaml")), "Service");
+    assert_eq!(base["metadata"]["name"], "config-controller");
+    assert!(readme.contains("http://config-controller:3333/"));
 }
 
 #[test]
@@ -142,29 +226,50 @@ fn the_chart_runs_the_same_pods_as_the_base() {
 /// A chart that keeps the selector of a Service or budget but not the pods' labels selects no pod.
 #[test]
 fn all_selectors_find_the_pods() {
-    let mut renders: Vec<Vec<Value>> = RENDERS.iter().map(|(golden, _)| rendered(golden)).collect();
+    let all = RENDERS.iter().chain([&MONITORS]);
+    let mut renders: Vec<Vec<Value>> = all.map(|(golden, _)| rendered(golden)).collect();
     let parts = [
-        "deployment",
-        "service",
-        "pod-disruption-budget",
-        "network-policy",
+        "base/deployment",
+        "base/service",
+        "base/pod-disruption-budget",
+        "base/network-policy",
+        "monitoring/pod-monitor",
     ];
-    let base = parts.map(|part| objects(&text_of(&format!("manifests/base/{part}.yaml"))));
+    let base = parts.map(|part| objects(&text_of(&format!("manifests/{part}.yaml"))));
     renders.push(base.concat());
     for objects in renders {
         let spec = &only(&objects, "Deployment")["spec"];
         let labels = &spec["template"]["metadata"]["labels"];
-        assert_eq!(&spec["selector"]["matchLabels"], labels);
-        assert_eq!(&only(&objects, "Service")["spec"]["selector"], labels);
+        let selector = &spec["selector"]["matchLabels"];
+        let selected = selector.as_object().expect("a selector").iter();
+        assert!(selected.clone().all(|(key, value)| labels[key] == *value));
+        assert_eq!(&only(&objects, "Service")["spec"]["selector"], selector);
         let spread = &spec["template"]["spec"]["topologySpreadConstraints"][0];
-        assert_eq!(&spread["labelSelector"]["matchLabels"], labels);
+        assert_eq!(&spread["labelSelector"]["matchLabels"], selector);
         for object in &objects {
             let key = match object["kind"].as_str() {
-                Some("PodDisruptionBudget") => "selector",
+                Some("PodDisruptionBudget" | "PodMonitor" | "ServiceMonitor") => "selector",
                 Some("NetworkPolicy") => "podSelector",
                 _ => continue,
             };
-            assert_eq!(&object["spec"][key]["matchLabels"], labels, "{object}");
+            assert_eq!(&object["spec"][key]["matchLabels"], selector, "{object}");
+        }
+        // Nor do they find the pods of hooks.
+        for object in objects
+            .iter()
+            .filter(|it| !it["metadata"]["annotations"].is_null())
+        {
+            let pod = match object["kind"].as_str() {
+                Some("Job") => &object["spec"]["template"],
+                Some("Pod") => object,
+                _ => continue,
+            };
+            let labels = &pod["metadata"]["labels"];
+            let mut selected = selected.clone();
+            assert!(
+                selected.any(|(key, value)| labels[key] != *value),
+                "{object}"
+            );
         }
     }
 }
@@ -285,6 +390,8 @@ fn each_value_is_in_the_schema() {
         .expect("values are YAML");
     let own: Value = serde_yaml::from_str(&text_of("tests/it/manifests/own.values.yaml"))
         .expect("values are YAML");
-    let set: BTreeSet<String> = keys(&original).union(&keys(&own)).cloned().collect();
-    assert_eq!(set, in_schema, "each value is set in a render");
+    let monitors: Value = serde_yaml::from_str(&text_of("tests/it/manifests/monitors.values.yaml"))
+        .expect("values are YAML");
+    let set = [original, own, monitors].iter().flat_map(keys).collect();
+    assert_eq!(in_schema, set, "each value is set in a render");
 }

@@ -12,7 +12,7 @@ use crate::manifests::monitoring;
 use crate::raw_kube::RawKube;
 
 /// One that runs; it is killed when this is dropped.
-pub(super) struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     api: RawKube,
     _folder: TemporaryFolder,
@@ -33,13 +33,28 @@ impl Prometheus {
                 "static_configs": [{"targets": [target.to_string()]}],
             }],
         });
-        let config = folder.write("prometheus.json", &config.to_string());
+        Self::run(&config.to_string(), folder)
+    }
+
+    /// Runs one with this configuration, whose files may be in that folder.
+    #[track_caller]
+    pub(crate) fn run(config: &str, folder: TemporaryFolder) -> Self {
+        let config = folder.write("prometheus.yaml", config);
         let (child, address) = spawn(&config, &folder);
         Self {
             child,
             api: RawKube::plain(&format!("http://{address}"), None),
             _folder: folder,
         }
+    }
+
+    /// Waits until all of its scrapes succeed.
+    #[track_caller]
+    pub(crate) fn await_up(&self) {
+        eventually("a scrape succeeds", || {
+            let data = self.get("/api/v1/query?query=min(up)")?;
+            (data["result"][0]["value"][1] == "1").then_some(())
+        });
     }
 
     /// The response to a query of its API.
@@ -57,7 +72,7 @@ impl Prometheus {
             let data = self.get(&format!("/api/v1/query?query={query}"))?;
             data["result"][0]["value"][1].as_str().map(str::to_owned)
         };
-        eventually("a scrape succeeds", || (value("up")? == "1").then_some(()));
+        self.await_up();
         let info = eventually("samples are stored", || {
             value("config_controller_build_info")
         });

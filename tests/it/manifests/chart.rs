@@ -1,8 +1,15 @@
 //! What helm makes of the chart: the goldens, no complaint, and a clear error for invalid values.
 
+use std::collections::BTreeMap;
+
+use config_controller::config::{self, SETTINGS};
+use serde_json::json;
+
 use super::tools::{CHART, Helm, Kubeconform};
-use super::{RENDERS, text_of};
+use super::{MONITORS, NOT_IN_SETTINGS, RENDERS, text_of};
+
 use crate::cluster;
+use crate::harness::TemporaryFolder;
 use crate::tidy::check_golden;
 
 /// The argument that gives helm a file of this folder.
@@ -25,7 +32,7 @@ fn template(helm: &Helm, file: Option<&str>) -> String {
 fn it_renders_the_golden_files() {
     let cluster = cluster::shared();
     let helm = Helm::new(cluster);
-    for (golden, file) in RENDERS {
+    for (golden, file) in RENDERS.iter().chain([&MONITORS]) {
         check_golden(golden, &template(&helm, *file));
     }
 }
@@ -35,7 +42,7 @@ fn it_renders_the_golden_files() {
 fn helm_lint_passes() {
     let cluster = cluster::shared();
     let helm = Helm::new(cluster);
-    for (_, file) in RENDERS {
+    for (_, file) in RENDERS.iter().chain([&MONITORS]) {
         let values = values(*file);
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         helm.run(&[&["lint", "--strict", CHART], values.as_slice()].concat());
@@ -103,10 +110,85 @@ fn invalid_values_are_rejected_by_name() {
         ("dryRunPods=please", "/dryRunPods"),
         ("auth.allow={portal}", "/auth/allow/0"),
         ("otel.enabled=true", "otel.endpoint"),
+        ("settings.START_WAIT=abc", "/settings/START_WAIT"),
+        ("settings.WORKERS=many", "/settings/WORKERS"),
+        (
+            "podLabels.app\\.kubernetes\\.io/name=x",
+            "app.kubernetes.io/name",
+        ),
+        ("extraVolumes[0].name=tls", "/extraVolumes/0/name"),
+        ("extraVolumeMounts[0].name=ca", "mountPath"),
+        ("imagePullSecrets[0]=login", "/imagePullSecrets/0"),
+        ("check=true", "/check"),
+        (
+            "monitoring.podMonitor.interval=often",
+            "/monitoring/podMonitor/interval",
+        ),
+        (
+            "auth.mode=token,auth.tokensSecret=x,monitoring.podMonitor.enabled=true",
+            "monitoring.tokenSecret",
+        ),
     ] {
         let output = helm.refuse_template(&["--set", values]);
         assert!(output.contains(word), "{values}: {output}");
     }
+}
+
+/// The settings that take nothing but a number, a duration or certain words.
+fn strict_settings() -> Vec<&'static str> {
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let is_strict = |name: &str| {
+        let set = [(name, "abc"), (endpoint, "http://collector:4318")];
+        let set = set.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let problems = config::parse([], &set.into()).err().unwrap_or_default();
+        problems
+            .iter()
+            .any(|one| one.to_string().starts_with(&format!("{name} is 'abc'")))
+    };
+    let names = SETTINGS.iter().map(|setting| setting.name);
+    names
+        .filter(|name| !NOT_IN_SETTINGS.contains(name) && *name != "LISTEN" && is_strict(name))
+        .collect()
+}
+
+/// What the program would refuse at its start, the schema refuses before anything is deployed.
+#[test]
+#[ignore = "needs a cluster"]
+fn the_schema_knows_the_form_of_each_setting() {
+    let cluster = cluster::shared();
+    let (helm, folder) = (Helm::new(cluster), TemporaryFolder::new());
+    let file = |name: &str, settings: &BTreeMap<&str, &str>| {
+        let file = folder.write(name, &json!({"settings": settings}).to_string());
+        format!("--values={}", file.display())
+    };
+    let strict = strict_settings();
+    assert!(strict.len() > 38, "{strict:?}");
+    let wrong = strict.iter().map(|name| (*name, "abc")).collect();
+    let output = helm.refuse_template(&[&file("wrong.json", &wrong)]);
+    for name in &strict {
+        assert!(
+            output.contains(&format!("/settings/{name}'")),
+            "{name}: {output}"
+        );
+    }
+    let all = SETTINGS
+        .iter()
+        .filter(|setting| !NOT_IN_SETTINGS.contains(&setting.name));
+    let defaults: BTreeMap<&str, &str> = all.map(|one| (one.name, one.default)).collect();
+    helm.template("portal", &[&file("right.json", &defaults)]);
+    for values in [
+        "START_WAIT=20,WORKERS=4",
+        "START_WAIT=500ms,OTEL_SDK_DISABLED=true",
+        "LOG_LEVEL=WARNING",
+    ] {
+        let values = values.replace(',', ",settings.");
+        helm.template("portal", &["--set", &format!("settings.{values}")]);
+    }
+    let share = helm.template(
+        "portal",
+        &["--set-json=settings.OTEL_TRACES_SAMPLER_ARG=0.25"],
+    );
+    assert!(share.contains("value: \"0.25\""), "{share}");
 }
 
 /// The rule of 2.7.1's chart, by which an upgrade finds what is there.

@@ -27,6 +27,7 @@ pub(crate) const TIMEOUT: &str = "--timeout=90s";
 const APIS: &[&str] = &[
     "api/v1",
     "apis/apps/v1",
+    "apis/batch/v1",
     "apis/networking.k8s.io/v1",
     "apis/policy/v1",
     "apis/rbac.authorization.k8s.io/v1",
@@ -37,6 +38,15 @@ fn programs() -> &'static str {
     static PROGRAMS: OnceLock<String> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let script = repository().join("tests/cluster/chart_programs");
+        output(&mut Command::new(script)).trim().to_owned()
+    })
+}
+
+/// The folder with the definitions of the Prometheus Operator's kinds.
+pub(crate) fn monitor_kinds() -> &'static str {
+    static KINDS: OnceLock<String> = OnceLock::new();
+    KINDS.get_or_init(|| {
+        let script = repository().join("tests/cluster/monitor_kinds");
         output(&mut Command::new(script)).trim().to_owned()
     })
 }
@@ -215,6 +225,12 @@ impl<'a> Namespace<'a> {
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let own = ["--namespace", &self.name];
         self.cluster.kubectl(&[&own, arguments].concat())
+    }
+
+    /// The same where it may fail: what it prints, on both outputs.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str]) -> String {
+        let own = ["--namespace", &self.name];
+        self.cluster.try_kubectl(&[&own, arguments].concat())
     }
 
     /// What is there of these kinds, with these labels.

@@ -47,7 +47,7 @@
 {{- empty .Values.tlsSecret | not | ternary "HTTPS" "HTTP" }}
 {{- end }}
 
-{{/* A text or a whole number. Numbers of YAML arrive as floats, which would get an exponent. */}}
+{{/* A text, a boolean or a number. Whole numbers of YAML arrive as floats, which would get an exponent. */}}
 {{- define "config-controller.text" -}}
-{{- kindIs "float64" . | ternary (int64 .) . }}
+{{- and (kindIs "float64" .) (eq (floor .) .) | ternary (int64 .) . }}
 {{- end }}

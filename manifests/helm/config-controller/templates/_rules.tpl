@@ -1,0 +1,31 @@
+{{/* What the service may do; a test keeps this identical to manifests/base/role.yaml. */}}
+{{- define "config-controller.rules" -}}
+# Instances are Jobs: list and watch find them, create starts, delete stops. get, here and below,
+# compares what the watches have shown with etcd, of one object at a time.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, delete, get, list, watch]
+# Templates are ConfigMaps; config-controller never changes them.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch]
+# Pods provide readiness and addresses, and patch writes meta labels to them. delete stops a pod that
+# has outlived its Job, and force-deletes the pod of a dead node, so that its name is free again.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete, get, list, patch, watch]
+# Only Events tell why a pod is rejected, not mounted or not ready; without this, messages say less.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, watch]
+{{- end }}
+
+{{/*
+What it may do beside that with `dryRunPods`. RBAC does not tell a dry run from a real one, so this is a
+right to run anything in the namespace of the instances.
+*/}}
+{{- define "config-controller.dryRunPodsRules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [create]
+{{- end }}
