@@ -9,7 +9,7 @@ use crate::model::job::{find_setting, setting_key};
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
 use crate::model::template::{Place, Places, RenderError, Template, Variables};
-use crate::model::validation::{self, Finding};
+use crate::model::validation::{self, Finding, Problem, WRONG_TYPE};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -249,11 +249,16 @@ impl Item {
                 .split_once("\" is invalid: ")
                 .map_or(message, |it| it.1);
             let path = tried.place.as_deref().unwrap_or_default();
-            let ours = findings.iter().find(|finding| finding.is_fault);
-            // A decoder's path has no places of lists.
-            let path = match ours.map(|finding| finding.path.as_str()) {
-                Some(ours) if !path.contains('[') => ours,
-                _ => path,
+            // A decoder's words have neither the place in a list nor the fix.
+            let of_decoder = message.contains(" cannot be handled as a ");
+            let is_ours = |finding: &&Finding| match &finding.problem {
+                Problem::Value(text) if of_decoder => text.starts_with(WRONG_TYPE),
+                _ => finding.is_fault && !of_decoder,
+            };
+            let (message, path) = match findings.iter().find(is_ours) {
+                Some(ours) if of_decoder => (&*ours.to_string(), ours.path.as_str()),
+                Some(ours) if path.is_empty() => (message, ours.path.as_str()),
+                _ => (message, path),
             };
             self.add(CheckResult::Bad, message, Some(places.find(path)), report);
         }
@@ -262,7 +267,11 @@ impl Item {
                 .split(['"', ':'])
                 .nth(usize::from(warning.contains('"')));
             let place = places.find(path.unwrap_or_default());
-            self.add(CheckResult::Worse, warning, Some(place), report);
+            // Ours says what was probably meant.
+            let ours = findings.iter().map(ToString::to_string);
+            let ours = ours.into_iter().find(|text| text.starts_with(&**warning));
+            let text = ours.as_deref().unwrap_or(warning);
+            self.add(CheckResult::Worse, text, Some(place), report);
         }
     }
 }

@@ -21,6 +21,9 @@ use std::fmt::{self, Write as _};
 /// Maximum number of findings of one manifest; the API server reports as many unknown fields.
 pub const FINDINGS_MAX: usize = 100;
 
+/// Begins the sentence about a value of another type.
+pub const WRONG_TYPE: &str = "wrong type: ";
+
 /// Something that the API server would report of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -188,7 +191,7 @@ impl Validator {
             (Value::String(_), "true or false") => "; remove the quotes",
             _ => "",
         };
-        self.fault(format!("wrong type: {found}; expected {expected}{fix}"));
+        self.fault(format!("{WRONG_TYPE}{found}; expected {expected}{fix}"));
     }
 
     fn object(&mut self, name: &'static str, map: &Map<String, Value>) {

@@ -14,21 +14,28 @@ fn what_the_api_server_says_of_a_dry_run_is_reported_with_its_place() {
         .template("always", &TEMPLATE.replace("Never", "Always"))
         .template(
             "misspelt",
-            &TEMPLATE.replace("image:", "imagee: x\n    image:"),
+            &TEMPLATE.replace("image:", "imagepulpolicy: x\n    image:"),
+        )
+        .template(
+            "port",
+            &TEMPLATE.replace("image:", "ports: [{containerPort: \"80\"}]\n    image:"),
         )
         .unstarted()
         .start();
     let (code, lines, _) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!(code, Some(1), "{lines:?}");
     let failed = with("FAIL", &lines);
-    assert_eq!(failed.len(), 1, "{lines:?}");
     // As without a cluster.
     let expected = "FAIL template always of templates spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\" (key always.yaml, 2:3)";
-    assert_eq!(failed, [expected]);
+    let port = "FAIL template port of templates spec.containers[0].ports[0].containerPort: wrong type: the string \"80\"; expected a whole number of at most 32 bits; remove the quotes (key port.yaml, ";
+    assert_eq!((failed.len(), failed[0].as_str()), (2, expected));
+    assert!(failed[1].starts_with(port), "{failed:?}");
     let warned = with("warn", &lines);
     assert_eq!(warned.len(), 1, "{lines:?}");
     assert!(
-        warned[0].contains("unknown field \"spec.containers[0].imagee\""),
+        warned[0].contains(
+            "unknown field \"spec.containers[0].imagepulpolicy\"; did you mean imagePullPolicy?"
+        ),
         "{warned:?}"
     );
     assert!(warned[0].contains("key misspelt.yaml, "), "{warned:?}");
