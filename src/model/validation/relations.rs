@@ -25,7 +25,17 @@ pub(super) fn check(validator: &mut Validator, type_name: &str, map: &Fields) {
         }
         "EnvVar" => env_var(validator, map),
         "EnvFromSource" => one_of(validator, map, &["configMapRef", "secretRef"]),
-        "EnvVarSource" => one_of(validator, map, ENV_SOURCES),
+        "EnvVarSource" => {
+            one_of(validator, map, ENV_SOURCES);
+            let path = map.get("fieldRef").and_then(Value::as_object);
+            let path = path.and_then(|it| text(it, "fieldPath"));
+            if let Some(map @ ("metadata.labels" | "metadata.annotations")) = path {
+                let text = format!(
+                    "Unsupported value: \"{map}\": a variable has one value; expected {map}['<KEY>']"
+                );
+                validator.fault_of("fieldRef.fieldPath", text);
+            }
+        }
         "Probe" => one_of(validator, map, &["exec", "httpGet", "tcpSocket", "grpc"]),
         "LifecycleHandler" => one_of(validator, map, &["exec", "httpGet", "tcpSocket", "sleep"]),
         "Volume" => volumes::volume(validator, map),

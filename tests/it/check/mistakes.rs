@@ -316,6 +316,90 @@ const CASES: &[(&str, &str, bool)] = &[
         "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, labelSelector: {matchExpressions: [{key: a, operator: In, values: [b c]}]}}]}}",
         false,
     ),
+    (
+        "",
+        "volumes: [{name: x, scaleIO: {gateway: a, secretRef: {name: a}, system: b, volumeName: c}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, scaleIO: {secretRef: {name: a}, system: b, volumeName: c}}]",
+        false,
+    ),
+    ("", "volumes: [{name: x, photonPersistentDisk: {}}]", false),
+    (
+        "",
+        "volumes: [{name: x, fc: {targetWWNs: [a], lun: 5}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, fc: {targetWWNs: [a], lun: 256}}]",
+        false,
+    ),
+    ("", "volumes: [{name: x, fc: {targetWWNs: [a]}}]", false),
+    ("", "volumes: [{name: x, fc: {wwids: [a]}}]", true),
+    ("", "volumes: [{name: x, fc: {}}]", false),
+    (
+        "",
+        "volumes: [{name: x, fc: {wwids: [a], targetWWNs: [a], lun: 1}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, gcePersistentDisk: {pdName: a, partition: 256}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, awsElasticBlockStore: {volumeID: a, partition: -1}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, gitRepo: {repository: a, directory: ../b}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, downwardAPI: {items: [{path: a}]}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, downwardAPI: {items: [{path: a, fieldRef: {fieldPath: metadata.labels}}]}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, downwardAPI: {items: [{path: a, fieldRef: {fieldPath: status.podIP}}]}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, downwardAPI: {items: [{path: a, resourceFieldRef: {resource: limits.cpu}}]}}]",
+        false,
+    ),
+    (
+        "",
+        "volumes: [{name: x, downwardAPI: {items: [{path: a, resourceFieldRef: {containerName: app, resource: limits.cpu}}]}}]",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, downwardAPI: {items: [{path: a, fieldRef: {fieldPath: metadata.name}, resourceFieldRef: {containerName: app, resource: limits.cpu}}]}}]",
+        false,
+    ),
+    (
+        "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.labels}}}]",
+        "",
+        false,
+    ),
+    (
+        "env: [{name: A, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a']\"}}}]",
+        "",
+        true,
+    ),
 ];
 
 /// The pod template of each case, and whether the API server accepts it.
