@@ -3,6 +3,7 @@
 //! The rules are those of `core/v1` ConfigMaps; those of the templates in them are decided elsewhere.
 
 use super::report::CheckResult;
+use crate::kube::types::TEMPLATE_SUFFIX;
 use crate::model::names::is_dns_subdomain;
 use crate::model::validation::is_data_key;
 use serde_json::{Map, Value};
@@ -26,8 +27,8 @@ const FIELDS: [&str; 6] = [
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) result: CheckResult,
-    /// The key, where it is about one.
-    pub(super) key: Option<String>,
+    /// The field.
+    pub(super) path: Vec<String>,
     pub(super) text: String,
 }
 
@@ -35,9 +36,14 @@ pub(super) struct Problem {
 pub(super) fn problems(value: &Value) -> Vec<Problem> {
     let mut problems = Problems(Vec::new());
     match value["metadata"]["name"].as_str() {
-        None | Some("") => problems.fail("metadata.name: Required value".to_owned()),
+        None | Some("") => {
+            problems.fail(
+                &["metadata", "name"],
+                "metadata.name: Required value".to_owned(),
+            );
+        }
         Some(name) if name.len() > NAME_BYTES_MAX || !is_dns_subdomain(name) => {
-            problems.fail(format!(
+            problems.fail(&["metadata", "name"], format!(
                 "metadata.name: Invalid value: expected at most {NAME_BYTES_MAX} characters of a-z, 0-9, - and ., which begin and end with a letter or digit"
             ));
         }
@@ -48,19 +54,23 @@ pub(super) fn problems(value: &Value) -> Vec<Problem> {
         match &value[field] {
             Value::Null => {}
             Value::Object(map) => bytes += problems.values(field, map),
-            _ => problems.fail(format!("{field}: wrong type; expected a map of strings")),
+            _ => problems.fail(
+                &[field],
+                format!("{field}: wrong type; expected a map of strings"),
+            ),
         }
     }
     if bytes > BYTES_MAX {
-        problems.fail(format!(
-            "Too long: its values have {bytes} bytes; at most {BYTES_MAX} are allowed"
-        ));
+        problems.fail(
+            &["data"],
+            format!("Too long: its values have {bytes} bytes; at most {BYTES_MAX} are allowed"),
+        );
     }
     let unknown = value.as_object().into_iter().flat_map(Map::keys);
     for field in unknown.filter(|field| !FIELDS.contains(&field.as_str())) {
         problems.0.push(Problem {
             result: CheckResult::Worse,
-            key: None,
+            path: vec![field.clone()],
             text: format!("unknown field {field:?}"),
         });
     }
@@ -70,14 +80,10 @@ pub(super) fn problems(value: &Value) -> Vec<Problem> {
 struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn fail(&mut self, text: String) {
-        self.fail_at(None, text);
-    }
-
-    fn fail_at(&mut self, key: Option<&String>, text: String) {
+    fn fail(&mut self, path: &[&str], text: String) {
         self.0.push(Problem {
             result: CheckResult::Bad,
-            key: key.cloned(),
+            path: path.iter().map(|step| (*step).to_owned()).collect(),
             text,
         });
     }
@@ -90,10 +96,19 @@ impl Problems {
                 let text = format!(
                     "{field}: invalid key: expected at most 253 letters, digits, -, _ and ., which do not begin with .."
                 );
-                self.fail_at(Some(key), text);
+                self.fail(&[field, key.as_str()], text);
             }
             match value {
                 Value::Null => {}
+                // Nothing reads it.
+                _ if key == TEMPLATE_SUFFIX => {
+                    let text = format!("{field}: the key {key} names no type, so it is not read");
+                    self.0.push(Problem {
+                        result: CheckResult::Worse,
+                        path: vec![field.to_owned(), key.clone()],
+                        text,
+                    });
+                }
                 Value::String(text) if field == "data" => bytes += text.len(),
                 // In base64.
                 Value::String(text) => bytes += text.len() / 4 * 3,
@@ -106,7 +121,7 @@ impl Problems {
                             "{field}.{key}: wrong type: {other}; expected a string; put quotes around it"
                         ),
                     };
-                    self.fail_at(Some(key), text);
+                    self.fail(&[field, key.as_str()], text);
                 }
             }
         }
@@ -152,6 +167,10 @@ mod tests {
                 vec!["data: invalid key"],
             ),
             (
+                config_map(json!({".yaml": "", "a.yaml": "x"})),
+                vec!["data: the key .yaml names no type"],
+            ),
+            (
                 json!({"metadata": {"name": "a"}, "dat": {}}),
                 vec!["unknown field \"dat\""],
             ),
@@ -160,7 +179,7 @@ mod tests {
             assert_eq!(found.len(), expected.len(), "{value}: {found:?}");
             for (found, expected) in found.iter().zip(expected) {
                 assert!(found.text.starts_with(expected), "{found:?}");
-                let is_warning = expected.starts_with("unknown");
+                let is_warning = expected.starts_with("unknown") || expected.contains("names no");
                 assert_eq!(found.result == CheckResult::Worse, is_warning);
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! What a ConfigMap or a template must be is decided elsewhere.
 
-use crate::yaml::{self, Bounds};
+use crate::yaml::{self, Bounds, Kind, Tree};
 use serde_json::Value;
 
 /// Maximum size of a file, in bytes; Kubernetes stores objects of up to 1.5 MiB.
@@ -26,11 +26,24 @@ pub(super) struct Document {
     pub(super) kind: Option<String>,
     /// What it holds.
     pub(super) value: Result<Value, yaml::Error>,
+    /// Where that stands.
+    tree: Option<Tree>,
+}
+
+/// A step of a path in a document.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step<'a> {
+    /// A key of a map.
+    Key(&'a str),
+    /// A place in a list, from 0.
+    Item(usize),
 }
 
 impl Document {
     fn read(number: usize, lines_before: u32, text: &str) -> Self {
-        let value = read(text);
+        let tree = yaml::parse_within(text, BOUNDS);
+        let value = tree.as_ref().map_err(Clone::clone);
+        let value = value.and_then(Tree::to_json);
         let kind = match &value {
             Ok(value) => value["kind"].as_str(),
             Err(_) => kind_line(text),
@@ -40,7 +53,31 @@ impl Document {
             lines_before,
             kind: kind.map(str::to_owned),
             value,
+            tree: tree.ok(),
         }
+    }
+
+    /// Line and column in the file of what is at this path, or else of what lacks it.
+    pub(super) fn place(&self, path: &[Step<'_>]) -> Option<(u32, u32)> {
+        let tree = self.tree.as_ref()?;
+        let mut node = tree.root();
+        let mut place = (tree.node(node).line, tree.node(node).column);
+        for step in path {
+            let next = match (&tree.node(node).kind, step) {
+                (Kind::Mapping(entries), Step::Key(key)) => {
+                    let found = entries.iter().find(|entry| entry.key == *key);
+                    found.map(|entry| (entry.value, (entry.line, entry.column)))
+                }
+                (Kind::Sequence(items), Step::Item(number)) => items.get(*number).map(|item| {
+                    let node = tree.node(*item);
+                    (*item, (node.line, node.column))
+                }),
+                _ => None,
+            };
+            let Some(next) = next else { break };
+            (node, place) = next;
+        }
+        Some((place.0 + self.lines_before, place.1))
     }
 
     /// Whether it may hold ConfigMaps.
@@ -54,16 +91,6 @@ pub(super) const CONFIG_MAP: &str = "ConfigMap";
 
 /// The items of the second one have no kind.
 pub(super) const LISTS: [&str; 2] = ["List", "ConfigMapList"];
-
-/// JSON is read as such: escapes in its strings are not all those of YAML.
-fn read(text: &str) -> Result<Value, yaml::Error> {
-    if text.trim_start().starts_with('{')
-        && let Ok(value) = serde_json::from_str(text)
-    {
-        return Ok(value);
-    }
-    yaml::parse_within(text, BOUNDS).and_then(|tree| tree.to_json())
-}
 
 /// The kind that a line of a text names, if it stands where that of a manifest does.
 fn kind_line(text: &str) -> Option<&str> {
@@ -156,10 +183,27 @@ mod tests {
     }
 
     #[test]
-    fn json_has_its_own_escapes_and_tabs() {
+    fn json_is_read_with_its_escapes_and_tabs() {
         let text = "{\n\t\"kind\": \"ConfigMap\",\n\t\"a\": \"\\ud83d\\ude00\\/\"\n}";
         let found = documents(text);
         assert_eq!(found[0].value.as_ref().unwrap()["a"], "😀/");
+    }
+
+    #[test]
+    fn places_are_those_in_the_file() {
+        let all = documents("a: 1\n---\nb:\n  c: [x, {d: 1}]\n");
+        use Step::{Item, Key};
+        for (path, expected) in [
+            (&[][..], (3, 1)),
+            (&[Key("b")], (3, 1)),
+            (&[Key("b"), Key("c")], (4, 3)),
+            (&[Key("b"), Key("c"), Item(1), Key("d")], (4, 11)),
+            (&[Key("b"), Key("c"), Item(5)], (4, 3)),
+            (&[Key("b"), Item(1)], (3, 1)),
+        ] {
+            assert_eq!(all[1].place(path), Some(expected), "{path:?}");
+        }
+        assert_eq!(documents("a: [")[0].place(&[]), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! and `config_maps`.
 
 use super::config_maps;
-use super::documents::{self, CONFIG_MAP, Document, FILE_BYTES_MAX, LISTS};
+use super::documents::{self, CONFIG_MAP, Document, FILE_BYTES_MAX, LISTS, Step};
 use super::report::{CheckResult, Origin, Report};
 use crate::kube::types::{ConfigMap, Resource as _};
 use serde_json::Value;
@@ -141,7 +141,14 @@ impl Reader<'_> {
     fn document(&mut self, document: &Document, of_manifest: bool, mut origin: Origin) {
         let path = origin.file.clone().unwrap_or_default();
         match (&document.value, document.kind.as_deref()) {
-            (Ok(value), Some(kind)) => self.manifest(kind, value, &origin),
+            (Ok(value), Some(kind)) => {
+                let object = Object {
+                    value,
+                    path: Vec::new(),
+                    document,
+                };
+                self.manifest(kind, &object, &origin);
+            }
             (Ok(_), None) if of_manifest => {
                 let text = "the document has no kind, as manifests have; add `kind: ConfigMap`, or move it to a file of its own";
                 self.report.add_at(CheckResult::Bad, path, text, &origin);
@@ -163,21 +170,28 @@ impl Reader<'_> {
     }
 
     /// Takes the ConfigMaps of an object. The parser bounds how deep lists are nested.
-    fn manifest(&mut self, kind: &str, value: &Value, origin: &Origin) {
+    fn manifest(&mut self, kind: &str, object: &Object<'_>, origin: &Origin) {
         if kind == CONFIG_MAP {
-            return self.config_map(value, origin);
+            return self.config_map(object, origin);
         }
         if !LISTS.contains(&kind) {
             return;
         }
-        for item in value["items"].as_array().into_iter().flatten() {
+        let items = object.value["items"].as_array();
+        for (place, item) in items.into_iter().flatten().enumerate() {
             let of_list = (kind != LISTS[0]).then_some(CONFIG_MAP);
             let kind = item["kind"].as_str().or(of_list);
-            self.manifest(kind.unwrap_or_default(), item, origin);
+            let item = Object {
+                value: item,
+                path: [&object.path[..], &[Step::Key("items"), Step::Item(place)]].concat(),
+                document: object.document,
+            };
+            self.manifest(kind.unwrap_or_default(), &item, origin);
         }
     }
 
-    fn config_map(&mut self, value: &Value, origin: &Origin) {
+    fn config_map(&mut self, object: &Object<'_>, origin: &Origin) {
+        let value = object.value;
         let path = origin.file.clone().unwrap_or_default();
         let name = value["metadata"]["name"].as_str();
         let origin = Origin {
@@ -186,8 +200,13 @@ impl Reader<'_> {
         };
         let rows_before = self.report.0.len();
         for problem in config_maps::problems(value) {
+            let steps = problem.path.iter().map(|step| Step::Key(step));
+            let steps: Vec<Step<'_>> = object.path.iter().copied().chain(steps).collect();
+            let place = object.document.place(&steps);
+            // The line is that of the file: a key of the ConfigMap would make it one of its text.
             let origin = Origin {
-                key: problem.key,
+                line: place.map(|place| place.0),
+                column: place.map(|place| place.1),
                 ..origin.clone()
             };
             let what = name.map_or_else(|| path.clone(), |name| format!("ConfigMap {name}"));
@@ -212,6 +231,13 @@ impl Reader<'_> {
     fn fail(&mut self, path: &str, text: &str) {
         self.report.add(CheckResult::Bad, path, text);
     }
+}
+
+/// An object of a document.
+struct Object<'a> {
+    value: &'a Value,
+    path: Vec<Step<'a>>,
+    document: &'a Document,
 }
 
 /// What a folder holds, sorted.

@@ -4,7 +4,7 @@
 use super::report::{CheckResult, Origin, Report};
 use crate::app::catalog::{Catalog, NO_PROBE, Note, Offer};
 use crate::app::dry_runs::{EXAMPLE, Report as DryRun, Verdict};
-use crate::kube::types::{ConfigMap, Pairs, TEMPLATE_SUFFIX};
+use crate::kube::types::{ConfigMap, Pairs, TEMPLATE_SUFFIX, UNREAD_KEYS_MAX};
 use crate::model::job::{find_setting, setting_key};
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
@@ -84,6 +84,13 @@ pub(super) fn check(
                 report.add_at(CheckResult::Worse, what, why, &origin);
             }
             Note::Gone(_) => {}
+        }
+    }
+    for config_map in config_maps {
+        if config_map.unread.len() == UNREAD_KEYS_MAX {
+            let what = format!("ConfigMap {}", config_map.metadata.name);
+            let text = format!("only the first {UNREAD_KEYS_MAX} keys that are not read are named");
+            report.add_at(CheckResult::Worse, what, text, place);
         }
     }
     all

@@ -255,6 +255,24 @@ fn a_broken_config_map_is_reported_once() {
             assert!(failed[0].contains(expected), "{failed:?}");
         }
     }
+    let text = "kind: Secret\n---\nkind: List\nitems:\n- kind: ConfigMap\n  metadata: {name: a}\n  data:\n    REPLICAS: 1\n";
+    let (folder, _) = folder(&[("a.yaml", text)]);
+    let file = folder.path("a.yaml").display().to_string();
+    let (_, lines, _) = check(None, &[&file]);
+    assert!(lines[0].ends_with("a.yaml, document 2, 8:5)"), "{lines:?}");
+}
+
+#[test]
+fn keys_that_are_not_named_are_counted() {
+    for (count, rows) in [(15, 15), (16, 17), (100, 17)] {
+        let keys = (0..count).map(|number| (format!("{number}.yml"), json!("")));
+        let data: serde_json::Map<String, serde_json::Value> = keys.collect();
+        let map = json!({"kind": "ConfigMap", "metadata": {"name": "a"}, "data": data}).to_string();
+        let (folder, _) = folder(&[("a.yaml", &map)]);
+        let file = folder.path("a.yaml").display().to_string();
+        let (code, lines, _) = check(None, &[&file]);
+        assert_eq!((code, with("warn", &lines).len()), (Some(0), rows));
+    }
 }
 
 #[test]
