@@ -12,7 +12,7 @@ type Accepts = fn(&str) -> bool;
 /// What a value must be.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// One of these texts.
+    /// One of these texts; an empty one where Kubernetes has a default for it.
     OneOf(&'static [&'static str]),
     /// A number from the first to the second.
     From(i64, i64),
@@ -75,7 +75,13 @@ const RULES: &[(&str, &str, Rule)] = &[
     (
         "PodSpec",
         "dnsPolicy",
-        OneOf(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]),
+        OneOf(&[
+            "",
+            "ClusterFirstWithHostNet",
+            "ClusterFirst",
+            "Default",
+            "None",
+        ]),
     ),
     ("PodSpec", "activeDeadlineSeconds", From(1, MAX)),
     ("PodSpec", "hostname", LABEL),
@@ -96,17 +102,17 @@ const RULES: &[(&str, &str, Rule)] = &[
     (
         "ImageVolumeSource",
         "pullPolicy",
-        OneOf(&["Always", "IfNotPresent", "Never"]),
+        OneOf(&["", "Always", "IfNotPresent", "Never"]),
     ),
     (
         "Container",
         "imagePullPolicy",
-        OneOf(&["Always", "IfNotPresent", "Never"]),
+        OneOf(&["", "Always", "IfNotPresent", "Never"]),
     ),
     (
         "Container",
         "terminationMessagePolicy",
-        OneOf(&["File", "FallbackToLogsOnError"]),
+        OneOf(&["", "File", "FallbackToLogsOnError"]),
     ),
     (
         "ContainerRestartRuleOnExitCodes",
@@ -115,7 +121,11 @@ const RULES: &[(&str, &str, Rule)] = &[
     ),
     ("ContainerPort", "containerPort", PORT),
     ("ContainerPort", "hostPort", From(0, 65535)),
-    ("ContainerPort", "protocol", OneOf(&["TCP", "UDP", "SCTP"])),
+    (
+        "ContainerPort",
+        "protocol",
+        OneOf(&["", "TCP", "UDP", "SCTP"]),
+    ),
     (
         "ContainerPort",
         "name",
@@ -203,7 +213,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("Probe", "failureThreshold", NOT_NEGATIVE),
     ("Probe", "terminationGracePeriodSeconds", From(1, i64::MAX)),
     ("HTTPGetAction", "port", Port),
-    ("HTTPGetAction", "scheme", OneOf(&["HTTP", "HTTPS"])),
+    ("HTTPGetAction", "scheme", OneOf(&["", "HTTP", "HTTPS"])),
     ("TCPSocketAction", "port", Port),
     ("GRPCAction", "port", PORT),
     ("Toleration", "key", KEY),

@@ -400,6 +400,31 @@ const CASES: &[(&str, &str, bool)] = &[
         "",
         true,
     ),
+    ("ports: [{containerPort: 80, protocol: ''}]", "", true),
+    (
+        "imagePullPolicy: '', terminationMessagePolicy: ''",
+        "",
+        true,
+    ),
+    ("", "dnsPolicy: ''", true),
+    (
+        "readinessProbe: {httpGet: {port: 80, scheme: ''}}",
+        "",
+        true,
+    ),
+    (
+        "",
+        "volumes: [{name: x, image: {reference: a, pullPolicy: ''}}]",
+        true,
+    ),
+    ("", "preemptionPolicy: ''", false),
+    (
+        "volumeMounts: [{name: x, mountPath: /x, mountPropagation: ''}]",
+        "volumes: [{name: x}]",
+        false,
+    ),
+    ("securityContext: {procMount: ''}", "", false),
+    ("", "securityContext: {fsGroupChangePolicy: ''}", false),
 ];
 
 /// The pod template of each case, and whether the API server accepts it.
