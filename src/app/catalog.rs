@@ -6,7 +6,7 @@
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
 use crate::kube::types::{self, ConfigMap, TEMPLATE_SUFFIX, UnreadCause};
-use crate::model::job::{JobSettings, unread_settings};
+use crate::model::job::{Annotations, JobSettings, unread_settings};
 use crate::model::names::AppType;
 use crate::model::revision;
 use crate::model::status::Budgets;
@@ -32,10 +32,12 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Reads the template of a type, unless `before` is from the same text.
+    /// Reads the template of a type, unless `before` is from the same text; with the annotations of its
+    /// ConfigMap.
     fn read(
         app_type: &AppType,
         source: &Arc<ConfigMap>,
+        annotations: &Annotations<'_>,
         before: Option<&Self>,
         defaults: &JobSettings,
     ) -> Self {
@@ -51,7 +53,6 @@ impl Offer {
                 .map(Arc::new)
                 .map_err(Arc::new),
         };
-        let annotations = &metadata.annotations;
         let settings =
             JobSettings::from_annotations(annotations, app_type.as_str(), defaults.budgets)
                 .map_err(|mut text| {
@@ -252,14 +253,19 @@ impl Catalog {
     fn after(&self, sources: &mut Sources, changes: &[Change<ConfigMap>]) -> (Self, Vec<Note>) {
         let mut catalog = self.clone();
         let (mut notes, mut gone) = (Vec::new(), Vec::new());
-        for (app_type, before) in sources.change(changes) {
+        let changed = sources.change(changes);
+        let mut annotations = BTreeMap::new();
+        for (app_type, before) in changed {
             let Some((used, ignored)) = sources.of(&app_type).split_first() else {
                 // It may have come and gone.
                 let was_offered = catalog.offers.remove(&app_type).is_some();
                 gone.extend(was_offered.then_some(Note::Gone(app_type)));
                 continue;
             };
-            notes.extend(catalog.offer(&app_type, used));
+            let metadata = &used.metadata;
+            let annotations = annotations.entry(&metadata.name);
+            let annotations = annotations.or_insert_with(|| Annotations::of(&metadata.annotations));
+            notes.extend(catalog.offer(&app_type, used, annotations));
             let known = before.get(1..).unwrap_or_default();
             let is_new = |one: &&Arc<ConfigMap>| {
                 let name = &one.metadata.name;
@@ -323,14 +329,19 @@ impl Catalog {
             .flat_map(|(config_map, of)| of.unread.iter().map(|key| UnreadKey { config_map, key }))
     }
 
-    /// Offers a type from this ConfigMap; a note if that changes the offer.
-    fn offer(&mut self, app_type: &AppType, source: &Arc<ConfigMap>) -> Option<Note> {
+    /// Offers a type from this ConfigMap, which has these annotations; a note if that changes the offer.
+    fn offer(
+        &mut self,
+        app_type: &AppType,
+        source: &Arc<ConfigMap>,
+        annotations: &Annotations<'_>,
+    ) -> Option<Note> {
         let before = self.offers.get(app_type);
         if before.is_some_and(|before| Arc::ptr_eq(&before.source, source)) {
             return None;
         }
         let before = before.map(Arc::as_ref);
-        let offer = Offer::read(app_type, source, before, &self.defaults);
+        let offer = Offer::read(app_type, source, annotations, before, &self.defaults);
         let key = key_of(app_type);
         let is_news = before.is_none_or(|before| offer.is_news(before, &key));
         let note = is_news.then(|| Note::Read {

@@ -6,13 +6,15 @@
 
 mod annotations;
 
-pub use annotations::{UNREAD_SETTINGS_MAX, find_setting, setting_key, unread_settings};
+pub use annotations::{
+    Annotations, UNREAD_SETTINGS_MAX, find_setting, setting_key, unread_settings,
+};
 
 use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
 use super::status::{Budget, Budgets};
-use crate::kube::types::{Job, Pairs};
+use crate::kube::types::Job;
 use annotations::START_BUDGET;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -65,12 +67,12 @@ impl JobSettings {
     /// # Errors
     /// The first invalid annotation, with its name and the expected values.
     pub fn from_annotations(
-        annotations: &Pairs,
+        annotations: &Annotations<'_>,
         app_type: &str,
         mut budgets: Budgets,
     ) -> Result<Self, String> {
-        annotations::check_budget_names(annotations, app_type)?;
-        let find = |setting: &str| find_setting(annotations, app_type, setting);
+        annotations.check_budget_names(app_type)?;
+        let find = |setting: &str| annotations.find(app_type, setting);
         let duration = |setting: &str| match find(setting) {
             None => Ok(None),
             Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
@@ -241,6 +243,7 @@ fn keep_last_output(spec: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::types::Pairs;
     use crate::kube::types::Resource as _;
     use crate::model::names::{AppType, InstanceName};
     use crate::model::template::{Template, Variables};
@@ -373,7 +376,11 @@ mod tests {
         }}});
         let map = crate::kube::types::ConfigMap::decode(annotations.to_string().as_bytes());
         let annotations = map.unwrap().unwrap().metadata.annotations;
-        let settings = JobSettings::from_annotations(&annotations, "scim", Budgets::default());
+        let settings = JobSettings::from_annotations(
+            &Annotations::of(&annotations),
+            "scim",
+            Budgets::default(),
+        );
         let template = json!({"spec": {"restartPolicy": "Never", "containers": []}});
         let made = made(template, "n1", &settings.unwrap(), 0);
         let job = Job::decode(made.to_string().as_bytes()).unwrap().unwrap();
@@ -464,7 +471,7 @@ mod tests {
     fn check_settings(annotations: Value, expected: Result<JobSettings, &str>) {
         let pairs: Pairs = serde_json::from_value(annotations).unwrap();
         assert_eq!(
-            JobSettings::from_annotations(&pairs, "scim", Budgets::default()),
+            JobSettings::from_annotations(&Annotations::of(&pairs), "scim", Budgets::default()),
             expected.map_err(Into::into)
         );
     }

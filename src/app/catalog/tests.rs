@@ -355,3 +355,34 @@ fn a_setting_that_nobody_reads_is_reported_once() {
     let (_, notes) = Catalog::read(&[many], Budgets::default());
     assert_eq!(reported(notes), UNREAD_SETTINGS_MAX);
 }
+
+/// Types and annotations of one ConfigMap, each so many.
+fn large(count: usize) -> Arc<ConfigMap> {
+    let types = (0..count).map(|number| (format!("t{number}.yaml"), json!(GOOD)));
+    let annotation = |number| format!("config-controller.semafor.ch/unknown-{number}");
+    let annotations = (0..count).map(|number| (annotation(number), json!("x")));
+    let text = json!({
+        "metadata": {"name": "large", "annotations": annotations.collect::<serde_json::Map<_, _>>()},
+        "data": types.collect::<serde_json::Map<_, _>>(),
+    });
+    let text = text.to_string();
+    Arc::new(ConfigMap::decode(text.as_bytes()).unwrap().unwrap())
+}
+
+/// The author of a ConfigMap could else keep the thread busy that follows all of them.
+#[test]
+fn settings_cost_no_more_for_a_type_with_more_annotations() {
+    let time = |config_map: &Arc<ConfigMap>| {
+        let start = std::time::Instant::now();
+        let (catalog, _) = Catalog::read(&[Arc::clone(config_map)], Budgets::default());
+        assert_eq!(catalog.types().count(), config_map.data.len());
+        start.elapsed()
+    };
+    let [small, large] = [large(100), large(800)];
+    // By turns, so that other load slows down both; the least disturbed count.
+    let times: Vec<_> = (0..5).map(|_| (time(&small), time(&large))).collect();
+    let least = times.iter().map(|(small, _)| *small).min().unwrap();
+    let most = times.iter().map(|(_, large)| *large).min().unwrap();
+    // Eight times as much is proportional, 64 times is each type times each annotation.
+    assert!(most < 24 * least, "{most:?} after {least:?}");
+}

@@ -7,24 +7,69 @@ use crate::model::labels;
 use crate::model::names;
 use crate::model::spelling;
 use crate::model::status::Budget;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Prefix of the settings of budgets.
 pub(super) const START_BUDGET: &str = "start-budget.";
 
+/// The annotations of a ConfigMap by name: read once for all of its types, of which there may be
+/// thousands, as of its annotations.
+#[derive(Clone, Debug, Default)]
+pub struct Annotations<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Annotations<'a> {
+    /// Those of this object.
+    #[must_use]
+    pub fn of(pairs: &'a Pairs) -> Self {
+        Self(pairs.iter().collect())
+    }
+
+    /// As [`find_setting`].
+    pub(super) fn find(&self, app_type: &str, setting: &str) -> Option<(String, &'a str)> {
+        let mut keys = keys(app_type, setting).into_iter();
+        keys.find_map(|key| self.0.get(&*key).map(|value| (key, *value)))
+    }
+
+    /// Rejects unknown budgets, which would silently have no effect.
+    pub(super) fn check_budget_names(&self, app_type: &str) -> Result<(), String> {
+        let known = Budget::ALL.map(Budget::as_str);
+        for before in keys(app_type, START_BUDGET) {
+            let from_here = self
+                .0
+                .range::<str, _>((Bound::Included(&*before), Bound::Unbounded));
+            let mut phases = from_here.map_while(|(key, _)| key.strip_prefix(&*before));
+            if let Some(phase) = phases.find(|phase| !known.contains(phase)) {
+                return Err(format!(
+                    "the annotation {before}{phase} names the unknown budget '{phase}'; expected one of {}",
+                    known.join(", ")
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The annotation with this setting of a type, and its value: first the two forms for this type alone, then
 /// that for all types of the ConfigMap. The second form is for types that cannot begin an annotation's
 /// name, for example with `_`.
+///
+/// It reads all annotations; for several settings or types there is [`Annotations`].
 #[must_use]
 pub fn find_setting<'a>(
     annotations: &'a Pairs,
     app_type: &str,
     setting: &str,
 ) -> Option<(String, &'a str)> {
+    Annotations::of(annotations).find(app_type, setting)
+}
+
+/// The names of an annotation with this setting of a type; the first that is there counts.
+fn keys(app_type: &str, setting: &str) -> [String; 3] {
     let general = format!("{}{setting}", labels::PREFIX);
     let special = format!("{app_type}.{general}");
     let inside = format!("{}{TYPE}{app_type}.{setting}", labels::PREFIX);
-    let mut keys = [special, inside, general].into_iter();
-    keys.find_map(|key| annotations.get(&key).map(|value| (key, value)))
+    [special, inside, general]
 }
 
 /// Begins the name of a setting for one type.
@@ -38,11 +83,6 @@ pub fn setting_key(app_type: &str, setting: &str) -> String {
         true => format!("{app_type}.{prefix}{setting}"),
         false => format!("{prefix}{TYPE}{app_type}.{setting}"),
     }
-}
-
-/// The rest of a text that begins with this type and a dot.
-fn strip_type<'a>(text: &'a str, app_type: &str) -> Option<&'a str> {
-    text.strip_prefix(app_type)?.strip_prefix('.')
 }
 
 /// The settings, without budgets.
@@ -64,25 +104,28 @@ pub const UNREAD_SETTINGS_MAX: usize = 16;
 #[must_use]
 pub fn unread_settings(annotations: &Pairs, types: &[&str]) -> Vec<String> {
     let keys = annotations.iter().map(|(key, _)| key);
+    let types: BTreeSet<&str> = types.iter().copied().collect();
     keys.filter_map(|key| {
-        let why = why_unread(key, types)?;
+        let why = why_unread(key, &types)?;
         Some(format!("the annotation {key} is not read: {why}"))
     })
     .take(UNREAD_SETTINGS_MAX)
     .collect()
 }
 
-fn why_unread(key: &str, types: &[&str]) -> Option<String> {
+fn why_unread(key: &str, types: &BTreeSet<&str>) -> Option<String> {
     let (app_type, setting) = match key.split_once(labels::PREFIX)? {
         ("", rest) => match rest.strip_prefix(TYPE) {
             Some(inside) => {
-                let mut known = types.iter().filter_map(|known| strip_type(inside, known));
-                if known.clone().any(is_setting) {
+                let ends = inside.match_indices('.').map(|(end, _)| end);
+                let known = ends.filter(|end| types.contains(&inside[..*end]));
+                let known: Vec<&str> = known.map(|end| &inside[end + 1..]).collect();
+                if known.iter().any(|setting| is_setting(setting)) {
                     return None;
                 }
                 let split = inside.rsplit_once('.').unwrap_or((inside, ""));
-                match known.next_back() {
-                    Some(setting) => (None, setting),
+                match known.last() {
+                    Some(setting) => (None, *setting),
                     None => (Some(split.0), split.1),
                 }
             }
@@ -115,27 +158,6 @@ fn why_unread(key: &str, types: &[&str]) -> Option<String> {
 /// Unknown budgets are errors of their own.
 fn is_setting(text: &str) -> bool {
     SETTINGS.contains(&text) || text.starts_with(START_BUDGET)
-}
-
-/// Rejects unknown budgets, which would silently have no effect.
-pub(super) fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String> {
-    for (key, _) in annotations.iter() {
-        let of_type = |text| strip_type(text, app_type);
-        let setting = of_type(key).unwrap_or(key).strip_prefix(labels::PREFIX);
-        let setting = setting.map(|setting| {
-            let inside = setting.strip_prefix(TYPE).and_then(of_type);
-            inside.unwrap_or(setting)
-        });
-        let phase = setting.and_then(|setting| setting.strip_prefix(START_BUDGET));
-        let known = Budget::ALL.map(Budget::as_str);
-        if let Some(phase) = phase.filter(|phase| !known.contains(phase)) {
-            return Err(format!(
-                "the annotation {key} names the unknown budget '{phase}'; expected one of {}",
-                known.join(", ")
-            ));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -218,7 +240,7 @@ mod tests {
                 .map(|(key, value)| (key.replace('@', prefix), json!(value)))
                 .collect();
             let pairs: Pairs = serde_json::from_value(Value::Object(pairs)).unwrap();
-            JobSettings::from_annotations(&pairs, app_type, Budgets::default())
+            JobSettings::from_annotations(&Annotations::of(&pairs), app_type, Budgets::default())
         };
         let general = ("@backoff-limit", "1");
         let inside = ("@type.my_app.backoff-limit", "2");
