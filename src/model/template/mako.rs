@@ -5,6 +5,7 @@
 
 use super::expression::{Expression, ValueExpression, parse_condition, parse_loop, parse_value};
 use super::{Problem, TemplateVariable};
+use std::collections::HashMap;
 
 /// Maximum nesting depth of `% if` and `% for`.
 pub const CONTROL_DEPTH_MAX: usize = 16;
@@ -69,6 +70,7 @@ pub(super) fn parse(text: &str) -> At<Source> {
         at: 0,
         line: 1,
         source: Source::default(),
+        places: HashMap::new(),
         open: Vec::new(),
         locals: Vec::new(),
         values: 0,
@@ -83,6 +85,8 @@ struct Parser<'a> {
     line: u32,
     /// What was read; its parts are those of the innermost block.
     source: Source,
+    /// Where each variable is among those that were read.
+    places: HashMap<String, usize>,
     open: Vec<Block>,
     /// The loop variables in scope.
     locals: Vec<String>,
@@ -231,20 +235,21 @@ impl<'a> Parser<'a> {
     }
 
     fn note(&mut self, expression: &Expression, always: bool) {
-        let variables = &mut self.source.variables;
-        expression.each_variable(always, &mut |seen| match variables
-            .iter_mut()
-            .find(|known| known.name == seen.name)
-        {
-            Some(known) => {
+        let (variables, places) = (&mut self.source.variables, &mut self.places);
+        expression.each_variable(always, &mut |seen| match places.get(seen.name) {
+            Some(place) => {
+                let known = &mut variables[*place];
                 known.required |= seen.required;
                 known.default = known.default.take().or(seen.default);
             }
-            None => variables.push(TemplateVariable {
-                name: seen.name.to_owned(),
-                required: seen.required,
-                default: seen.default,
-            }),
+            None => {
+                places.insert(seen.name.to_owned(), variables.len());
+                variables.push(TemplateVariable {
+                    name: seen.name.to_owned(),
+                    required: seen.required,
+                    default: seen.default,
+                });
+            }
         });
     }
 

@@ -555,3 +555,28 @@ fn a_template_may_say_when_its_app_is_ready() {
         assert_eq!(template.may_have_probe(), expected, "{text}");
     }
 }
+
+/// Its author could else keep the thread busy that follows all ConfigMaps.
+#[test]
+fn variables_cost_no_more_where_there_are_more() {
+    let text = |count: usize| {
+        let all: Vec<String> = (0..count)
+            .map(|number| format!("'v{number}' in alternatives"))
+            .collect();
+        let condition = all.join(" or ");
+        format!("spec:\n  containers:\n  - name: a\n% if {condition}:\n    tty: true\n% endif\n")
+    };
+    let time = |text: &str, count: usize| {
+        let start = std::time::Instant::now();
+        assert_eq!(Template::parse("t", text).unwrap().variables().len(), count);
+        start.elapsed()
+    };
+    let [small, large] = [1000, 20_000].map(text);
+    // By turns, so that other load slows down both; the least disturbed count.
+    let times: Vec<_> = (0..3)
+        .map(|_| (time(&small, 1000), time(&large, 20_000)))
+        .collect();
+    let least = times.iter().map(|(small, _)| *small).min().unwrap();
+    let most = times.iter().map(|(_, large)| *large).min().unwrap();
+    assert!(most < 60 * least, "{most:?} after {least:?}");
+}
