@@ -2,13 +2,32 @@
 //! which one a change is for.
 //!
 //! Pure. `If-None-Match` is read where a response has an entity tag, `If-Match` where a request changes an
-//! instance. Whether a precondition holds is decided in [`crate::app`].
+//! instance. Whether a precondition holds is decided in [`crate::app`]. Nothing here has a modification
+//! date, so `If-Modified-Since` and `If-Unmodified-Since` are ignored, as RFC 9110 demands (§13.1.3, §13.1.4).
 
 use super::message::Headers;
 use crate::app::{Error, Expectation, Precondition};
 
 /// How many entity tags `If-Match` may have.
 pub const TAGS_MAX: usize = 64;
+
+/// The conditions that a request may have.
+const CONDITIONS: [&str; 2] = ["If-Match", "If-None-Match"];
+
+/// Refuses a request with a condition other than these: a change would be made although its caller has asked
+/// for the opposite.
+///
+/// # Errors
+/// [`Error::BadHeader`].
+pub fn check_heeded(headers: &Headers, heeded: &[&str]) -> Result<(), Error> {
+    let is_ignored = |name: &&str| !heeded.contains(name) && headers.get(name).is_some();
+    match CONDITIONS.into_iter().find(is_ignored) {
+        None => Ok(()),
+        Some(name) => Err(Error::BadHeader(
+            format!("the header {name} is not supported here, so nothing was done; leave it out, or use If-Match with PATCH or DELETE /app/{{type}}/{{name}}").into(),
+        )),
+    }
+}
 
 /// The precondition of a change (`If-Match`, RFC 9110 §13.1.1). Tags are compared strongly, so a weak one
 /// matches nothing.
@@ -103,7 +122,8 @@ struct Tag<'a> {
     opaque: &'a [u8],
 }
 
-/// Takes the next tag of a list; what follows a malformed one stays.
+/// Takes the next tag of a list; what follows a malformed one stays. A tag that no comma follows is
+/// malformed.
 fn next_tag<'a>(list: &mut &'a [u8]) -> Option<Tag<'a>> {
     let start = list.iter().position(|byte| !b" \t,".contains(byte))?;
     let tag = &list[start..];
@@ -114,6 +134,10 @@ fn next_tag<'a>(list: &mut &'a [u8]) -> Option<Tag<'a>> {
     let inside = tag.strip_prefix(b"\"")?;
     let length = inside.iter().position(|byte| *byte == b'"')? + 2;
     let (opaque, after) = tag.split_at(length);
+    let next = after.iter().find(|byte| !b" \t".contains(byte));
+    if next.is_some_and(|next| *next != b',') {
+        return None;
+    }
     *list = after;
     Some(Tag { is_weak, opaque })
 }
@@ -172,8 +196,22 @@ mod tests {
     #[test]
     fn a_malformed_precondition_is_refused() {
         for malformed in [
-            "", ",", "x", "uid:a", "\"a", "a\"", "w/\"a\"", "W/", "\"a\" x", "\"a\"\"", "*, \"a\"",
-            "**", "'a'",
+            "",
+            ",",
+            "x",
+            "uid:a",
+            "\"a",
+            "a\"",
+            "w/\"a\"",
+            "W/",
+            "\"a\" x",
+            "\"a\"\"",
+            "*, \"a\"",
+            "\"a\"\"b\"",
+            "\"a\" \"b\"",
+            "\"a\"W/\"b\"",
+            "**",
+            "'a'",
         ] {
             let error = if_match(&[malformed]).unwrap_err();
             assert!(
@@ -226,5 +264,6 @@ mod tests {
         check(&[r#"a, "a,b""#], false);
         check(&[r#"w/"a,b""#], false);
         check(&[r#""a,b", x"#], true);
+        check(&[r#""a,b"x"#, r#""x""a,b""#], false);
     }
 }

@@ -6,6 +6,7 @@
 //! [`super::handlers`] and an entry in `openapi.json`. What a handler does is not decided here.
 
 use super::auth::Access::{self, Authenticated, Open, Unbound};
+use super::conditional;
 use super::handlers::{Api, Call, NO_INSTANCE_TO_RELEASE, NO_INSTANCE_TO_STOP, Outcome};
 use super::message::Method;
 use super::origin::Effect::{self, Mutating, Safe};
@@ -175,8 +176,21 @@ impl Endpoint {
         })
     }
 
+    /// The conditions of a request (RFC 9110 §13.1) that the handler heeds. Where nothing is changed, those
+    /// that it does not heed do no harm.
+    fn heeded_conditions(&self) -> &'static [&'static str] {
+        let changes = |method| self.methods.contains(&method);
+        match (self.effect, self.serve) {
+            (Safe, _) => &["If-Match", "If-None-Match"],
+            (Mutating, _) if changes(Method::Patch) || changes(Method::Delete) => &["If-Match"],
+            (Mutating, Instance(_)) => &["If-None-Match"],
+            (Mutating, _) => &[],
+        }
+    }
+
     /// Calls the handler; `target` is from [`Endpoint::target`].
     pub(super) fn call(&self, api: &Api, call: &Call<'_>, target: Target) -> Outcome {
+        conditional::check_heeded(&call.request.headers, self.heeded_conditions())?;
         match (self.serve, target) {
             (Fixed(serve), Target::None) => serve(api, call),
             (Type(serve), Target::Type(app_type)) => serve(api, call, &app_type),

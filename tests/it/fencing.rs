@@ -319,20 +319,34 @@ fn preconditions_are_read_as_http_says() {
     missing.expect_detail(404, "No job found", "not_found");
 }
 
-/// The older routes know no preconditions.
+/// What would be ignored is refused, so that no caller believes to be protected.
 #[test]
-fn older_routes_ignore_preconditions() {
+fn conditions_that_are_not_supported_are_refused() {
     let environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");
-    let never = [("If-Match", "\"x\""), ("Prefer", "match=values")];
     let client = environment.client();
-    let created = client.begin("GET", "/create/hello?sessionID=ann&x=y", &never, "");
+    for (method, path, name) in [
+        ("GET", "/create/hello?sessionID=ann", "If-Match"),
+        ("GET", "/create/hello?sessionID=bob", "If-None-Match"),
+        ("GET", "/release/ann", "If-Match"),
+        ("GET", "/app/hello/bob", "If-Match"),
+        ("PATCH", "/app/hello/ann", "If-None-Match"),
+        ("DELETE", "/app/hello/ann", "If-None-Match"),
+    ] {
+        let refused = client.begin(method, path, &[(name, "*")], "").finish();
+        assert_eq!(refused.status, 400, "{method} {path}: {}", refused.text);
+        assert!(refused.text.contains(name), "{}", refused.text);
+    }
+    assert_eq!(environment.jobs(), ["hello-ann"], "nothing was done");
+    // They have no values either.
+    let matching = [("Prefer", "match=values")];
+    let created = client.begin("GET", "/create/hello?sessionID=ann&x=y", &matching, "");
     let created = created.finish();
     created.expect(200);
     assert_eq!(
         created.header("etag").to_owned() + created.header("instance-id"),
         ""
     );
-    let released = client.begin("GET", "/release/ann", &never, "").finish();
+    let released = client.begin("GET", "/release/ann", &[], "").finish();
     released.expect_text(200, r#"{"status":"Success"}"#);
 }

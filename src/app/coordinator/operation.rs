@@ -200,7 +200,11 @@ impl Waiter {
         let pod = instance.and_then(|it| it.pod.as_deref());
         let holds = self.expectation.holds(instance.map(|it| &*it.job), pod);
         let is_fresh = self.read_at == Some(step);
+        // The state of one that is being stopped is another, though labels and address are the same.
+        let is_stopping = instance.is_some_and(|it| it.job.metadata.is_deleting());
         match (holds, &self.want) {
+            (Holds::ForState, Want::Label(_)) if is_stopping && is_fresh => Standing::Refused,
+            (Holds::ForState, Want::Label(_)) if is_stopping => Standing::MustRead,
             // A deletion has the UID as precondition; a change of labels the UID and the version of the pod.
             (Holds::ForJob, _) | (Holds::ForState, Want::Label(_)) => Standing::Go,
             (Holds::ForState, _) if is_fresh => Standing::Go,

@@ -122,6 +122,51 @@ fn a_deletion_by_state_reads_the_labels_first() {
     fixture.check_idle();
 }
 
+/// In one replica they never overlap, with a precondition or without, whichever comes first.
+#[test]
+fn of_a_deletion_by_state_and_a_change_of_labels_one_is_made_after_the_other() {
+    // The change is under way.
+    let mut fixture = ready();
+    let tag = fixture.tag();
+    assert_eq!(fixture.label_if(1, &tag), ["call label p-u1"]);
+    assert_eq!(fixture.stop_if(2, &tag), NOTHING);
+    fixture.relabelled("u1", "1");
+    assert_eq!(fixture.done(), ["1: labelled", READ[0]]);
+    assert_eq!(fixture.done(), ["2: PreconditionFailed"]);
+    fixture.check_idle();
+
+    // The labels are being read for the deletion.
+    for with_tag in [true, false] {
+        let mut fixture = ready();
+        let tag = fixture.tag();
+        assert_eq!(fixture.stop_if(1, &tag), READ);
+        let late = match with_tag {
+            true => fixture.label_if(2, &tag),
+            false => fixture.label(2),
+        };
+        assert_eq!(late, NOTHING);
+        assert_eq!(fixture.done(), ["call delete u1 for bob"]);
+        fixture.world.deleting("u1");
+        if with_tag {
+            assert_eq!(fixture.done(), ["1: done", READ[0]]);
+            assert_eq!(fixture.done(), ["2: PreconditionFailed"]);
+        } else {
+            assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
+        }
+    }
+
+    // Its deletion has failed, and meanwhile the labels are changed.
+    let mut fixture = ready();
+    let tag = fixture.tag();
+    fixture.stop_if(1, &tag);
+    fixture.done();
+    assert_eq!(fixture.label(2), NOTHING);
+    assert_eq!(fixture.fails(unavailable(Verb::Delete)), READ);
+    assert_eq!(fixture.done(), ["call delete u1 for bob"]);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
+}
+
 #[test]
 fn a_deletion_that_fails_is_compared_anew_before_its_retry() {
     let mut fixture = ready();

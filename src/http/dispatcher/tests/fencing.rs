@@ -147,3 +147,37 @@ fn values_that_make_nothing_are_reported_as_a_start_would() {
         assert_eq!(bench.waiter().expectation, Expectation::None);
     }
 }
+
+#[test]
+fn a_condition_that_is_not_heeded_stops_a_change() {
+    let bench = ready();
+    for (method, path, name) in [
+        (Method::Patch, "/app/scim/n1", "If-None-Match"),
+        (Method::Delete, "/app/scim/n1", "If-None-Match"),
+        (Method::Get, "/app/scim/n1", "If-Match"),
+        (Method::Get, "/create/scim?sessionID=n1", "If-Match"),
+        (Method::Get, "/create/scim?sessionID=n1", "If-None-Match"),
+        (Method::Get, "/release/n1", "If-Match"),
+        (Method::Get, "/release/n1", "If-None-Match"),
+    ] {
+        let mut request = Request::new(method, path);
+        request.headers.push(&name.to_lowercase(), b"*");
+        let response = reply(bench.send(request));
+        let text = String::from_utf8_lossy(&response.body);
+        assert_eq!(response.status, 400, "{text}");
+        assert!(
+            text.contains(&format!("the header {name} is not supported here")),
+            "{text}"
+        );
+        assert!(text.contains("bad_request"), "{text}");
+    }
+    // Nothing has a modification date (RFC 9110 §13.1.4).
+    let mut request = Request::new(Method::Delete, "/app/scim/n1");
+    request
+        .headers
+        .push("If-Unmodified-Since", b"Mon, 30 Nov 2026 05:00:00 GMT");
+    drop(parked(bench.send(request)));
+    let mut request = Request::new(Method::Get, "/app/scim");
+    request.headers.push("If-Match", b"\"x\"");
+    assert_eq!(bench.list(request).status, 200);
+}
