@@ -6,7 +6,7 @@
 
 use crate::app::cache::Cache;
 use crate::app::catalog::SharedCatalog;
-use crate::app::dry_runs::{DryRuns, Report, Verdict};
+use crate::app::dry_runs::{DryRuns, Report, Reports as _, Verdict};
 use crate::app::index::{Counts, STATUS_WORDS};
 use crate::budget::WaitingBounds;
 use crate::clock::Clock as _;

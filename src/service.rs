@@ -24,7 +24,7 @@ use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
-use crate::app::templates::TemplateAssembler;
+use crate::app::templates::Templates;
 use crate::app::{App, Response, ResponseSink};
 use crate::budget::{
     CONNECTION_BYTES, LIMIT_DEFAULT, Ledger, Memory, TLS_CONNECTION_BYTES, WaitingBounds,
@@ -454,20 +454,15 @@ impl Background<'_> {
             census: census.clone(),
             ledger: Arc::clone(ledger),
             encode: handlers::entry,
+            templates: Templates {
+                catalog: Arc::clone(catalog),
+                reports: Arc::new(dry_runs.clone()),
+                encode: handlers::template,
+            },
             sink: Arc::clone(sink),
             clock: Arc::clone(self.clock),
         };
-        let templates = TemplateAssembler {
-            catalog: Arc::clone(catalog),
-            dry_runs: dry_runs.clone(),
-            cache: cache.clone(),
-            census: census.clone(),
-            encode: handlers::template,
-            ledger: Arc::clone(ledger),
-            sink: Arc::clone(sink),
-            clock: Arc::clone(self.clock),
-        };
-        let started = assembler.start(templates, self.heartbeats, &on_death(self.endings));
+        let started = assembler.start(self.heartbeats, &on_death(self.endings));
         started.map_err(no_thread)
     }
 

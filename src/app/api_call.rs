@@ -38,6 +38,8 @@ pub struct NewJob {
     pub template: Arc<Template>,
     /// The settings of the template.
     pub settings: JobSettings,
+    /// The revision of both.
+    pub template_revision: Arc<str>,
     /// The values for the template, of one of the waiters for the instance.
     pub variables: Arc<Variables>,
     /// Consecutive failures of this name before it.

@@ -8,9 +8,9 @@ use super::cache::{Cache, Census, Entry};
 use super::error::Error;
 use super::keys::own_key_of;
 use super::list::List;
-use super::lists::{Changes, Task};
+use super::lists::{Changes, ListOf, Task};
 use super::request::ResponseSink;
-use super::templates::TemplateAssembler;
+use super::templates::Templates;
 use crate::budget::{Division, Ledger};
 use crate::clock::Clock;
 use crate::kube::types::Job;
@@ -33,8 +33,10 @@ pub struct Assembler {
     pub cache: Cache,
     /// All of them.
     pub census: Census,
-    /// The JSON of an entry.
+    /// The JSON of an instance.
     pub encode: Encode,
+    /// The templates.
+    pub templates: Templates,
     /// What the lists are charged to.
     pub ledger: Arc<Ledger>,
     /// Where responses go.
@@ -44,22 +46,16 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Starts the thread, which ends with the process; it also makes the lists of templates.
+    /// Starts the thread, which ends with the process.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(
-        self,
-        templates: TemplateAssembler,
-        heartbeats: &Heartbeats,
-        on_death: &OnDeath,
-    ) -> std::io::Result<()> {
+    pub fn start(self, heartbeats: &Heartbeats, on_death: &OnDeath) -> std::io::Result<()> {
         let heartbeat = heartbeats.register("lists", self.clock.now());
         let run = move || {
             loop {
                 heartbeat.beat(self.clock.now(), Duration::ZERO);
-                let is_more = templates.step() | self.step();
-                if !is_more {
+                if !self.step() {
                     heartbeat.idle();
                     self.cache.index().wait_for_readers(&*self.clock, NAP);
                 }
@@ -101,16 +97,34 @@ impl Assembler {
     }
 
     fn next(&self, task: &Task) -> Result<Arc<List>, Error> {
-        let app_type = &task.of;
-        let encode = |name: &InstanceName, into: &mut Vec<u8>| self.entry(app_type, name, into);
-        let list = match (&task.changes, &task.before) {
+        let changed = match (&task.changes, &task.before) {
             (Changes::Of(names), Some(before)) if names.is_empty() => {
                 return Ok(Arc::clone(before));
             }
-            (Changes::Of(names), Some(before)) => before.after(names, encode, &self.ledger),
-            _ => List::new(&self.names(app_type), encode, &self.ledger),
+            (Changes::Of(names), Some(before)) => Some((names, before)),
+            _ => None,
+        };
+        let list = match (&task.of, changed) {
+            (ListOf::Instances(app_type), Some((names, before))) => {
+                before.after(names, self.encode_of(app_type), &self.ledger)
+            }
+            (of, _) => self.all(of, &self.ledger),
         };
         list.map(Arc::new)
+    }
+
+    /// The list with all of its entries.
+    fn all(&self, of: &ListOf, ledger: &Arc<Ledger>) -> Result<List, Error> {
+        match of {
+            ListOf::Instances(app_type) => {
+                List::new(&self.names(app_type), "", self.encode_of(app_type), ledger)
+            }
+            ListOf::Templates => self.templates.list(&self.census, ledger),
+        }
+    }
+
+    fn encode_of(&self, app_type: &AppType) -> impl Fn(&InstanceName, &mut Vec<u8>) -> bool {
+        move |name, into| self.entry(app_type, name, into)
     }
 
     /// Appends the JSON of an instance; returns whether there is one. A name that clients would change in
@@ -131,15 +145,13 @@ impl Assembler {
     /// # Errors
     /// A message with the list that is out of date.
     pub fn check(&self) -> Result<(), String> {
-        for (app_type, list) in self.cache.index().lists() {
+        for (of, list) in self.cache.index().lists() {
             let unlimited = Ledger::of_bytes(usize::MAX / 4, Division::UNLIMITED);
-            let encode =
-                |name: &InstanceName, into: &mut Vec<u8>| self.entry(&app_type, name, into);
-            let now = List::new(&self.names(&app_type), encode, &unlimited);
-            let now = now.map_err(|error| format!("there is no list of {app_type}: {error}"))?;
+            let now = self.all(&of, &unlimited);
+            let now = now.map_err(|error| format!("there is no list of {of:?}: {error}"))?;
             if list.bytes()[..] != now.bytes()[..] {
                 let [read, now] = [&list, &now].map(|list| String::from_utf8_lossy(list.bytes()));
-                return Err(format!("readers of {app_type} get {read}, not {now}"));
+                return Err(format!("readers of {of:?} get {read}, not {now}"));
             }
         }
         Ok(())

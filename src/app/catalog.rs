@@ -6,6 +6,7 @@
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
 use crate::kube::types::{self, ConfigMap, TEMPLATE_SUFFIX, UnreadCause};
+use crate::model::excerpt::excerpt;
 use crate::model::job::{Annotations, JobSettings, unread_settings};
 use crate::model::names::AppType;
 use crate::model::revision;
@@ -28,7 +29,7 @@ pub struct Offer {
     /// The settings of its Jobs, or the error of an annotation.
     pub settings: Result<JobSettings, Arc<str>>,
     /// The revision of both, if both are valid.
-    pub revision: Option<Box<str>>,
+    pub revision: Option<Arc<str>>,
 }
 
 impl Offer {
@@ -55,10 +56,7 @@ impl Offer {
         };
         let settings =
             JobSettings::from_annotations(annotations, app_type.as_str(), defaults.budgets)
-                .map_err(|mut text| {
-                    text.truncate(text.floor_char_boundary(PROBLEM_BYTES_MAX));
-                    text.into()
-                });
+                .map_err(|text| excerpt(&text, PROBLEM_BYTES_MAX).into());
         let revision = match (&template, &settings) {
             (Ok(template), Ok(settings)) => Some(revision::of_template(template, settings).into()),
             _ => None,

@@ -12,7 +12,7 @@ mod schedule;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use report::{MESSAGE_BYTES_MAX, Report, Verdict, WARNINGS_BYTES_MAX};
+pub use report::{MESSAGE_BYTES_MAX, Report, Reports, Verdict, WARNINGS_BYTES_MAX};
 pub use schedule::{AT_ONCE, REPORTS_BYTES_MAX};
 
 use super::api_call::NewJob;
@@ -27,7 +27,7 @@ use crate::kube::types::{Collection, JOBS, PODS};
 use crate::kube::{Class, Client};
 use crate::model::job::{find_setting, setting_key};
 use crate::model::names::{AppType, InstanceKey, InstanceName};
-use crate::model::template::Variables;
+use crate::model::template::{Place, Variables};
 use crate::threads::{self, Heartbeats, OnDeath, Workers};
 use judgement::{Pod, Tried};
 use schedule::{News, Outcome, Schedule, Task};
@@ -133,10 +133,10 @@ impl DryRuns {
         };
         self.0.attempt(&task).report
     }
+}
 
-    /// What is known of the template of this type.
-    #[must_use]
-    pub fn report(&self, app_type: &AppType) -> Option<Arc<Report>> {
+impl Reports for DryRuns {
+    fn report(&self, app_type: &AppType) -> Option<Arc<Report>> {
         threads::lock(&self.0.schedule).report(app_type).cloned()
     }
 }
@@ -158,7 +158,8 @@ impl Shared {
     }
 
     fn work(&self, task: &Task) {
-        let outcome = self.attempt(task);
+        let mut outcome = self.attempt(task);
+        self.find_place(&task.offer, &task.app_type, &mut outcome.report);
         let now = self.clock.now();
         let news = threads::lock(&self.schedule).finish(task, outcome, now);
         self.is_wanted.notify_one();
@@ -214,6 +215,26 @@ impl Shared {
         }
     }
 
+    /// Says where in the text of the template the field is that the API server names.
+    fn find_place(&self, offer: &Offer, app_type: &AppType, report: &mut Report) {
+        let (Some(path), Ok(template)) = (&report.place, &offer.template) else {
+            return;
+        };
+        let Ok(variables) = example(offer, app_type.as_str()) else {
+            return;
+        };
+        let _alone = threads::lock(&self.rendering);
+        let place = self.renderer.place(template, &Arc::new(variables), path);
+        let column = |column| format!(", column {column}");
+        report.place = place.map_or_else(
+            || Some(path.clone()),
+            |Place { line, column: at }| {
+                let column = at.map(column).unwrap_or_default();
+                Some(format!("line {line}{column} ({path})").into())
+            },
+        );
+    }
+
     fn call(&self, collection: Collection, name: &str, manifest: Vec<u8>) -> Tried {
         let (result, warnings) = self.client.try_create(collection, name, manifest);
         Tried { result, warnings }
@@ -224,6 +245,7 @@ impl Shared {
         let Offer {
             template: Ok(template),
             settings: Ok(settings),
+            revision: Some(revision),
             ..
         } = &*task.offer
         else {
@@ -233,6 +255,7 @@ impl Shared {
         let new = NewJob {
             template: Arc::clone(template),
             settings: settings.clone(),
+            template_revision: Arc::clone(revision),
             variables: Arc::new(example(&task.offer, app_type)?),
             failures: 0,
             by: Origin {

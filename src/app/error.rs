@@ -288,7 +288,7 @@ impl fmt::Display for Error {
             ),
             Self::ListTooLarge { bytes, max } => write!(
                 f,
-                "the list has {bytes} bytes, and at most {max} (a quarter of HELD_BYTES_MAX) can be sent: raise HELD_BYTES_MAX, or stop instances; GET, PATCH and DELETE of a single instance still work"
+                "the list has {bytes} bytes, and at most {max} (a quarter of HELD_BYTES_MAX) can be sent: raise HELD_BYTES_MAX, or have fewer instances and templates; GET, PATCH and DELETE of a single instance still work"
             ),
             Self::NotPermitted => f.write_str(
                 "config-controller lacks a permission; its log names the verb and the resource",

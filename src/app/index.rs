@@ -9,7 +9,7 @@
 
 use super::keys::{key_of_pod, own_key_of};
 use super::list::List;
-use super::lists::{Lists, OfTemplates, Task};
+use super::lists::{ListOf, Lists, Task};
 use super::lost_pods::LostPods;
 use super::request_handle::RequestHandle;
 use crate::budget::Memory;
@@ -102,7 +102,6 @@ struct State {
     /// How many pods bear the mark of a lost node, by its name.
     lost_nodes: BTreeMap<Box<str>, usize>,
     lists: Lists,
-    templates: Lists<OfTemplates>,
     lost_pods: LostPods,
 }
 
@@ -150,7 +149,7 @@ impl Index {
         // Lists of templates have how many instances there are, and of which revision.
         let uid = |job: &Option<Arc<Job>>| job.as_ref().map(|job| job.metadata.uid.clone());
         if old != new || uid(&change.old) != uid(&change.new) {
-            state.templates.change_all(&OfTemplates);
+            state.lists.change_all(&ListOf::Templates);
         }
         if old != new {
             old.iter().for_each(|key| state.remove(key));
@@ -230,7 +229,7 @@ impl Index {
         let counted = counted.get_mut(&hash).filter(|it| !it.is_settled);
         if let Some(counted) = counted {
             counted.is_settled = true;
-            lists.change(&key.app_type, &key.name);
+            lists.change(&of_instances(key), &key.name);
         }
     }
 
@@ -329,57 +328,33 @@ impl Index {
     #[must_use]
     pub fn list(&self, app_type: &str, now: Instant) -> Option<Arc<List>> {
         let mut state = self.state();
-        if state.types.contains_key(app_type) {
-            state.lists.read(app_type, now)
-        } else {
-            Some(List::empty())
+        let State { types, lists, .. } = &mut *state;
+        match types.get_key_value(app_type) {
+            Some((known, _)) => lists.read(&ListOf::Instances(known.clone()), now),
+            None => Some(List::empty()),
         }
-    }
-
-    /// This request gets the list of the type later.
-    pub fn await_list(&self, app_type: &AppType, reader: RequestHandle, now: Instant) {
-        self.state().lists.wait(app_type, reader, now);
-        self.is_wanted.notify_one();
     }
 
     /// The list of all templates, if it is known and nothing has changed since.
     #[must_use]
     pub fn template_list(&self, now: Instant) -> Option<Arc<List>> {
-        self.state().templates.read(&OfTemplates, now)
+        self.state().lists.read(&ListOf::Templates, now)
     }
 
-    /// This request gets the list of all templates later.
-    pub fn await_templates(&self, reader: RequestHandle, now: Instant) {
-        self.state().templates.wait(&OfTemplates, reader, now);
+    /// This request gets that list later.
+    pub fn await_list(&self, of: &ListOf, reader: RequestHandle, now: Instant) {
+        self.state().lists.wait(of, reader, now);
         self.is_wanted.notify_one();
     }
 
     /// Something is known of templates that was not before.
     pub fn templates_changed(&self) {
-        self.state().templates.change_all(&OfTemplates);
+        self.state().lists.change_all(&ListOf::Templates);
     }
 
     /// The caller of this request has hung up.
     pub fn abandon(&self, reader: RequestHandle) {
-        let mut state = self.state();
-        state.lists.abandon(reader);
-        state.templates.abandon(reader);
-    }
-
-    /// See [`Lists::take_due`].
-    #[must_use]
-    pub fn take_due_templates(&self, now: Instant) -> Option<Task<OfTemplates>> {
-        self.state().templates.take_due(now)
-    }
-
-    /// See [`Lists::wait_for_room`].
-    pub fn wait_for_room_for_templates(&self, task: &mut Task<OfTemplates>, now: Instant) {
-        self.state().templates.wait_for_room(task, now);
-    }
-
-    /// See [`Lists::finish`].
-    pub fn finish_templates(&self, list: Option<&Arc<List>>, now: Instant) -> Vec<RequestHandle> {
-        self.state().templates.finish(&OfTemplates, list, now)
+        self.state().lists.abandon(reader);
     }
 
     /// See [`Lists::take_due`].
@@ -396,49 +371,50 @@ impl Index {
     /// See [`Lists::finish`].
     pub fn finish(
         &self,
-        app_type: &AppType,
+        of: &ListOf,
         list: Option<&Arc<List>>,
         now: Instant,
     ) -> Vec<RequestHandle> {
-        self.state().lists.finish(app_type, list, now)
+        self.state().lists.finish(of, list, now)
     }
 
     /// See [`Lists::drop_last`].
-    pub fn drop_last_list(&self, app_type: &AppType) -> bool {
-        self.state().lists.drop_last(app_type)
+    pub fn drop_last_list(&self, of: &ListOf) -> bool {
+        self.state().lists.drop_last(of)
     }
 
     /// See [`Lists::drop_all`].
     pub fn drop_all_lists(&self) -> bool {
-        let mut state = self.state();
-        let has_dropped = state.templates.drop_all();
-        state.lists.drop_all() || has_dropped
+        self.state().lists.drop_all()
     }
 
     /// Blocks until a list is due, or for that time at most; then drops lists that nobody reads.
     pub fn wait_for_readers(&self, clock: &dyn Clock, longest: Duration) {
         let mut state = self.state();
         let now = clock.now();
-        let due = state.lists.next_due(now).into_iter();
-        let due = due.chain(state.templates.next_due(now)).min();
+        let due = state.lists.next_due(now);
         let wait = due.map_or(longest, |due| due.saturating_duration_since(now));
         if !wait.is_zero() {
             let woken = self.is_wanted.wait_timeout(state, wait.min(longest));
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.lists.forget_unread(clock.now());
-        state.templates.forget_unread(clock.now());
     }
 
     /// The lists that readers would get now; for tests, since it takes long.
     #[must_use]
-    pub fn lists(&self) -> Vec<(AppType, Arc<List>)> {
+    pub fn lists(&self) -> Vec<(ListOf, Arc<List>)> {
         self.state().lists.clean()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
+}
+
+/// The list that this instance is in.
+fn of_instances(key: &InstanceKey) -> ListOf {
+    ListOf::Instances(key.app_type.clone())
 }
 
 fn hash(hasher: &RandomState, key: &InstanceKey) -> u64 {
@@ -500,7 +476,7 @@ impl State {
         };
         self.counted.insert(self.hash(key), counted);
         self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
-        self.lists.change(&key.app_type, &key.name);
+        self.lists.change(&of_instances(key), &key.name);
     }
 
     fn remove(&mut self, key: &InstanceKey) {
@@ -508,10 +484,10 @@ impl State {
             && let Some(counts) = self.types.get_mut(&key.app_type)
         {
             counts[usize::from(counted.place)] -= 1;
-            self.lists.change(&key.app_type, &key.name);
+            self.lists.change(&of_instances(key), &key.name);
             if *counts == Counts::default() {
                 self.types.remove(&key.app_type);
-                self.lists.emptied(&key.app_type);
+                self.lists.emptied(&of_instances(key));
             }
         }
     }
@@ -551,7 +527,7 @@ impl State {
         if let Some(counted) = self.counted.get_mut(&hash) {
             counted.changes = counted.changes.wrapping_add(1);
             counted.is_settled = false;
-            self.lists.change(&key.app_type, &key.name);
+            self.lists.change(&of_instances(key), &key.name);
         }
     }
 

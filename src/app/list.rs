@@ -49,28 +49,17 @@ impl List {
         Arc::clone(&EMPTY)
     }
 
-    /// The list of these entries alone.
+    /// The list of these entries alone, which ends with `tail`.
     ///
     /// # Errors
     /// As of [`List::after`].
     pub fn new<N: Borrow<str> + Ord>(
         names: &BTreeSet<N>,
+        tail: &'static str,
         encode: impl Fn(&N, &mut Vec<u8>) -> bool,
         ledger: &Arc<Ledger>,
     ) -> Result<Self, Error> {
-        Self::empty().after(names, encode, ledger)
-    }
-
-    /// As [`List::new`], with a newline at the end.
-    ///
-    /// # Errors
-    /// As of [`List::after`].
-    pub fn with_newline<N: Borrow<str> + Ord>(
-        names: &BTreeSet<N>,
-        encode: impl Fn(&N, &mut Vec<u8>) -> bool,
-        ledger: &Arc<Ledger>,
-    ) -> Result<Self, Error> {
-        Self::empty().made(names, encode, ledger, "\n")
+        Self::empty().made(names, encode, ledger, tail)
     }
 
     /// The list of those entries whose name satisfies this.
@@ -339,7 +328,7 @@ mod tests {
             true
         };
         let names = BTreeSet::from(["a", "b", "c"]);
-        let list = List::with_newline(&names, encode, &ledger()).unwrap();
+        let list = List::new(&names, "\n", encode, &ledger()).unwrap();
         assert_eq!(text(&list), "[A,B,C]\n");
         let part = list.only(|name| name != "b", &ledger()).unwrap();
         assert_eq!((text(&part), part.len()), ("[A,C]\n", 2));
@@ -378,7 +367,7 @@ mod tests {
             longest.set(longest.get().max(into.len()));
             true
         };
-        assert!(List::new(&names, encode, &ledger).is_err());
+        assert!(List::new(&names, "", encode, &ledger).is_err());
         // Each was measured alone, and nothing was kept.
         assert_eq!((calls.get(), longest.get()), (1000, 1));
         assert_eq!(ledger.budget().used(), 0);
@@ -399,7 +388,7 @@ mod tests {
                 into.extend_from_slice(json.as_bytes());
                 !json.is_empty()
             };
-            let list = List::new(&names, encode, &ledger).unwrap();
+            let list = List::new(&names, "", encode, &ledger).unwrap();
             let entries = if second.is_empty() {
                 String::new()
             } else {

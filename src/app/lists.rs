@@ -6,9 +6,7 @@
 use super::list::List;
 use super::request_handle::RequestHandle;
 use crate::model::names::{AppType, InstanceName};
-use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,23 +27,20 @@ pub const ROOM_PERIOD: Duration = Duration::from_millis(500);
 /// again, which then costs no more than the changes have.
 pub const NAMES_MORE_MAX: usize = 64;
 
-/// The lists that are read, each by what it is of: the instances of a type.
-#[derive(Debug)]
-pub struct Lists<K = AppType> {
-    kept: HashMap<K, Kept>,
+/// The lists that are read.
+#[derive(Debug, Default)]
+pub struct Lists {
+    kept: HashMap<ListOf, Kept>,
 }
 
-impl<K> Default for Lists<K> {
-    fn default() -> Self {
-        Self {
-            kept: HashMap::new(),
-        }
-    }
+/// What a list is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListOf {
+    /// The instances of this type.
+    Instances(AppType),
+    /// What is known of all templates.
+    Templates,
 }
-
-/// The list of all templates, the only one of its kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OfTemplates;
 
 /// One list.
 #[derive(Debug)]
@@ -75,9 +70,9 @@ pub enum Changes {
 
 /// What is due.
 #[derive(Debug)]
-pub struct Task<K = AppType> {
+pub struct Task {
     /// What it is of.
-    pub of: K,
+    pub of: ListOf,
     /// The last list.
     pub before: Option<Arc<List>>,
     /// What has changed since; with no changes the last list is the response.
@@ -130,12 +125,9 @@ impl Kept {
     }
 }
 
-impl<K: Clone + Eq + Hash> Lists<K> {
-    /// The list of this, which is not empty, if it is known and nothing has changed since.
-    pub fn read<Q: Eq + Hash + ?Sized>(&mut self, of: &Q, now: Instant) -> Option<Arc<List>>
-    where
-        K: Borrow<Q>,
-    {
+impl Lists {
+    /// The list of this, if it is known and nothing has changed since.
+    pub fn read(&mut self, of: &ListOf, now: Instant) -> Option<Arc<List>> {
         let kept = self.kept.get_mut(of)?;
         kept.read_at = now;
         kept.clean().cloned()
@@ -143,7 +135,7 @@ impl<K: Clone + Eq + Hash> Lists<K> {
 
     /// A request waits for the list of this. Until [`Lists::abandon`] or its response it is the
     /// only one of its connection.
-    pub fn wait(&mut self, of: &K, reader: RequestHandle, now: Instant) {
+    pub fn wait(&mut self, of: &ListOf, reader: RequestHandle, now: Instant) {
         let kept = self.kept.entry(of.clone());
         let kept = kept.or_insert_with(|| Kept::new(now));
         if !kept.is_in_use() {
@@ -161,14 +153,14 @@ impl<K: Clone + Eq + Hash> Lists<K> {
     }
 
     /// Any entries of the list may have changed.
-    pub fn change_all(&mut self, of: &K) {
+    pub fn change_all(&mut self, of: &ListOf) {
         if let Some(kept) = self.kept.get_mut(of) {
             kept.changes = Changes::All;
         }
     }
 
     /// The entry of this instance has changed, or has come or gone.
-    pub fn change(&mut self, of: &K, name: &InstanceName) {
+    pub fn change(&mut self, of: &ListOf, name: &InstanceName) {
         if let Some(kept) = self.kept.get_mut(of)
             && let Changes::Of(names) = &mut kept.changes
         {
@@ -181,7 +173,7 @@ impl<K: Clone + Eq + Hash> Lists<K> {
     }
 
     /// The list has no entries any more: it is dropped, unless somebody waits for it.
-    pub fn emptied(&mut self, of: &K) {
+    pub fn emptied(&mut self, of: &ListOf) {
         if self.kept.get(of).is_some_and(|kept| !kept.is_in_use()) {
             self.kept.remove(of);
         }
@@ -194,7 +186,7 @@ impl<K: Clone + Eq + Hash> Lists<K> {
     }
 
     /// Takes out what is due, the longest overdue first; [`Lists::finish`] must follow.
-    pub fn take_due(&mut self, now: Instant) -> Option<Task<K>> {
+    pub fn take_due(&mut self, now: Instant) -> Option<Task> {
         let due = self.kept.iter_mut();
         let due = due.filter_map(|(of, kept)| Some((kept.due(now)?, of, kept)));
         let first = due.filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at);
@@ -210,7 +202,7 @@ impl<K: Clone + Eq + Hash> Lists<K> {
 
     /// There is no memory for the list of this task, which [`Lists::finish`] is told next: its readers
     /// go on waiting, unless that has been so for [`ROOM_WAIT`].
-    pub fn wait_for_room(&mut self, task: &mut Task<K>, now: Instant) {
+    pub fn wait_for_room(&mut self, task: &mut Task, now: Instant) {
         let Some(kept) = self.kept.get_mut(&task.of) else {
             return;
         };
@@ -225,7 +217,12 @@ impl<K: Clone + Eq + Hash> Lists<K> {
     /// The list of a task is assembled, or there is no memory for it: then the one before is dropped,
     /// and the next is made anew. Returns the requests that have come meanwhile, if nothing has
     /// changed meanwhile.
-    pub fn finish(&mut self, of: &K, list: Option<&Arc<List>>, now: Instant) -> Vec<RequestHandle> {
+    pub fn finish(
+        &mut self,
+        of: &ListOf,
+        list: Option<&Arc<List>>,
+        now: Instant,
+    ) -> Vec<RequestHandle> {
         let Some(kept) = self.kept.get_mut(of) else {
             return Vec::new();
         };
@@ -248,7 +245,7 @@ impl<K: Clone + Eq + Hash> Lists<K> {
 
     /// Drops a list whose next one is being assembled, to make room for that; returns whether there
     /// was one.
-    pub fn drop_last(&mut self, of: &K) -> bool {
+    pub fn drop_last(&mut self, of: &ListOf) -> bool {
         let kept = self.kept.get_mut(of);
         kept.is_some_and(|kept| kept.current.take().is_some())
     }
@@ -276,7 +273,7 @@ impl<K: Clone + Eq + Hash> Lists<K> {
 
     /// The lists that are known and clean; for tests, since it takes long.
     #[must_use]
-    pub fn clean(&self) -> Vec<(K, Arc<List>)> {
+    pub fn clean(&self) -> Vec<(ListOf, Arc<List>)> {
         let lists = self.kept.iter();
         let clean = lists.filter_map(|(of, kept)| Some((of, kept.clean()?)));
         clean

@@ -59,12 +59,14 @@ pub use request_id::{RequestId, RequestIds};
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
+use crate::model::revision;
 use crate::model::template::Variables;
 use cache::{Cache, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
 use list::List;
+use lists::ListOf;
 use review::{Asked, Bearer, Reviews, Scope};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -153,7 +155,7 @@ impl App {
     pub fn await_list(&self, app_type: &str, handle: RequestHandle) -> Result<(), Error> {
         let app_type = AppType::new(app_type).map_err(Error::BadName)?;
         let index = self.cache.index();
-        index.await_list(&app_type, handle, self.clock.now());
+        index.await_list(&ListOf::Instances(app_type), handle, self.clock.now());
         Ok(())
     }
 
@@ -170,7 +172,7 @@ impl App {
     /// The request of `handle` gets the list of all templates soon, also while this replica shuts down.
     pub fn await_templates(&self, handle: RequestHandle) {
         let index = self.cache.index();
-        index.await_templates(handle, self.clock.now());
+        index.await_list(&ListOf::Templates, handle, self.clock.now());
     }
 
     /// The instance of this key, if it is ready.
@@ -187,7 +189,9 @@ impl App {
     }
 
     /// To be made with these values. [`Expectation::None`] where the type is not on offer, or its template
-    /// is invalid: then nobody knows what values an instance has.
+    /// is invalid: then nobody knows what values an instance has. The same where the expressions of the
+    /// template are too long ([`crate::model::template::EXPRESSIONS_BYTES_MAX`]): then a response does not
+    /// say that values were compared.
     ///
     /// # Errors
     /// [`Error::NotSynced`]; or that the template makes nothing of these values, as a start would report.
@@ -201,13 +205,9 @@ impl App {
         let template = catalog
             .get(app_type)
             .and_then(|offer| offer.template.as_ref().ok());
-        match template {
-            None => Ok(Expectation::None),
-            Some(template) => {
-                let revision = rendering::values_revision(template, variables)?;
-                Ok(Expectation::Values(revision.into()))
-            }
-        }
+        let revision = template.and_then(|it| revision::of_values_soon(it, variables));
+        let revision = revision.transpose().map_err(rendering::error)?;
+        Ok(revision.map_or(Expectation::None, |it| Expectation::Values(it.into())))
     }
 
     /// Whether the Job of this instance may be that of another type on offer, one that is not among

@@ -9,7 +9,8 @@ use super::error::Error;
 use crate::model::job::{self, JobParts};
 use crate::model::names::InstanceKey;
 use crate::model::revision;
-use crate::model::template::{RenderError, Template, Variables};
+use crate::model::template::{Place, RenderError, Template, Variables};
+use crate::model::validation::{self, TEMPLATE_PATH};
 use crate::threads::{OnDeath, Workers, lock};
 use serde_json::json;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -27,29 +28,15 @@ pub fn check(new: &NewJob) -> Result<(), Error> {
     new.template.check(&new.variables).map_err(error)
 }
 
-/// The revision of these values; see [`revision::of_values`]. The text of the template is parsed, not its
-/// YAML.
-///
-/// # Errors
-/// As [`Renderer::manifest`].
-pub fn values_revision(template: &Template, variables: &Variables) -> Result<String, Error> {
-    revision::of_values(template, variables).map_err(error)
-}
-
 /// Renders manifests, by default on the caller's thread.
 ///
 /// The service has one thread for it: while a manifest is rendered it takes about ten times the
 /// memory of its text, and the allocator keeps memory for each thread that ever needed it.
 #[derive(Clone, Debug, Default)]
-pub struct Renderer(Option<SyncSender<Task>>);
+pub struct Renderer(Option<SyncSender<Work>>);
 
-#[derive(Debug)]
-struct Task {
-    key: InstanceKey,
-    new: Box<NewJob>,
-    with_pod: bool,
-    rendered: SyncSender<Result<Manifests, Error>>,
-}
+/// What its thread does for somebody who waits for that, or the process is about to exit.
+type Work = Box<dyn FnOnce() + Send>;
 
 /// What is made of a template, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +54,7 @@ impl Renderer {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(workers: Workers<'_>, on_death: &OnDeath) -> std::io::Result<Self> {
-        let (tasks, queue) = sync_channel::<Task>(workers.count);
+        let (tasks, queue) = sync_channel::<Work>(workers.count);
         let renderer = Workers {
             name: "renderer",
             count: 1,
@@ -76,28 +63,18 @@ impl Renderer {
         };
         let queue = Arc::new(Mutex::new(queue));
         let next = move || lock(&queue).recv().ok();
-        renderer.spawn(on_death, next, |task| {
-            // A worker waits for it, or the process is about to exit.
-            let made = manifests(&task.key, &task.new, task.with_pod);
-            let _ = task.rendered.send(made);
-        })?;
+        renderer.spawn(on_death, next, |work| work())?;
         Ok(Self(Some(tasks)))
     }
 
     /// Keeps its thread busy until the receiver is dropped.
     #[cfg(test)]
-    pub(crate) fn occupy(&self, key: &InstanceKey, new: &NewJob) -> impl Sized + use<> {
-        // The thread waits until its result is taken.
-        let (rendered, result) = sync_channel(0);
-        let (key, new) = (key.clone(), Box::new(new.clone()));
-        let tasks = self.0.as_ref().unwrap();
-        let task = Task {
-            key,
-            new,
-            with_pod: false,
-            rendered,
-        };
-        tasks.send(task).unwrap();
+    pub(crate) fn occupy(&self) -> impl Sized + use<> {
+        let (busy, result) = sync_channel::<()>(0);
+        let work = Box::new(move || {
+            let _ = busy.send(());
+        });
+        self.0.as_ref().unwrap().send(work).unwrap();
         result
     }
 
@@ -117,31 +94,59 @@ impl Renderer {
         self.make(key, new, true)
     }
 
+    /// Where this field of the pod template stands in the text of the template, rendered with these
+    /// variables, if that is possible. Where the path does not name the places of lists, it is the first
+    /// fault that we find ourselves.
+    pub fn place(
+        &self,
+        template: &Arc<Template>,
+        variables: &Arc<Variables>,
+        path: &str,
+    ) -> Option<Place> {
+        let (template, variables) = (Arc::clone(template), Arc::clone(variables));
+        let path = path.to_owned();
+        let found = self.run(move || {
+            let rendered = template.inspect(Some(&variables)).map_err(error)?;
+            Ok(rendered.map(|(pod, places)| {
+                let found = validation::validate(&pod);
+                let fault = found.iter().find(|found| found.is_fault);
+                let fault = fault.and_then(|found| found.path.strip_prefix(TEMPLATE_PATH));
+                let own = fault.filter(|_| !path.contains('['));
+                places.find(own.unwrap_or(&path))
+            }))
+        });
+        found.ok().flatten()
+    }
+
     fn make(&self, key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifests, Error> {
-        let Self(Some(tasks)) = self else {
-            return manifests(key, new, with_pod);
+        let (key, new) = (key.clone(), new.clone());
+        self.run(move || manifests(&key, &new, with_pod))
+    }
+
+    /// The result of this, from its thread.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Self(Some(queue)) = self else {
+            return work();
         };
-        let (rendered, result) = sync_channel(1);
-        let task = Task {
-            key: key.clone(),
-            new: Box::new(new.clone()),
-            with_pod,
-            rendered,
-        };
+        let (done, result) = sync_channel(1);
+        let work = Box::new(move || drop(done.send(work())));
         // Without its thread the process is about to exit.
-        tasks.send(task).map_err(|_| Error::Internal)?;
+        queue.send(work).map_err(|_| Error::Internal)?;
         result.recv().map_err(|_| Error::Internal)?
     }
 }
 
 fn manifests(key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifests, Error> {
     let rendered = new.template.render(&new.variables).map_err(error)?;
-    let values_revision = values_revision(&new.template, &new.variables)?;
+    let values_revision = revision::of_values(&new.template, &new.variables).map_err(error)?;
     let parts = JobParts {
         key,
         settings: &new.settings,
         started_by: &new.by.caller,
-        template_revision: &revision::of_template(&new.template, &new.settings),
+        template_revision: &new.template_revision,
         values_revision: &values_revision,
         failures: new.failures,
     };
@@ -158,7 +163,8 @@ fn manifests(key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifest
     Ok(Manifests { job, pod })
 }
 
-fn error(error: RenderError) -> Error {
+/// Why a template cannot be rendered, for callers.
+pub(super) fn error(error: RenderError) -> Error {
     match error {
         RenderError::VariableMissing { name } => Error::VariableMissing(name),
         RenderError::Invalid(error) => Error::from(&error),

@@ -1,22 +1,34 @@
-//! What is known of all templates, for `/templates`: [`TemplateEntry`], and [`TemplateAssembler`], which
-//! makes the list on the thread of the other lists.
+//! What is known of all templates, for `/templates`: [`TemplateEntry`], and [`Templates`], which makes the
+//! list of them.
 //!
 //! It joins the catalog, the reports of [`super::dry_runs`] and the Jobs. When a list is due is decided in
-//! [`super::lists`]; the JSON of an entry is made by a function of the HTTP front.
+//! [`super::lists`], on which thread it is made in [`super::assembler`]; the JSON of an entry is made by a
+//! function of the HTTP front. Everything is bounded, so that there always is a list: what does not fit is
+//! cut or left out, and the entry says so.
 
-use super::cache::{Cache, Census};
+mod room;
+
+use super::cache::Census;
 use super::catalog::{Catalog, Offer, SharedCatalog, UnreadKey};
-use super::dry_runs::{DryRuns, Report, Verdict};
+use super::dry_runs::{Report, Reports, Verdict};
 use super::error::Error;
 use super::list::List;
-use super::request::ResponseSink;
 use crate::budget::Ledger;
-use crate::clock::Clock;
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
 use crate::model::template::TemplateVariable;
+use room::Room;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+/// The bounds on what there is to be listed.
+pub use crate::kube::types::UNREAD_KEYS_MAX;
+pub use crate::store::TEMPLATES_MAX;
+pub use room::ROOMS;
+
+/// How many keys that look like templates and are not read are listed; the log names all.
+pub const UNREAD_LISTED_MAX: usize = 256;
 
 /// Appends the JSON of an entry.
 pub type EncodeTemplate = fn(&TemplateEntry<'_>, &mut Vec<u8>);
@@ -31,19 +43,41 @@ pub struct TemplateEntry<'a> {
     /// Whether instances can be started from it.
     pub verdict: Verdict,
     /// Why not, or what was not tried.
-    pub message: Option<&'a str>,
-    /// Where the fault is: a line, or the path of a field in the pod template.
-    pub place: Option<&'a str>,
+    pub message: Option<Cow<'a, str>>,
+    /// Where the fault is.
+    pub place: Option<Cow<'a, str>>,
     /// What its author should know.
-    pub warnings: Vec<&'a str>,
+    pub warnings: Vec<Cow<'a, str>>,
     /// The variables that it uses.
-    pub variables: &'a [TemplateVariable],
+    pub variables: Vec<ShownVariable<'a>>,
     /// The settings of its Jobs; none if they are invalid.
     pub settings: Option<&'a JobSettings>,
     /// The revision that instances have that are started now; none if the template is invalid.
     pub revision: Option<&'a str>,
     /// How many instances there are.
     pub instances: InstancesOf,
+    /// Whether a text was cut, which then ends with [`crate::model::excerpt::MARK`], or one was left out.
+    pub is_cut: bool,
+}
+
+/// A variable that a template uses.
+#[derive(Debug)]
+pub struct ShownVariable<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What stands for it where it is not given.
+    pub default: Option<Cow<'a, str>>,
+}
+
+impl<'a> ShownVariable<'a> {
+    /// As much of this variable as there is room for; `None` if there is none for its name.
+    fn new(variable: &'a TemplateVariable, room: &mut Room) -> Option<Self> {
+        let name = &variable.name;
+        room.name(name).then(|| Self {
+            name,
+            default: variable.default.as_deref().and_then(|text| room.text(text)),
+        })
+    }
 }
 
 /// The instances of a template.
@@ -55,82 +89,63 @@ pub struct InstancesOf {
     pub older: u64,
 }
 
-/// Makes the list of all templates.
+/// What the list of all templates is made of.
 #[derive(Debug)]
-pub struct TemplateAssembler {
+pub struct Templates {
     /// The templates.
     pub catalog: Arc<SharedCatalog>,
     /// What the API server says of them.
-    pub dry_runs: DryRuns,
-    /// Who waits for the list.
-    pub cache: Cache,
-    /// The instances.
-    pub census: Census,
+    pub reports: Arc<dyn Reports>,
     /// The JSON of an entry.
     pub encode: EncodeTemplate,
-    /// What the list is charged to.
-    pub ledger: Arc<Ledger>,
-    /// Where responses go.
-    pub sink: Arc<dyn ResponseSink>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
 }
 
-impl TemplateAssembler {
-    /// Makes the list if it is due, and responds to its readers; whether it was due.
-    pub fn step(&self) -> bool {
-        let index = self.cache.index();
-        let Some(mut task) = index.take_due_templates(self.clock.now()) else {
-            return false;
-        };
-        let mut list = self.list();
-        if list.as_ref().is_err_and(Error::is_overload) {
-            // There is no memory beside the lists that are kept for later readers.
-            task.before = None;
-            if index.drop_all_lists() {
-                list = self.list();
-            }
-        }
-        if list.as_ref().is_err_and(Error::is_overload) {
-            index.wait_for_room_for_templates(&mut task, self.clock.now());
-        }
-        let late = index.finish_templates(list.as_ref().ok(), self.clock.now());
-        self.sink.respond_list(&task.readers, &list);
-        self.sink.respond_list(&late, &list);
-        true
-    }
-
-    fn list(&self) -> Result<Arc<List>, Error> {
+impl Templates {
+    /// The list of all templates, with these instances. Where it would be too large its texts are cut.
+    ///
+    /// # Errors
+    /// As of [`List::after`].
+    pub(super) fn list(&self, census: &Census, ledger: &Arc<Ledger>) -> Result<List, Error> {
         let known = Known {
             catalog: self.catalog.current(),
-            instances: self.instances(),
+            instances: instances(census),
         };
-        let encode = |name: &String, into: &mut Vec<u8>| {
-            let report = |app_type: &AppType| self.dry_runs.report(app_type);
-            known.visit(name, report, |entry| (self.encode)(entry, into))
+        let names = known.names();
+        let made = |room: usize| {
+            let encode = |name: &String, into: &mut Vec<u8>| {
+                let report = |app_type: &AppType| self.reports.report(app_type);
+                known.visit(name, room, report, |entry| (self.encode)(entry, into))
+            };
+            List::new(&names, "\n", encode, ledger)
         };
-        List::with_newline(&known.names(), encode, &self.ledger).map(Arc::new)
-    }
-
-    /// How many instances of each type have which revision.
-    fn instances(&self) -> HashMap<Box<str>, HashMap<Box<str>, u64>> {
-        let mut counts: HashMap<Box<str>, HashMap<Box<str>, u64>> = HashMap::new();
-        for job in self.census.jobs.all() {
-            let Some(app_type) = job.app_type() else {
-                continue;
-            };
-            let of_type = match counts.get_mut(app_type) {
-                Some(of_type) => of_type,
-                None => counts.entry(app_type.into()).or_default(),
-            };
-            let revision = job.template_revision().unwrap_or_default();
-            match of_type.get_mut(revision) {
-                Some(count) => *count += 1,
-                None => drop(of_type.insert(revision.into(), 1)),
-            }
+        let [most, less @ ..] = ROOMS;
+        let mut less = less.into_iter();
+        let mut list = made(most);
+        while let (Err(Error::ListTooLarge { .. }), Some(room)) = (&list, less.next()) {
+            list = made(room);
         }
-        counts
+        list
     }
+}
+
+/// How many instances of each type have which revision.
+fn instances(census: &Census) -> HashMap<Box<str>, HashMap<Box<str>, u64>> {
+    let mut counts: HashMap<Box<str>, HashMap<Box<str>, u64>> = HashMap::new();
+    for job in census.jobs.all() {
+        let Some(app_type) = job.app_type() else {
+            continue;
+        };
+        let of_type = match counts.get_mut(app_type) {
+            Some(of_type) => of_type,
+            None => counts.entry(app_type.into()).or_default(),
+        };
+        let revision = job.template_revision().unwrap_or_default();
+        match of_type.get_mut(revision) {
+            Some(count) => *count += 1,
+            None => drop(of_type.insert(revision.into(), 1)),
+        }
+    }
+    counts
 }
 
 /// What a list of templates is made of.
@@ -155,7 +170,7 @@ impl Known {
             .catalog
             .types()
             .map(|app_type| app_type.as_str().to_owned());
-        let unread = self.catalog.unread_keys();
+        let unread = self.catalog.unread_keys().take(UNREAD_LISTED_MAX);
         let unread = unread.map(|UnreadKey { config_map, key }| {
             let stem = stem(&key.key);
             format!("{stem}{SEPARATOR}{config_map}{SEPARATOR}{}", key.key)
@@ -163,10 +178,12 @@ impl Known {
         offers.chain(unread).collect()
     }
 
-    /// Calls `visit` with the entry of this name; returns whether there is one.
+    /// Calls `visit` with the entry of this name, whose texts have so much room; returns whether there is
+    /// one.
     fn visit(
         &self,
         name: &str,
+        room: usize,
         report: impl Fn(&AppType) -> Option<Arc<Report>>,
         visit: impl FnOnce(&TemplateEntry<'_>),
     ) -> bool {
@@ -174,7 +191,9 @@ impl Known {
             let Some((app_type, offer)) = self.catalog.find(name) else {
                 return false;
             };
-            self.visit_offer(app_type, offer, report(app_type).as_deref(), visit);
+            let report = report(app_type).unwrap_or_else(|| Arc::new(Report::untried()));
+            let (of, own) = ((app_type, &**offer), offer.warnings());
+            visit(&self.entry(of, &report, &own, Room::new(room)));
             return true;
         };
         let unread = rest
@@ -183,47 +202,55 @@ impl Known {
         let Some(unread) = unread else {
             return false;
         };
+        let (message, mut room) = (unread.to_string(), Room::new(room));
         visit(&TemplateEntry {
             app_type,
             config_map: unread.config_map,
             verdict: Verdict::Invalid,
-            message: Some(&unread.to_string()),
-            place: Some(&unread.key.key),
+            message: room.text(&message),
+            place: room.text(&unread.key.key),
             warnings: Vec::new(),
-            variables: &[],
+            variables: Vec::new(),
             settings: None,
             revision: None,
             instances: InstancesOf::default(),
+            is_cut: room.is_cut(),
         });
         true
     }
 
-    fn visit_offer(
+    fn entry<'a>(
         &self,
-        app_type: &AppType,
-        offer: &Offer,
-        report: Option<&Report>,
-        visit: impl FnOnce(&TemplateEntry<'_>),
-    ) {
-        let untried = Report::untried();
-        let report = report.unwrap_or(&untried);
-        let own = offer.warnings();
-        let warnings = own.iter().map(String::as_str);
-        let warnings = warnings.chain(report.warnings.iter().map(|text| &**text));
+        (app_type, offer): (&'a AppType, &'a Offer),
+        report: &'a Report,
+        own_warnings: &'a [String],
+        mut room: Room,
+    ) -> TemplateEntry<'a> {
+        let message = report.message.as_deref();
+        let message = message.and_then(|text| room.text(text));
+        let place = report.place.as_deref().and_then(|text| room.text(text));
+        let own = own_warnings.iter().map(String::as_str);
+        let warnings = own.chain(report.warnings.iter().map(|text| &**text));
+        let warnings = warnings.filter_map(|text| room.text(text)).collect();
         let template = offer.template.as_deref().ok();
+        let mut variables = Vec::new();
+        for variable in template.map_or(&[][..], |template| template.variables()) {
+            variables.extend(ShownVariable::new(variable, &mut room));
+        }
         let revision = offer.revision.as_deref();
-        visit(&TemplateEntry {
+        TemplateEntry {
             app_type: app_type.as_str(),
             config_map: &offer.config_map().metadata.name,
             verdict: report.verdict,
-            message: report.message.as_deref(),
-            place: report.place.as_deref(),
-            warnings: warnings.collect(),
-            variables: template.map_or(&[], |template| template.variables()),
+            message,
+            place,
+            warnings,
+            variables,
             settings: offer.settings.as_ref().ok(),
             revision,
             instances: self.count(app_type, revision),
-        });
+            is_cut: room.is_cut(),
+        }
     }
 
     fn count(&self, app_type: &AppType, revision: Option<&str>) -> InstancesOf {

@@ -65,6 +65,7 @@ pub(super) fn job(request: &str, sources: &[Source], budgets: Budgets) -> Result
     let new = NewJob {
         template: Arc::clone(template),
         settings: settings.clone(),
+        template_revision: offer.revision.clone().unwrap_or_default(),
         variables: Arc::new(variables),
         failures: 0,
         by: Origin {

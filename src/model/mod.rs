@@ -4,6 +4,7 @@
 //! but the Kubernetes types and YAML. Callers decide when to compute.
 
 pub mod duration;
+pub mod excerpt;
 pub mod job;
 pub mod labels;
 pub mod names;

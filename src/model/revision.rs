@@ -52,6 +52,18 @@ pub fn of_values(template: &Template, variables: &Variables) -> Result<String, R
     Ok(hex(&template.values_digest(variables)?, VALUES_DIGITS))
 }
 
+/// The same, for threads that others wait for; see [`Template::short_values_digest`].
+///
+/// # Errors
+/// As [`of_values`].
+pub fn of_values_soon(
+    template: &Template,
+    variables: &Variables,
+) -> Option<Result<String, RenderError>> {
+    let digest = template.short_values_digest(variables)?;
+    Some(digest.map(|digest| hex(&digest, VALUES_DIGITS)))
+}
+
 /// The first hexadecimal digits.
 fn hex(digest: &Digest, digits: usize) -> String {
     let bytes = digest.iter().take(digits / 2);

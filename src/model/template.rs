@@ -24,7 +24,7 @@ mod select;
 mod tests;
 mod variables;
 
-pub use digest::{Digest, of_json as json_digest};
+pub use digest::{Digest, EXPRESSIONS_BYTES_MAX, of_json as json_digest};
 pub use expression::EXPRESSION_DEPTH_MAX;
 pub use mako::{CONTROL_DEPTH_MAX, PLACEHOLDERS_MAX};
 pub use places::{Place, Places};
@@ -32,7 +32,9 @@ pub use render::RENDERED_BYTES_MAX;
 pub use select::STEPS_MAX;
 pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
 
+use super::excerpt::excerpt;
 use crate::yaml::{self, Tree};
+use digest::Expressions;
 use select::{Lines, Selection};
 use std::fmt;
 
@@ -48,6 +50,8 @@ pub struct Template {
     may_have_probe: bool,
     /// See [`Template::digest`].
     digest: Digest,
+    /// See [`Template::short_values_digest`].
+    expressions: Expressions,
 }
 
 /// A variable that a template uses.
@@ -174,6 +178,7 @@ impl Template {
             is_fixed: fixed.is_some(),
             may_have_probe,
             digest,
+            expressions: Expressions::of(&source.parts),
         })
     }
 
@@ -212,7 +217,7 @@ impl TemplateError {
         | Problem::KeyTwice(text)
         | Problem::Yaml(BadTag(text)) = &mut problem
         {
-            text.truncate(text.floor_char_boundary(PROBLEM_BYTES_MAX));
+            *text = excerpt(text, PROBLEM_BYTES_MAX).into_owned();
         }
         Self {
             source_name: source_name.to_owned(),

@@ -167,13 +167,21 @@ fn what_the_api_server_would_refuse_is_invalid_and_a_start_is_tried_all_the_same
         .template("toleration", &toleration)
         .start();
     for (app_type, place, words) in [
-        ("always", "spec.restartPolicy", "Required value"),
+        (
+            "always",
+            "line 2, column 3 (spec.restartPolicy)",
+            "Required value",
+        ),
         (
             "port",
-            "spec.containers.ports.containerPort",
+            "line 5, column 14 (spec.containers.ports.containerPort)",
             "of type int32",
         ),
-        ("toleration", "spec.tolerations.value", "of type string"),
+        (
+            "toleration",
+            "line 7, column 26 (spec.tolerations.value)",
+            "of type string",
+        ),
     ] {
         let found = tried(&environment, app_type);
         assert_eq!(

@@ -187,10 +187,11 @@ fn create(
         return Ok(None);
     };
     let rejected = |error| vec![(waiter.number, Response::Failed(error))];
-    let (template, settings) = offer(key, context).map_err(rejected)?;
+    let (template, settings, revision) = offer(key, context).map_err(rejected)?;
     let new = NewJob {
         template: Arc::clone(template),
         settings: settings.clone(),
+        template_revision: Arc::clone(revision),
         variables: Arc::clone(variables),
         failures: memory.failures_before_new(),
         by: by.clone(),
@@ -200,11 +201,11 @@ fn create(
     Ok(Some(Action::CreateJob(Box::new(new))))
 }
 
-/// The template of a type and its settings.
+/// The template of a type, its settings, and the revision of both.
 fn offer<'a>(
     key: &InstanceKey,
     context: &Context<'a>,
-) -> Result<(&'a Arc<Template>, &'a JobSettings), Error> {
+) -> Result<(&'a Arc<Template>, &'a JobSettings, &'a Arc<str>), Error> {
     let Some(offer) = context.catalog.get(&key.app_type) else {
         return Err(Error::UnknownType {
             app_type: key.app_type.to_string(),
@@ -215,7 +216,8 @@ fn offer<'a>(
     let template = template.map_err(|error| Error::from(&**error))?;
     let settings = offer.settings.as_ref();
     let settings = settings.map_err(|text| Error::TemplateInvalid(text.clone()))?;
-    Ok((template, settings))
+    let revision = offer.revision.as_ref().ok_or(Error::Internal)?;
+    Ok((template, settings, revision))
 }
 
 /// Force-deletes an overdue pod: its Job first, since the finalizer of the Job controller keeps the

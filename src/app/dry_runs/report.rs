@@ -3,6 +3,11 @@
 //! Pure values, which `/templates`, the metrics and the log show. How one comes about is in
 //! [`super::judgement`].
 
+use crate::model::excerpt::excerpt;
+use crate::model::names::AppType;
+use std::fmt::Debug;
+use std::sync::Arc;
+
 /// How much of a message is kept, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -42,10 +47,16 @@ pub struct Report {
     pub verdict: Verdict,
     /// Why not, or what was not tried.
     pub message: Option<Box<str>>,
-    /// Where the fault is: a line, or the path of a field in the pod template.
+    /// Where the fault is: the path of a field in the pod template, a line of the text, or both.
     pub place: Option<Box<str>>,
     /// What does not keep it from starting, each once.
     pub warnings: Vec<Box<str>>,
+}
+
+/// What is known of templates; for those who show it.
+pub trait Reports: Debug + Send + Sync {
+    /// Of the template of this type; none if there is no such type, or nothing is known of it yet.
+    fn report(&self, app_type: &AppType) -> Option<Arc<Report>>;
 }
 
 impl Report {
@@ -61,8 +72,7 @@ impl Report {
 
     /// The same with this message, cut to [`MESSAGE_BYTES_MAX`].
     pub(super) fn saying(mut self, message: &str) -> Self {
-        let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
-        self.message = Some(message[..end].into());
+        self.message = Some(excerpt(message, MESSAGE_BYTES_MAX).into());
         self
     }
 
@@ -93,7 +103,7 @@ impl Report {
     /// The same without its warnings and with less of its message: there is no room for more.
     pub(super) fn shortened(&self) -> Self {
         const SHORT: usize = 128;
-        let cut = |text: &str| text[..text.floor_char_boundary(SHORT)].into();
+        let cut = |text: &str| excerpt(text, SHORT).into();
         Self {
             verdict: self.verdict,
             message: self.message.as_deref().map(cut),
@@ -112,9 +122,15 @@ mod tests {
 
     #[test]
     fn texts_are_bounded() {
-        let long = "ü".repeat(MESSAGE_BYTES_MAX);
+        let long = "x".repeat(MESSAGE_BYTES_MAX + 1);
         let mut report = Report::new(Verdict::Invalid).saying(&long);
         assert_eq!(report.bytes(), MESSAGE_BYTES_MAX);
+        assert!(
+            report
+                .message
+                .as_deref()
+                .is_some_and(|it| it.ends_with('…'))
+        );
         let half = || "x".repeat(WARNINGS_BYTES_MAX / 2).into_boxed_str();
         let other = "y".repeat(WARNINGS_BYTES_MAX / 2).into_boxed_str();
         report.warn([half(), half(), other, "more".into()]);

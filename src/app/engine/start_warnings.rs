@@ -66,6 +66,7 @@ mod tests {
         let new = NewJob {
             template: Arc::clone(template),
             settings: JobSettings::default(),
+            template_revision: "7e".into(),
             variables: Arc::default(),
             failures: 0,
             by: origin("ann"),

@@ -115,6 +115,7 @@ fn create(line: &str) -> Action {
     Action::CreateJob(Box::new(NewJob {
         template: Arc::new(Template::parse("t", &text).unwrap()),
         settings: JobSettings::default(),
+        template_revision: "7e".into(),
         variables: Arc::default(),
         failures: 0,
         by: origin("ann"),
@@ -406,10 +407,7 @@ fn a_worker_that_waits_for_its_manifest_is_not_stuck() {
     };
     executor.renderer = Renderer::start(renderer, &on_death).unwrap();
     let action = create("    image: i");
-    let Action::CreateJob(new) = &action else {
-        panic!("{action:?}");
-    };
-    let occupied = executor.renderer.occupy(&key(), new);
+    let occupied = executor.renderer.occupy();
     let (inbox, inputs) = Inbox::new(1);
     let calls = Arc::new(Calls::new(1));
     start_workers(workers, &executor, &calls, &inbox, &on_death).unwrap();

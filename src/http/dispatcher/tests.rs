@@ -6,6 +6,7 @@ mod fencing;
 mod headers;
 mod lists;
 mod memory;
+mod templates;
 
 use super::*;
 use crate::app::Intent;

@@ -136,7 +136,7 @@ pub fn template(entry: &TemplateEntry<'_>, into: &mut Vec<u8>) {
     let variables = entry.variables.iter();
     let variables = variables.map(|it| json!({"name": it.name, "default": it.default}));
     let instances = entry.instances;
-    let body = json!({
+    let mut body = json!({
         "type": entry.app_type,
         "config_map": entry.config_map,
         "verdict": entry.verdict.as_str(),
@@ -148,6 +148,9 @@ pub fn template(entry: &TemplateEntry<'_>, into: &mut Vec<u8>) {
         "revision": entry.revision,
         "instances": {"current": instances.current, "older": instances.older},
     });
+    if entry.is_cut {
+        body["cut"] = json!(true);
+    }
     serde_json::to_writer(into, &body).expect("text can be written into memory");
 }
 

@@ -13,9 +13,11 @@ use config_controller::app::assembler::Assembler;
 use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::SharedCatalog;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
+use config_controller::app::dry_runs::{Report, Reports};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
+use config_controller::app::templates::Templates;
 use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
 use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
 use config_controller::clock::Clock;
@@ -93,9 +95,19 @@ pub(super) struct SimState {
 /// The bytes that all requests may hold; some of those in a burst are refused.
 const BYTES_MAX: usize = 8 * 1024;
 
+/// No template is tried.
+#[derive(Debug)]
+struct Untried;
+
+impl Reports for Untried {
+    fn report(&self, _: &AppType) -> Option<Arc<Report>> {
+        None
+    }
+}
+
 fn assembler(
-    cache: &Cache,
-    census: &Census,
+    (cache, census): (&Cache, &Census),
+    catalog: &Arc<SharedCatalog>,
     bounds: &WaitingBounds,
     clock: Arc<dyn Clock>,
 ) -> Assembler {
@@ -103,6 +115,11 @@ fn assembler(
         cache: cache.clone(),
         census: census.clone(),
         encode: handlers::entry,
+        templates: Templates {
+            catalog: Arc::clone(catalog),
+            reports: Arc::new(Untried),
+            encode: handlers::template,
+        },
         ledger: Arc::clone(&bounds.bytes),
         sink: Arc::new(Nobody),
         clock,
@@ -230,7 +247,7 @@ impl Replica {
                 None,
             ),
             executor,
-            assembler: assembler(&cache, &census, &bounds, Arc::clone(&clock)),
+            assembler: assembler((&cache, &census), &catalog, &bounds, Arc::clone(&clock)),
             cache,
             census,
             config_maps: scanner,

@@ -3,8 +3,10 @@
 use crate::app::assembler::Assembler;
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::{Input, NewWaiter};
+use crate::app::dry_runs::{Report, Reports};
 use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::fixture::{World, added, handle};
+use crate::app::templates::Templates;
 use crate::app::{App, Waits};
 use crate::budget::{Division, Ledger};
 use crate::health::{HealthInputs, HealthSource};
@@ -12,6 +14,7 @@ use crate::http::auth::authenticator::Mode;
 use crate::http::dispatcher::*;
 use crate::http::server::HELD_BYTES_MAX;
 use crate::metrics::Scrape;
+use crate::model::names::AppType;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -61,10 +64,21 @@ impl ResponseSink for Answers {
     }
 }
 
+/// Nothing was tried.
+#[derive(Debug)]
+struct Untried;
+
+impl Reports for Untried {
+    fn report(&self, _: &AppType) -> Option<Arc<Report>> {
+        None
+    }
+}
+
 /// The handler over a world, and the end of the inbox at which the coordinator would read.
 pub(super) struct Bench {
     pub(super) world: World,
     pub(super) dispatcher: Dispatcher,
+    pub(super) catalog: Arc<SharedCatalog>,
     pub(super) clock: Arc<Manual>,
     pub(super) inbox: Inputs,
 }
@@ -91,7 +105,8 @@ impl Bench {
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": zoned, "scim.yaml": "x"}});
         catalog.update(&[added(&map)]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let app = App::new(world.cache.clone(), catalog, inbox, waits, of_app, None);
+        let (cache, offers) = (world.cache.clone(), Arc::clone(&catalog));
+        let app = App::new(cache, offers, inbox, waits, of_app, None);
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
             traces: Traces::default(),
@@ -119,6 +134,7 @@ impl Bench {
         Self {
             world,
             dispatcher,
+            catalog,
             clock,
             inbox: inputs_of_coordinator,
         }
@@ -150,6 +166,11 @@ impl Bench {
             cache: self.world.cache.clone(),
             census: self.world.census.clone(),
             encode: crate::http::handlers::entry,
+            templates: Templates {
+                catalog: Arc::clone(&self.catalog),
+                reports: Arc::new(Untried),
+                encode: crate::http::handlers::template,
+            },
             ledger: Arc::clone(&self.dispatcher.bounds.bytes),
             sink: Arc::clone(&sink) as Arc<dyn ResponseSink>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,

@@ -3,6 +3,7 @@
 use super::bench::{Bench, check, header, parked, reply};
 use super::*;
 use crate::app::fixture::{handle, key, ready_pod};
+use crate::app::lists::ListOf;
 use crate::budget::{Division, Ledger};
 use crate::http::handlers::Pending;
 use crate::metrics::Registry;
@@ -234,7 +235,7 @@ fn a_list_that_is_too_large_is_refused_with_its_bound() {
     let body: Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(body["code"], "overloaded");
     let message = format!(
-        "the list has {} bytes, and at most {} (a quarter of HELD_BYTES_MAX) can be sent: raise HELD_BYTES_MAX, or stop instances; GET, PATCH and DELETE of a single instance still work",
+        "the list has {} bytes, and at most {} (a quarter of HELD_BYTES_MAX) can be sent: raise HELD_BYTES_MAX, or have fewer instances and templates; GET, PATCH and DELETE of a single instance still work",
         length(),
         length() - 1
     );
@@ -248,7 +249,8 @@ fn a_list_that_nothing_has_changed_is_not_made_again() {
     let first = bench.list(of_type("scim", 1));
     // The list was not there yet when this reader looked.
     let index = bench.world.cache.index();
-    index.await_list(&key("scim", "n1").app_type, handle(8), bench.clock.now());
+    let of = ListOf::Instances(key("scim", "n1").app_type);
+    index.await_list(&of, handle(8), bench.clock.now());
     let Some(app::Response::List(second)) = bench.assemble().pop() else {
         panic!("no list");
     };
