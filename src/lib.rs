@@ -23,7 +23,7 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back, and no two files import each other;
-//! `tests/it/tidy.rs` enforces both. [`metrics`], [`traces`], [`yaml`], [`budget`] and [`clock`] are leaves that any
+//! `tests/it/tidy/layers.rs` and `imports.rs` enforce both. [`metrics`], [`traces`], [`yaml`], [`budget`] and [`clock`] are leaves that any
 //! module may import. Pure files take bytes, values and the time, and touch nothing else.
 //!
 //! # In reading order

@@ -1,0 +1,105 @@
+//! What is written beside the code says what the code says: the README, and the Role in the manifests.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use config_controller::config::SETTINGS;
+use serde_json::json;
+
+use super::{check_none, granted};
+use crate::fake_kube::dynamics::{pod_script::PodScript, pods::PodMove};
+use crate::harness::{NAMESPACE, ROLE, TestEnvironment, eventually, name_of, repository};
+
+#[test]
+fn the_readme_has_every_setting() {
+    let text = std::fs::read_to_string(repository().join("README.md"));
+    let text = text.expect("there is a README.md");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            line.trim_matches('|')
+                .splitn(3, '|')
+                .map(str::trim)
+                .collect()
+        })
+        .collect();
+    let mut offences = Vec::new();
+    for setting in SETTINGS {
+        let name = format!("`{}`", setting.name);
+        let row = rows.iter().find(|row| row[0] == name);
+        let default = match setting.default {
+            "" => "–".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let expected = [name.as_str(), default.as_str(), setting.help];
+        if row.is_none_or(|row| row[..] != expected) {
+            offences.push(format!("| {} |", expected.join(" | ")));
+        }
+    }
+    check_none("the README's table lacks these rows", &offences);
+}
+
+/// A missing verb fails the behaviour tests, which run under this Role. An unused verb fails here,
+/// where the service makes every kind of call.
+#[test]
+fn the_role_grants_exactly_the_used_permissions() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment
+        .patch("/app/hello/ann", &json!({"k": "v"}))
+        .expect(200);
+    environment.delete("/app/hello/ann").expect(200);
+    // A name that is taken by another Job is read.
+    let others = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "hello-taken"},
+        "spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "app", "image": "i"}],
+        }}},
+    });
+    environment
+        .kube
+        .apply(NAMESPACE, &others)
+        .expect("a Job is taken");
+    environment
+        .get("/app/hello/taken")
+        .expect_error(409, "name_taken");
+    // A pod that does not go is removed: its node is dead.
+    environment.kube.set_pod_script(
+        "hello-dead",
+        PodScript {
+            lingers: true,
+            ..PodScript::default()
+        },
+    );
+    environment.start_instance("/app/hello/dead");
+    environment.delete("/app/hello/dead").expect(200);
+    let pod = eventually("the deletion is seen", || {
+        environment
+            .kube
+            .pod_of(NAMESPACE, "hello-dead")
+            .filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null())
+    });
+    environment
+        .kube
+        .move_pod(NAMESPACE, &name_of(&pod), &PodMove::LoseNode);
+    eventually("the pod is force-deleted", || {
+        environment.advance(Duration::from_secs(1));
+        (environment.kube.count("delete", "pods") > 0).then_some(())
+    });
+    // Whether pods may be tried is found out by trying.
+    let asked = || {
+        let requests = environment.kube.requests().into_iter();
+        requests.filter(|r| r.verb != "dry-run")
+    };
+    assert!(asked().all(|r| r.code != 403));
+    environment.start_instance("/app/hello/ann");
+    eventually("all that is granted is used", || {
+        environment.advance(Duration::from_secs(2));
+        let asked: BTreeSet<_> = asked().map(|it| (it.verb, it.resource)).collect();
+        (asked == granted(ROLE)).then_some(())
+    });
+}
