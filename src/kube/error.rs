@@ -128,7 +128,7 @@ pub struct Error {
 impl Error {
     /// The class of the error.
     ///
-    /// 403 on a POST: if it names a kind and no object, a permission is missing; otherwise a quota
+    /// 403 on a POST: if it names no object, a permission is missing; otherwise a quota or a policy
     /// rejected the object. 403 on all other verbs: a permission is missing.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -154,7 +154,7 @@ impl Error {
             status if status.is_unauthorized() => Class::Unauthorized,
             status if status.is("Forbidden", 403) => {
                 let creates = matches!(self.verb, Verb::Create | Verb::DryRun);
-                if !creates || status.names_kind_only() {
+                if !creates || status.names_no_object() {
                     Class::Forbidden
                 } else if status.is_exceeded_quota() {
                     Class::QuotaExceeded
@@ -372,7 +372,15 @@ mod tests {
         let quota = r#"{"reason":"Forbidden","details":{"kind":"jobs","name":"hello-ann"}}"#;
         check(Verb::Create, 403, right, Class::Forbidden);
         check(Verb::Create, 403, quota, Class::Refused);
-        check(Verb::Create, 403, r#"{"message":"denied"}"#, Class::Refused);
+        // A proxy, or another authorizer; admission says that it is.
+        check(
+            Verb::Create,
+            403,
+            r#"{"message":"denied"}"#,
+            Class::Forbidden,
+        );
+        let webhook = r#"{"message":"admission webhook \"w\" denied the request: no"}"#;
+        check(Verb::Create, 403, webhook, Class::Refused);
         check(Verb::Delete, 403, quota, Class::Forbidden);
     }
 

@@ -4,6 +4,8 @@
 //! `AlreadyExists` or `Conflict`, a 410 `Expired` or `Gone`. Their classes are in
 //! [`super::error`]; source: apimachinery's `meta/v1` types.
 
+mod cut;
+
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -96,7 +98,7 @@ impl Status {
     #[must_use]
     pub fn from_body(code: u16, body: &[u8]) -> Self {
         let parsed: Option<Self> = serde_json::from_slice(body).ok();
-        match parsed {
+        match parsed.or_else(|| cut::read(code, body)) {
             Some(status) if !status.message.is_empty() || !status.reason.is_empty() => Self {
                 code,
                 ..status.bounded()
@@ -168,19 +170,18 @@ impl Status {
             || text.contains("ValidatingAdmissionPolicy '") && text.contains(" denied request: ")
     }
 
-    /// Whether a 403 names a resource but no object: a permission of this service is missing.
-    ///
     /// The sentence of the quota admission plug-in (`jobs.batch "x" is forbidden: exceeded quota: …`); there
     /// is no reason of its own for it.
     pub(super) fn is_exceeded_quota(&self) -> bool {
         self.message.contains("exceeded quota")
     }
 
-    /// On a POST, RBAC names the kind and no object; a quota names the
-    /// object, and a webhook gives no details at all (seen on 1.36).
+    /// Whether a 403 names no object: a permission of this service is missing. On a POST, RBAC names the
+    /// kind alone, or nothing (a proxy, another authorizer); a quota or a policy names the object. A webhook
+    /// gives no details at all ([`Status::is_denied_by_admission`]; all seen on 1.36).
     #[must_use]
-    pub fn names_kind_only(&self) -> bool {
-        !self.details.kind.is_empty() && self.details.name.is_empty()
+    pub const fn names_no_object(&self) -> bool {
+        self.details.name.is_empty()
     }
 
     /// Whether the UID is among the invalid fields: the object is another one.
@@ -264,14 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_permission_names_the_kind_and_no_object() {
+    fn a_missing_permission_names_no_object() {
         let right = r#"{"reason":"Forbidden","details":{"group":"batch","kind":"jobs"}}"#;
-        assert!(read(403, right).names_kind_only());
+        assert!(read(403, right).names_no_object());
+        assert!(read(403, r#"{"reason":"Forbidden"}"#).names_no_object());
         let quota =
             r#"{"reason":"Forbidden","details":{"name":"a","group":"batch","kind":"jobs"}}"#;
-        assert!(!read(403, quota).names_kind_only());
+        assert!(!read(403, quota).names_no_object());
         let webhook = r#"{"message":"admission webhook \"x\" denied the request: no","code":403}"#;
-        assert!(!read(403, webhook).names_kind_only());
+        assert!(read(403, webhook).is_denied_by_admission());
         assert!(read(403, webhook).is("Forbidden", 403));
     }
 }

@@ -256,6 +256,13 @@ mod tests {
             (
                 403,
                 "Forbidden",
+                "Forbidden: user u may not create jobs here",
+                Value::Null,
+            ),
+            (403, "", "access denied", Value::Null),
+            (
+                403,
+                "Forbidden",
                 "jobs.batch \"a\" is forbidden: unable to create new content in namespace n because it is being terminated",
                 named("jobs"),
             ),
@@ -297,6 +304,43 @@ mod tests {
             Verdict::Unchecked,
             Some("\"<html>\""),
         );
+    }
+
+    /// Of a large template it is longer than what is read of an error.
+    #[test]
+    fn a_refusal_of_any_length_is_one() {
+        let fields =
+            (0..4000).map(|number| format!("spec.template.spec.containers[{number}].name"));
+        let all: Vec<String> = fields
+            .map(|field| format!("{field}: Required value"))
+            .collect();
+        let causes: Vec<Value> = all
+            .iter()
+            .map(|text| json!({"message": text, "field": text}))
+            .collect();
+        let message = json!(format!("Job.batch \"a\" is invalid: [{}]", all.join(", ")));
+        let details = json!({"name": "a", "kind": "Job", "causes": causes});
+        let body = format!(
+            r#"{{"kind":"Status","status":"Failure","message":{message},"reason":"Invalid","details":{details},"code":422}}"#
+        );
+        for read in [body.len(), 256 * 1024, 100 * 1024] {
+            let mut job = refused("jobs", 422, Value::Null);
+            if let Err(kube::Error {
+                failure: Failure::Status { status, .. },
+                ..
+            }) = &mut job.result
+            {
+                **status = Status::from_body(422, &body.as_bytes()[..read]);
+            }
+            let report = report(job, None);
+            assert_eq!(report.verdict, Verdict::Invalid, "{read} of {}", body.len());
+            let message = report.message.unwrap_or_default();
+            assert!(
+                message.starts_with("Job.batch \"a\" is invalid: [spec"),
+                "{message}"
+            );
+            assert!(message.ends_with('…'), "{message}");
+        }
     }
 
     #[test]
