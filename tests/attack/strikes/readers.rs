@@ -10,6 +10,9 @@ use crate::client::get;
 use crate::environment::OURSELVES;
 use std::time::{Duration, Instant};
 
+/// How long templates are read while they change.
+const MEANWHILE: Duration = Duration::from_secs(8);
+
 /// So many read the list of all instances, each this slowly.
 fn read(aim: &Aim, readers: usize, bytes_a_second: usize) -> Result<String, String> {
     let request = get(&aim.large, "");
@@ -182,6 +185,50 @@ fn poll(aim: &Aim, clients: usize, path: &str, status: &str) -> Result<String, S
             "{responses} responses, {whole} with {}; {seen}",
             status.trim()
         ),
+    )
+}
+
+/// What is known of templates with long texts: so many read it slowly, and others again and again, while
+/// it changes.
+pub(crate) fn of_templates(aim: &Aim) -> Result<String, String> {
+    const SLOW: usize = 60;
+    const PACE: usize = 20_000;
+    const FAST: usize = 40;
+    let list = get("/templates", "");
+    let narrow = |_| Shot::narrow(aim.address, attacker(0), list.clone());
+    let mut slow: Vec<Shot> = (0..SLOW).map(narrow).collect();
+    let mut fast: Vec<Shot> = (0..FAST)
+        .map(|number| Shot::new(aim.address, attacker(1 + number % 4), list.clone()))
+        .collect();
+    let deadline = Instant::now() + aim.hold.max(MEANWHILE);
+    let (mut whole, mut refused) = (0, 0);
+    while Instant::now() < deadline {
+        for shot in fast.iter_mut().filter(|shot| shot.is_whole()) {
+            let of_one = std::slice::from_ref(shot);
+            judged("asked", of_one, &["200", "429 ", "503 "])?;
+            whole += usize::from(shot.is_of("200"));
+            refused += usize::from(!shot.is_of("200"));
+            shot.again();
+        }
+        volley(&mut fast, Duration::ZERO);
+        paced(&mut slow, Duration::ZERO, PACE);
+    }
+    let one = judged("somebody else", &[one(aim, list)], &["200"])?;
+    let slow = judged(
+        "slow",
+        &slow,
+        &[
+            "200",
+            "slow after 200",
+            "cut after 200",
+            "429 ",
+            "open",
+            "503 ",
+        ],
+    )?;
+    served(
+        whole,
+        format!("{whole} × 200, {refused} refused; {one}; {slow}"),
     )
 }
 

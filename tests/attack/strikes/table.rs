@@ -336,6 +336,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(Setup::over(&["ready=4000", "pairs=6"])),
     Strike::new(
+        "proven",
+        "60 that read /templates at 20 KB/s and 40 again and again; 200 types with defaults of 18 KB, one edited 20 times a second",
+        readers::of_templates,
+    )
+    .over(Setup::over(&["ready=100", "types=1", "defaults=200"]).before(&["edit 20 8"])),
+    Strike::new(
         "nosuch",
         "10,000 instances; 4 that release one there is not, again and again",
         readers::nosuch,

@@ -34,6 +34,9 @@ data:
 /// Bytes of an entry that is no template.
 const NOTE_BYTES: usize = 900_000;
 
+/// Bytes of a long default: with 200 of them there is room for a few other templates.
+const DEFAULT_BYTES: usize = 18_000;
+
 /// How much there is of what.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
@@ -48,6 +51,8 @@ pub(crate) struct Contents {
     types: usize,
     /// `crumbs`: ConfigMaps with 400 templates of 2 KB each, all of it small values.
     crumbs: usize,
+    /// `defaults`: ConfigMaps with one more type each whose template has a long default: `d0`, `d1`, …
+    defaults: usize,
     /// `notes`: ConfigMaps with one large entry each that is no template.
     notes: usize,
     /// `template`: bytes of the template of the type `large`; without it there is no such type.
@@ -76,6 +81,7 @@ impl Contents {
                 "messages" => &mut contents.messages,
                 "types" => &mut contents.types,
                 "crumbs" => &mut contents.crumbs,
+                "defaults" => &mut contents.defaults,
                 "notes" => &mut contents.notes,
                 "template" => &mut contents.template,
                 "tokens" => &mut contents.tokens,
@@ -103,8 +109,10 @@ impl Contents {
         let types = (0..self.types).map(|number| app_type(number, 0));
         let notes = (0..self.notes).map(note);
         let crumbs = (0..self.crumbs).map(crumbs);
+        let defaults = (0..self.defaults).map(with_default);
         let large = (self.template > 0).then(|| large(self.template));
-        for object in types.chain(crumbs).chain(notes).chain(large) {
+        let types = types.chain(crumbs).chain(defaults);
+        for object in types.chain(notes).chain(large) {
             let applied = fake.apply(NAMESPACE, &object);
             applied.map_err(|refusal| format!("a ConfigMap was refused: {refusal:?}"))?;
         }
@@ -227,6 +235,17 @@ fn crumbs(number: usize) -> Value {
     ));
     let data = (0..400).map(|n| (format!("c{number}-{n}.yaml"), template.clone()));
     config_map(format!("crumbs-{number}"), data.collect())
+}
+
+/// A ConfigMap with a template whose variable has a long default.
+fn with_default(number: usize) -> Value {
+    let default = "d".repeat(DEFAULT_BYTES);
+    let template = format!(
+        "spec:\n  restartPolicy: Never\n  containers:\n\
+         \x20 - {{name: a, image: a, args: [\"${{alternatives.get('v', '{default}')}}\"]}}\n"
+    );
+    let data = [(format!("d{number}.yaml"), json!(template))];
+    config_map(format!("d{number}"), data.into_iter().collect())
 }
 
 /// A ConfigMap with an entry that is no template.
