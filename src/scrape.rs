@@ -201,11 +201,9 @@ impl Collector {
 
     fn encode_templates(&self, registry: &mut Registry) {
         let catalog = self.sources.catalogs.current();
-        for app_type in catalog.types() {
-            let own = catalog
-                .get(app_type)
-                .map_or(0, |offer| offer.warnings().len());
-            let report = self.sources.dry_runs.report(app_type);
+        for (app_type, offer) in catalog.offers() {
+            let own = offer.warnings().len();
+            let report = self.sources.dry_runs.report(app_type, offer);
             let report = report.unwrap_or_else(|| Arc::new(Report::untried()));
             let is_valid = report.verdict != Verdict::Invalid;
             let warnings = own + report.warnings.len();

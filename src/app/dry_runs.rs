@@ -127,6 +127,7 @@ impl DryRuns {
     #[must_use]
     pub fn try_now(&self, app_type: &AppType, offer: &Arc<Offer>) -> Report {
         let task = Task {
+            number: 0,
             app_type: app_type.clone(),
             offer: Arc::clone(offer),
             no_pod: None,
@@ -136,8 +137,9 @@ impl DryRuns {
 }
 
 impl Reports for DryRuns {
-    fn report(&self, app_type: &AppType) -> Option<Arc<Report>> {
-        threads::lock(&self.0.schedule).report(app_type).cloned()
+    fn report(&self, app_type: &AppType, offer: &Arc<Offer>) -> Option<Arc<Report>> {
+        let schedule = threads::lock(&self.0.schedule);
+        schedule.report(app_type, offer).cloned()
     }
 }
 

@@ -113,7 +113,7 @@ impl Templates {
         let names = known.names();
         let made = |room: usize| {
             let encode = |name: &String, into: &mut Vec<u8>| {
-                let report = |app_type: &AppType| self.reports.report(app_type);
+                let report = |of: &AppType, offer: &Arc<Offer>| self.reports.report(of, offer);
                 known.visit(name, room, report, |entry| (self.encode)(entry, into))
             };
             List::new(&names, "\n", encode, ledger)
@@ -184,14 +184,14 @@ impl Known {
         &self,
         name: &str,
         room: usize,
-        report: impl Fn(&AppType) -> Option<Arc<Report>>,
+        report: impl Fn(&AppType, &Arc<Offer>) -> Option<Arc<Report>>,
         visit: impl FnOnce(&TemplateEntry<'_>),
     ) -> bool {
         let Some((app_type, rest)) = name.split_once(SEPARATOR) else {
             let Some((app_type, offer)) = self.catalog.find(name) else {
                 return false;
             };
-            let report = report(app_type).unwrap_or_else(|| Arc::new(Report::untried()));
+            let report = report(app_type, offer).unwrap_or_else(|| Arc::new(Report::untried()));
             let (of, own) = ((app_type, &**offer), offer.warnings());
             visit(&self.entry(of, &report, &own, Room::new(room)));
             return true;

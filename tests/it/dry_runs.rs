@@ -1,5 +1,7 @@
 //! Templates that are tried when their ConfigMap arrives, and `/templates`.
 
+mod faults;
+
 use std::time::{Duration, Instant};
 
 use config_controller::app::dry_runs::AT_ONCE;

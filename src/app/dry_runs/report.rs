@@ -3,6 +3,7 @@
 //! Pure values, which `/templates`, the metrics and the log show. How one comes about is in
 //! [`super::judgement`].
 
+use crate::app::catalog::Offer;
 use crate::model::excerpt::excerpt;
 use crate::model::names::AppType;
 use std::fmt::Debug;
@@ -55,8 +56,8 @@ pub struct Report {
 
 /// What is known of templates; for those who show it.
 pub trait Reports: Debug + Send + Sync {
-    /// Of the template of this type; none if there is no such type, or nothing is known of it yet.
-    fn report(&self, app_type: &AppType) -> Option<Arc<Report>>;
+    /// Of this template of this type; none if nothing is known of it yet, which says nothing of another one.
+    fn report(&self, app_type: &AppType, offer: &Arc<Offer>) -> Option<Arc<Report>>;
 }
 
 impl Report {

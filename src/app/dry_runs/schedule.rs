@@ -35,6 +35,8 @@ pub const REPORTS_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Schedule {
     records: BTreeMap<AppType, Record>,
     in_flight: usize,
+    /// How many there were.
+    tasks: u64,
     /// Since no pod may be tried; it is asked again at that time.
     no_pods: Option<NoPods>,
     bytes: usize,
@@ -57,7 +59,8 @@ struct Record {
     due: Option<Instant>,
     /// How often in a row nothing followed.
     unchecked: u32,
-    is_running: bool,
+    /// The number of the task that tries it, or has tried the one before.
+    running: Option<u64>,
     /// Whether it was tried since it has changed.
     is_tried: bool,
     report: Arc<Report>,
@@ -66,6 +69,8 @@ struct Record {
 /// What is to be tried.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
+    /// Among all tasks: the type may have gone and come again meanwhile.
+    pub(super) number: u64,
     pub(super) app_type: AppType,
     pub(super) offer: Arc<Offer>,
     /// Why its pod is not tried, if it is not.
@@ -107,7 +112,7 @@ impl Schedule {
                 continue;
             }
             let report = Arc::new(read(offer));
-            let is_running = known.is_some_and(|known| known.is_running);
+            let running = known.and_then(|known| known.running);
             let is_readable = report.verdict != Verdict::Invalid;
             let before = known.map_or(0, |known| known.report.bytes());
             self.bytes = self.bytes - before + report.bytes();
@@ -115,7 +120,7 @@ impl Schedule {
                 offer: Arc::clone(offer),
                 due: is_readable.then_some(now),
                 unchecked: 0,
-                is_running,
+                running,
                 is_tried: false,
                 report,
             };
@@ -133,7 +138,7 @@ impl Schedule {
             .as_ref()
             .is_some_and(|no_pods| no_pods.ask_at <= now);
         let is_due = |record: &Record| {
-            let due = record.due.filter(|_| !record.is_running);
+            let due = record.due.filter(|_| record.running.is_none());
             // Any that was found to be valid will do.
             let asks = asks_for_pods && record.report.verdict == Verdict::Valid;
             let asks = asks && due.is_some();
@@ -142,7 +147,8 @@ impl Schedule {
         let due = self.records.iter_mut().filter(|(_, record)| is_due(record));
         // What was never tried comes first: somebody waits for it.
         let (app_type, record) = due.min_by_key(|(_, record)| (record.is_tried, record.due))?;
-        record.is_running = true;
+        self.tasks += 1;
+        record.running = Some(self.tasks);
         self.in_flight += 1;
         let mut no_pod = None;
         if let Some(no_pods) = &mut self.no_pods {
@@ -153,6 +159,7 @@ impl Schedule {
             }
         }
         Some(Task {
+            number: self.tasks,
             app_type: app_type.clone(),
             offer: Arc::clone(&record.offer),
             no_pod,
@@ -164,7 +171,10 @@ impl Schedule {
         if self.in_flight >= AT_ONCE {
             return None;
         }
-        let waiting = self.records.values().filter(|record| !record.is_running);
+        let waiting = self
+            .records
+            .values()
+            .filter(|record| record.running.is_none());
         let due = waiting.clone().filter_map(|record| record.due).min();
         let mut askable =
             waiting.filter(|it| it.due.is_some() && it.report.verdict == Verdict::Valid);
@@ -180,7 +190,9 @@ impl Schedule {
         let Some(record) = self.records.get_mut(&task.app_type) else {
             return news;
         };
-        record.is_running = false;
+        if record.running == Some(task.number) {
+            record.running = None;
+        }
         if !Arc::ptr_eq(&record.offer, &task.offer) {
             return news;
         }
@@ -244,8 +256,18 @@ impl Schedule {
         }
     }
 
-    /// What is known of a template.
-    pub(super) fn report(&self, app_type: &AppType) -> Option<&Arc<Report>> {
+    /// What is known of this template; nothing before [`Schedule::sync`] has brought it.
+    pub(super) fn report(&self, app_type: &AppType, offer: &Arc<Offer>) -> Option<&Arc<Report>> {
+        let record = self.records.get(app_type);
+        let record = record.filter(|record| Arc::ptr_eq(&record.offer, offer));
+        record.map(|record| &record.report)
+    }
+}
+
+#[cfg(test)]
+impl Schedule {
+    /// The report of this type, of whichever template.
+    pub(super) fn last_report(&self, app_type: &AppType) -> Option<&Arc<Report>> {
         self.records.get(app_type).map(|record| &record.report)
     }
 }

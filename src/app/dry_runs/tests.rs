@@ -112,7 +112,7 @@ impl Fixture {
 
     fn verdict(&self, app_type: &str) -> Verdict {
         let app_type = AppType::new(app_type).unwrap();
-        self.schedule.report(&app_type).unwrap().verdict
+        self.schedule.last_report(&app_type).unwrap().verdict
     }
 }
 
@@ -144,7 +144,7 @@ fn a_template_that_cannot_be_read_is_not_tried() {
     assert!(fixture.take().is_none());
     assert_eq!(fixture.schedule.next_due(), None);
     assert_eq!(fixture.verdict("a"), Verdict::Invalid);
-    let report = fixture.schedule.report(&AppType::new("b").unwrap());
+    let report = fixture.schedule.last_report(&AppType::new("b").unwrap());
     assert_eq!(report.unwrap().place.as_deref(), Some("line 1"));
 }
 
@@ -193,7 +193,41 @@ fn a_change_is_tried_before_what_was_tried_already_and_makes_a_running_one_void(
         .schedule
         .sync(&Catalog::new(Budgets::default()), fixture.now);
     assert_eq!(fixture.finish(&again, outcome(Verdict::Valid, "")), []);
-    assert!(fixture.schedule.report(&again.app_type).is_none());
+    assert!(fixture.schedule.last_report(&again.app_type).is_none());
+}
+
+/// Nobody is shown the result of another template than that on offer.
+#[test]
+fn a_report_is_of_one_template() {
+    let mut fixture = Fixture::new(&many(1));
+    let task = fixture.take().unwrap();
+    fixture.finish(&task, outcome(Verdict::Invalid, "x"));
+    let report = |fixture: &Fixture, offer| {
+        let report = fixture.schedule.report(&task.app_type, offer);
+        report.map(|report| report.verdict)
+    };
+    assert_eq!(report(&fixture, &task.offer), Some(Verdict::Invalid));
+    let changed = catalog(&json!({"t0000.yaml": FINE.replace("image: i", "image: j")}));
+    let (_, offer) = changed.find("t0000").unwrap();
+    assert_eq!(report(&fixture, offer), None, "it has not arrived here yet");
+    fixture.schedule.sync(&changed, fixture.now);
+    assert_eq!(report(&fixture, offer), Some(Verdict::Unchecked));
+    assert_eq!(report(&fixture, &task.offer), None);
+}
+
+/// Else it would be tried twice at the same time.
+#[test]
+fn the_end_of_an_older_task_does_not_end_that_of_a_type_that_has_come_again() {
+    let mut fixture = Fixture::new(&many(1));
+    let old = fixture.take().unwrap();
+    let nothing = Catalog::new(Budgets::default());
+    fixture.schedule.sync(&nothing, fixture.now);
+    fixture.schedule.sync(&catalog(&many(1)), fixture.now);
+    let new = fixture.take().unwrap();
+    assert_eq!(fixture.finish(&old, outcome(Verdict::Invalid, "x")), []);
+    assert!(fixture.take().is_none());
+    assert_eq!(fixture.finish(&new, outcome(Verdict::Valid, "")).len(), 1);
+    assert_eq!(fixture.verdict("t0000"), Verdict::Valid);
 }
 
 #[test]
@@ -248,7 +282,7 @@ fn reports_are_bounded_in_bytes() {
     let mut largest = 0;
     let total = |fixture: &Fixture| {
         let types = (0..count).map(|number| AppType::new(&format!("t{number:04}")).unwrap());
-        let reports = types.filter_map(|app_type| fixture.schedule.report(&app_type).cloned());
+        let reports = types.filter_map(|app_type| fixture.schedule.last_report(&app_type).cloned());
         reports.map(|report| report.bytes()).sum::<usize>()
     };
     while let Some(task) = fixture.take() {
@@ -282,7 +316,9 @@ fn tried(data: &Value, annotations: &Value, transport: Canned) -> (Report, Vec<R
     dry_runs.catalog_changed();
     let task = dry_runs.0.wait();
     dry_runs.0.work(&task);
-    let report = dry_runs.report(&task.app_type).expect("it was tried");
+    let report = dry_runs
+        .report(&task.app_type, &task.offer)
+        .expect("it was tried");
     let sent = threads::lock(&transport.sent).clone();
     (Report::clone(&report), sent)
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use config_controller::app::api_call::{Action, ApiCall};
 use config_controller::app::assembler::Assembler;
 use config_controller::app::cache::{Cache, Census};
-use config_controller::app::catalog::SharedCatalog;
+use config_controller::app::catalog::{Offer, SharedCatalog};
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::dry_runs::{Report, Reports};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
@@ -100,7 +100,7 @@ const BYTES_MAX: usize = 8 * 1024;
 struct Untried;
 
 impl Reports for Untried {
-    fn report(&self, _: &AppType) -> Option<Arc<Report>> {
+    fn report(&self, _: &AppType, _: &Arc<Offer>) -> Option<Arc<Report>> {
         None
     }
 }

@@ -1,7 +1,7 @@
 //! The dispatcher over a world of literals; the end of the inbox at which the coordinator would read.
 
 use crate::app::assembler::Assembler;
-use crate::app::catalog::SharedCatalog;
+use crate::app::catalog::{Offer, SharedCatalog};
 use crate::app::coordinator::{Input, NewWaiter};
 use crate::app::dry_runs::{Report, Reports};
 use crate::app::engine::{self, Inbox, Inputs};
@@ -69,7 +69,7 @@ impl ResponseSink for Answers {
 struct Untried;
 
 impl Reports for Untried {
-    fn report(&self, _: &AppType) -> Option<Arc<Report>> {
+    fn report(&self, _: &AppType, _: &Arc<Offer>) -> Option<Arc<Report>> {
         None
     }
 }
