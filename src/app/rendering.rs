@@ -10,7 +10,7 @@ use crate::model::job::{self, JobParts};
 use crate::model::names::InstanceKey;
 use crate::model::revision;
 use crate::model::template::{Place, RenderError, Template, Variables};
-use crate::model::validation::{self, TEMPLATE_PATH};
+use crate::model::validation;
 use crate::threads::{OnDeath, Workers, lock};
 use serde_json::json;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -110,7 +110,7 @@ impl Renderer {
             Ok(rendered.map(|(pod, places)| {
                 let found = validation::validate(&pod);
                 let fault = found.iter().find(|found| found.is_fault);
-                let fault = fault.and_then(|found| found.path.strip_prefix(TEMPLATE_PATH));
+                let fault = fault.map(|found| found.path.as_str());
                 let own = fault.filter(|_| !path.contains('['));
                 places.find(own.unwrap_or(&path))
             }))
