@@ -2,7 +2,7 @@
 //!
 //! Pure: inputs come from a [`HealthSource`]. A stale cache does not make a replica unready: all
 //! replicas would leave the Service together, just when reads from memory are needed (see `/readyz`
-//! in the README).
+//! in `manifests/README.md`).
 
 use crate::threads::Stuck;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Every metric that is published: name, labels, meaning, and the counters behind it.
 //!
 //! A leaf: it knows nothing of the service, and any module that counts may import it. [`ALL`] is
-//! the table that the README shows. Rare events are counted in the typed fields of [`Metrics`];
+//! the table that `manifests/README.md` shows. Rare events are counted in the typed fields of [`Metrics`];
 //! requests are counted in [`Tally`], which costs three additions each. Counters that other modules
 //! keep (the front, the stores) are read by [`crate::scrape`] and added to the same [`Registry`] when
 //! `/metrics` is scraped. There are no globals.

@@ -1,6 +1,6 @@
 //! The table of settings: the name, default and help of each.
 //!
-//! Only data: `--help` is made from it, and a test compares the README's table with it. Parsing is
+//! Only data: `--help` is made from it, and a test compares the table of `manifests/README.md` with it. Parsing is
 //! in [`super`].
 
 /// One setting, as the documentation shows it.

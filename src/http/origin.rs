@@ -5,7 +5,7 @@
 //! Headers §2.4). A page cannot set this field, and other programs do not send it. They send it to
 //! `https` and localhost only, so over plain HTTP this refuses no request. A page that points its
 //! own name at this service (DNS rebinding) is `same-origin`; [`super::hosts`] refuses its requests.
-//! What a page can do is in the README (Security).
+//! What a page can do is in `manifests/README.md` (Security).
 
 use super::message::Headers;
 use super::problem::Problem;

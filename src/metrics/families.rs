@@ -1,6 +1,6 @@
 //! The table of metrics. Pure.
 //!
-//! A new metric needs a row here and one in the README; a test compares them. Its counter is in
+//! A new metric needs a row here and one in `manifests/README.md`; a test compares them. Its counter is in
 //! [`super::Metrics`] or in the module that counts.
 
 use super::{Family, Kind};

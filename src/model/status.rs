@@ -3,6 +3,8 @@
 //! Pure and without a clock: a finding has the budget of its state, and callers compare that with
 //! the time. This file has the types and evaluates the Job, `status/pods.rs`
 //! evaluates a pod. [`crate::app`] decides what follows from a status, such as a replacement.
+//!
+#![doc = include_str!("status/phases.md")]
 
 mod budgets;
 mod ending;

@@ -11,6 +11,8 @@
 //! Only the text of a template is kept, and it is parsed for each rendering: a parsed one may take sixty
 //! times its bytes. One with control lines has a different text for each rendering, so only its control
 //! lines and expressions are checked when the ConfigMap is read.
+//!
+#![doc = include_str!("template/language.md")]
 
 mod digest;
 mod dollar;

@@ -43,6 +43,9 @@ pub(crate) const PREFIX: &str = "config-controller.semafor.ch/";
 /// The Role that we ship.
 pub(crate) const ROLE: &str = include_str!("../../manifests/base/role.yaml");
 
+/// The document for operators, with the tables of settings and metrics.
+pub(crate) const OPERATORS: &str = include_str!("../../manifests/README.md");
+
 /// A pod template that runs once.
 pub(crate) const TEMPLATE: &str = "\
 spec:

@@ -42,7 +42,7 @@
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the commands that the sandbox suggests work |
-//! | `readme` | names, links and log lines in the README exist |
+//! | `readme` | names, links and log lines in the documents exist |
 //! | `tidy` | rules of this repository |
 //!
 //! What the tests use:

@@ -1,19 +1,33 @@
-//! The README agrees with definitions elsewhere: its links resolve, its permissions are those of
-//! the Role. The errors, alerts and log lines of its troubleshooting exist.
+//! The documents agree with definitions elsewhere: their links resolve, the permissions are those of
+//! the Role. The errors, alerts and log lines of the troubleshooting exist.
 //!
-//! Its tables of settings and metrics are held in `tidy` and `metrics`, beside what they list.
+//! The tables of settings and metrics are held in `tidy` and `metrics`, beside what they list.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config_controller::http::openapi::DOCUMENT;
 use serde_json::Value;
 
-use crate::harness::{ROLE, repository};
+use crate::harness::{OPERATORS, ROLE, repository};
+use crate::sandbox::{Sandbox, curl};
 use crate::tidy::granted;
 
 /// Fewest rows that the troubleshooting table has.
 const PROBLEMS_MIN: usize = 15;
+
+/// Most lines of the README, which is read before anything else.
+const README_LINES_MAX: usize = 260;
+
+/// All documents.
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "manifests/README.md",
+    "manifests/CHANGELOG.md",
+    "tests/README.md",
+    "src/model/status/phases.md",
+    "src/model/template/language.md",
+];
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = repository().join(path);
@@ -21,10 +35,10 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 /// What stands under a heading, up to the next one of the same or a higher level.
-fn section(readme: &str, heading: &str) -> String {
+fn section(text: &str, heading: &str) -> String {
     let level = heading.len() - heading.trim_start_matches('#').len();
-    let mut lines = readme.lines().skip_while(|line| *line != heading);
-    assert!(lines.next().is_some(), "the README has no {heading}");
+    let mut lines = text.lines().skip_while(|line| *line != heading);
+    assert!(lines.next().is_some(), "the document has no {heading}");
     let ends = |line: &str| {
         let marks = line.len() - line.trim_start_matches('#').len();
         (1..=level).contains(&marks) && line[marks..].starts_with(' ')
@@ -40,27 +54,109 @@ fn anchor(heading: &str) -> String {
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-#[test]
-fn links_resolve() {
-    let readme = read("README.md");
+/// The anchors of the headings of a document.
+fn anchors(document: &str) -> BTreeSet<String> {
     let mut fenced = false;
-    let headings = readme.lines().filter(|line| {
+    let headings = document.lines().filter(|line| {
         fenced ^= line.starts_with("```");
         !fenced && line.starts_with('#')
     });
-    let anchors: BTreeSet<String> = headings.map(anchor).collect();
-    let targets: Vec<&str> = readme
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .collect();
-    assert!(targets.len() > 20, "the links are found");
-    for target in targets {
-        match target.strip_prefix('#') {
-            Some(anchor) => assert!(anchors.contains(anchor), "no heading is #{anchor}"),
-            None => assert!(repository().join(target).exists(), "{target} is not there"),
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_resolve() {
+    let mut found = 0;
+    for name in DOCUMENTS {
+        let text = read(name);
+        let folder = Path::new(name).parent().expect("a file has a folder");
+        let targets = text.split("](").skip(1);
+        for target in targets.filter_map(|rest| rest.split(')').next()) {
+            found += 1;
+            if target.starts_with("https://") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = match path {
+                "" => PathBuf::from(name),
+                path => folder.join(path),
+            };
+            let exists = repository().join(&path).exists();
+            assert!(exists, "{name} links to {target}, which is not there");
+            let is_there = heading.is_empty() || anchors(&read(&path)).contains(heading);
+            assert!(
+                is_there,
+                "{name} links to {target}: there is no such heading"
+            );
         }
     }
+    assert!(found > 40, "only {found} links are found");
+}
+
+/// Values that are others each time.
+const VARYING: [&str; 8] = [
+    "ip", "addr", "since", "start", "phase", "reason", "msg", "status",
+];
+
+/// Replaces the values of these fields, however deep.
+fn without(value: &mut Value, fields: &[&str]) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                if fields.contains(&key.as_str()) {
+                    *member = "…".into();
+                } else {
+                    without(member, fields);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| without(item, fields)),
+        _ => {}
+    }
+}
+
+/// The commands in the blocks for consoles, each with its output.
+fn console(text: &str) -> Vec<(&str, &str)> {
+    let blocks = text.split("```console\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let commands = blocks.flat_map(|block| block.split("$ ").skip(1));
+    commands
+        .filter_map(|command| command.trim_end().split_once('\n'))
+        .collect()
+}
+
+/// Every response in the README is what the sandbox returns.
+#[test]
+fn each_command_has_the_output_that_is_shown() {
+    let mut sandbox = Sandbox::start(&[]);
+    let host = sandbox.url();
+    let host = host.trim_start_matches("http://");
+    let readme = read("README.md");
+    let commands = console(&readme);
+    assert!(commands.len() > 6, "only {} commands", commands.len());
+    let json = |text: &str| -> Value {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    for (command, shown) in commands {
+        let (_, response) = curl(&command.replace("localhost:3333", &format!("http://{host}")));
+        let (mut shown, mut returned) = (json(shown), json(&response));
+        // How far a start is depends on the moment; what went wrong does not.
+        let is_varying = shown["exitCode"].is_null() && shown["phase"].is_string();
+        let varying = if is_varying {
+            &VARYING[..]
+        } else {
+            &VARYING[..4]
+        };
+        without(&mut shown, varying);
+        without(&mut returned, varying);
+        assert_eq!(returned, shown, "{command}");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "it has {lines} lines");
 }
 
 /// The text of all source files of the program.
@@ -119,8 +215,7 @@ fn statuses(text: &str) -> Vec<(u64, &str)> {
 
 #[test]
 fn troubleshooting_quotes_existing_texts() {
-    let readme = read("README.md");
-    let section = section(&readme, "## Troubleshooting");
+    let section = section(OPERATORS, "## Troubleshooting");
     let rows: Vec<&str> = section.lines().filter(|l| l.starts_with("| ")).collect();
     // Beside the heading of the table.
     assert!(rows.len() > PROBLEMS_MIN, "only {} rows", rows.len());
@@ -161,8 +256,7 @@ fn troubleshooting_quotes_existing_texts() {
 
 #[test]
 fn rights_are_those_of_the_role() {
-    let readme = read("README.md");
-    let section = section(&readme, "## Security");
+    let section = section(OPERATORS, "## Security");
     let table = section.split("| resource | verbs | why |").nth(1);
     let table = table.expect("there is the table of rights").trim_start();
     let mut resource = String::new();

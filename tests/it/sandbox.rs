@@ -163,7 +163,7 @@ pub(crate) fn get(url: &str) -> (u16, String) {
 
 /// Executes a `curl` line.
 #[track_caller]
-fn curl(line: &str) -> (u16, String) {
+pub(crate) fn curl(line: &str) -> (u16, String) {
     let words = shell_words(line);
     let (mut method, mut headers, mut body, mut url) = ("GET", Vec::new(), "", "");
     let mut words = words.iter().map(String::as_str).skip(1);
