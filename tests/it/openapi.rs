@@ -3,6 +3,7 @@
 //! [`check`] compares one response with the document. It is used here for each operation, and by
 //! the rows of the contract for every response of this service.
 
+mod examples;
 pub(crate) mod schema;
 
 use std::collections::BTreeSet;
@@ -287,43 +288,6 @@ fn exactly_the_errors_of_the_service_are_described() {
     }
     let unused: Vec<_> = written.difference(&used).collect();
     assert!(unused.is_empty(), "no operation has {unused:?}");
-}
-
-/// Every place in the document that has examples, as schema and example.
-fn examples<'a>(at: &str, value: &'a Value, found: &mut Vec<(String, &'a Value, &'a Value)>) {
-    if let Some(object) = value.as_object() {
-        let schema = &value["schema"];
-        if schema.is_object() {
-            let before = found.len();
-            if let Some(one) = object.get("example") {
-                found.push((at.to_owned(), schema, one));
-            }
-            for (name, one) in value["examples"].as_object().into_iter().flatten() {
-                found.push((format!("{at}/{name}"), schema, &one["value"]));
-            }
-            assert!(found.len() > before, "{at} has a schema and no example");
-        }
-        for (name, inner) in object {
-            examples(&format!("{at}/{name}"), inner, found);
-        }
-    }
-    for (number, inner) in value.as_array().into_iter().flatten().enumerate() {
-        examples(&format!("{at}/{number}"), inner, found);
-    }
-}
-
-#[test]
-fn each_example_matches_its_schema() {
-    let mut found = Vec::new();
-    for part in ["paths", "components"] {
-        examples(part, &PARSED[part], &mut found);
-    }
-    assert!(found.len() > 80, "only {} examples", found.len());
-    let wrong: Vec<String> = found
-        .into_iter()
-        .flat_map(|(at, schema, example)| faults(&PARSED, schema, example, &at))
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Requests to this service; each response is checked against the document.
