@@ -163,6 +163,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         "a creation that nobody needed was due for ever beside an overdue pod",
     ),
     (
+        110_025_933,
+        "a list from before a Job was taken for its end (the check)",
+    ),
+    (
         90_026_031,
         "a late start was replaced in the moment of its end (the check)",
     ),

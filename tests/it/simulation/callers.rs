@@ -69,6 +69,8 @@ pub(super) struct Waiting {
     pub(super) requested_at: u64,
     /// For a stop: no later request wants the instance.
     pub(super) is_last_request: bool,
+    /// Number of lists by then that showed an older state.
+    pub(super) stale_lists: u64,
 }
 
 impl World {
@@ -140,14 +142,13 @@ impl World {
             floors,
             requested_at: self.truth.revision(),
             is_last_request: kind.stops() && !self.is_wanted(number, pair),
+            stale_lists: self.stale_lists,
         };
         self.log(|| format!("{serial}: {kind:?} {pair:?} at replica {number}, wait {wait:?}"));
         if kind.starts() {
             self.stopped.insert(pair.clone(), false);
-            let stops = self
-                .waiting
-                .values_mut()
-                .filter(|other| other.pair == *pair);
+            let others = self.waiting.values_mut();
+            let stops = others.filter(|other| other.pair == *pair);
             stops.for_each(|stop| stop.is_last_request = false);
         }
         self.reasons.push_back((self.time.now(), pair.clone()));
@@ -242,7 +243,10 @@ impl World {
                 let finding = &progress.finding;
                 promises::failure_report_is_true(history, finding, floors, now_ms, is_seen)?;
             }
-            Response::Failed(Error::Stopped) => promises::stopped_is_true(history, floors)?,
+            Response::Failed(Error::Stopped) => {
+                let went_back = self.stale_lists > waiting.stale_lists;
+                promises::stopped_is_true(history, floors, went_back)?;
+            }
             Response::Failed(Error::NoInstance(_)) if waiting.kind.stops() => {
                 promises::stop_finds_nothing_only_if_so(history, waiting.requested_at)?;
                 self.stop_is_answered(&waiting);

@@ -453,13 +453,18 @@ fn container_state<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
     Some(state).filter(|state| !state.is_null())
 }
 
-/// [`Promise::StoppedIsTrue`].
+/// [`Promise::StoppedIsTrue`]; `went_back`: a list has shown an older state since the request, in which a Job
+/// that the replica knew may not have been there.
 pub(super) fn stopped_is_true(
     history: Option<&InstanceHistory>,
     floors: Floors,
+    went_back: bool,
 ) -> Result<(), Breach> {
     let holds = history.is_some_and(|history| {
         history.jobs.iter().any(|job| {
+            if went_back && job.first().revision > floors.jobs {
+                return true;
+            }
             let mut states = job.since(floors.jobs);
             states.any(|state| state.object.as_deref().is_none_or(is_deleting))
         })
