@@ -54,6 +54,18 @@ fn configuration(script: &str) -> serde_json::Value {
     serde_json::from_str(json).expect("it is JSON")
 }
 
+/// Checks that a stage of the Containerfile and our own script run the same program in the same way.
+#[track_caller]
+fn check_same(stage: &BTreeMap<String, String>, config: &serde_json::Value) {
+    assert_eq!(config["User"], stage["USER"]);
+    assert_eq!(config["WorkingDir"], stage["WORKDIR"]);
+    let entrypoint: serde_json::Value =
+        serde_json::from_str(&stage["ENTRYPOINT"]).expect("an entry point without a shell");
+    assert_eq!(config["Entrypoint"], entrypoint);
+    let port = format!("{}/tcp", stage["EXPOSE"]);
+    assert!(config["ExposedPorts"][port].is_object(), "{config}");
+}
+
 #[test]
 fn both_ways_make_the_same_image() {
     let stage = last_stage();
@@ -62,13 +74,7 @@ fn both_ways_make_the_same_image() {
     assert!(!stage.contains_key("RUN"), "{stage:?}");
 
     let config = configuration("build");
-    assert_eq!(config["User"], stage["USER"]);
-    assert_eq!(config["WorkingDir"], stage["WORKDIR"]);
-    let entrypoint: serde_json::Value =
-        serde_json::from_str(&stage["ENTRYPOINT"]).expect("an entry point without a shell");
-    assert_eq!(config["Entrypoint"], entrypoint);
-    let port = format!("{}/tcp", stage["EXPOSE"]);
-    assert!(config["ExposedPorts"][port].is_object(), "{config}");
+    check_same(&stage, &config);
     let mut expected = labels(&stage["LABEL"]);
     let version = expected.insert("org.opencontainers.image.version".into(), "$version".into());
     assert_eq!(version.as_deref(), Some(VERSION));
@@ -80,13 +86,7 @@ fn both_ways_make_the_same_demo() {
     let stages = stages();
     let stage = stages.iter().find(|one| one["FROM"] == "scratch AS demo");
     let (stage, config) = (stage.expect("there is one"), configuration("demo"));
-    assert_eq!(config["User"], stage["USER"]);
-    assert_eq!(config["WorkingDir"], stage["WORKDIR"]);
-    let entrypoint: serde_json::Value =
-        serde_json::from_str(&stage["ENTRYPOINT"]).expect("an entry point without a shell");
-    assert_eq!(config["Entrypoint"], entrypoint);
-    let port = format!("{}/tcp", stage["EXPOSE"]);
-    assert!(config["ExposedPorts"][port].is_object(), "{config}");
+    check_same(stage, &config);
 }
 
 #[test]
