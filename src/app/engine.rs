@@ -34,6 +34,7 @@ use crate::kube::transport::CALL_LONGEST;
 use crate::kube::types::{Found, Job, Page, Pod, Resource, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::model::labels::MetaChange;
+use crate::model::names::InstanceKey;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use calls::Calls;
 use log::Level;
@@ -328,13 +329,14 @@ fn version_of<K: Resource>(held: Option<Arc<K>>, uid: &Uid) -> Option<ResourceVe
     Some(held.metadata().resource_version.clone())
 }
 
-/// Finds the Job of that name, and its pods if they are to be read.
-fn find(client: &Client, name: &str, with_pods: bool) -> Result<Returned, kube::Error> {
-    let found = client.find_job(name)?;
+/// Finds the Job with the name of this instance, and if it is the instance, its pods where they are to be
+/// read.
+fn find(client: &Client, key: &InstanceKey, with_pods: bool) -> Result<Returned, kube::Error> {
+    let found = client.find_job(&key.job_name())?;
     let job = found
         .object
         .as_ref()
-        .filter(|job| with_pods && job.is_ours());
+        .filter(|job| with_pods && key_of(job).as_ref() == Some(key));
     let pods = job.map(|job| client.pods_of(&job.metadata.uid));
     Ok(Returned::Found(found, pods.transpose()?))
 }
@@ -372,14 +374,16 @@ impl Executor {
                 }
                 Err(error) => Ok(Returned::NotRendered(error)),
             },
-            Action::ReadJob { with_pods } => find(client, &name, *with_pods),
+            Action::ReadJob { with_pods } => find(client, &call.key, *with_pods),
             Action::DeleteJob { uid, .. } => {
                 let held = self.writers.jobs.store().get(&name);
                 let held = held.filter(|job| job.metadata.uid == *uid);
                 let is_first = held.is_none_or(|job| !job.metadata.is_deleting());
                 match client.delete_job(&name, uid) {
                     // A 404 has no version: the watch could restore an older object.
-                    Err(error) if error.class() == Class::NotFound => find(client, &name, false),
+                    Err(error) if error.class() == Class::NotFound => {
+                        find(client, &call.key, false)
+                    }
                     result => result.map(|job| Returned::Deleted { job, is_first }),
                 }
             }

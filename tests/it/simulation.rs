@@ -174,6 +174,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         70_022_212,
         "an instance that had been unready for long was replaced in the moment of its end (the check)",
     ),
+    (
+        120_006_094,
+        "a read that found another instance of that Job name left its count as it was",
+    ),
 ];
 
 /// A schedule that broke a promise.

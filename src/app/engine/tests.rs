@@ -195,13 +195,14 @@ fn a_job_found_by_a_read_is_shown_if_it_is_the_instance() {
     let ours = one_at("9", job("ann", "u2", "8"));
     let another = one_at("9", job("bob", "u3", "8"));
     let strange = one_at("9", json!({"metadata": {"name": "hello-ann", "uid": "u4"}}));
-    for (response, found, left) in [
-        (ours, "Found(u2)", 1),
-        (another, "NameConflict", 1),
-        (strange, "NameConflict", 0),
+    // Pods of a Job that is not the instance are not read: they count for another one.
+    for (response, with_pods, found, left) in [
+        (ours, false, "Found(u2)", 1),
+        (another, true, "NameConflict", 1),
+        (strange, true, "NameConflict", 0),
     ] {
         let (executor, writer) = executor(&[response], &[job("ann", "u1", "4")]);
-        let completed = made(&executor, Action::ReadJob { with_pods: false });
+        let completed = made(&executor, Action::ReadJob { with_pods });
         let outcome = match completed.outcome {
             CallOutcome::Found(uid) => format!("Found({uid})"),
             other => format!("{other:?}"),
