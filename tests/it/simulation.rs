@@ -178,6 +178,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         120_006_094,
         "a read that found another instance of that Job name left its count as it was",
     ),
+    (
+        120_004_191,
+        "a pod that waited for a node had the budget of the one before",
+    ),
 ];
 
 /// A schedule that broke a promise.

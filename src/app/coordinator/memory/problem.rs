@@ -105,7 +105,7 @@ impl Problem {
 /// alternate meanwhile: `ErrImagePull` and `ImagePullBackOff`; so do the phases of failures that are retried.
 ///
 /// Of a failure that is retried, each attempt has a later time. Another state with a later time began anew:
-/// between two looks at the cache, the pod was in another one.
+/// between two looks at the cache, the pod was in another one, or it was another pod.
 fn is_same_problem(before: &Finding, now: &Finding) -> bool {
     let without_start = |finding: &Finding| {
         let mut prognosis = finding.prognosis;
@@ -118,7 +118,12 @@ fn is_same_problem(before: &Finding, now: &Finding) -> bool {
         now.prognosis,
         Prognosis::Retryable {
             budget: Some(
-                Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying
+                Budget::Creating
+                    | Budget::Scheduling
+                    | Budget::Mounting
+                    | Budget::Pulling
+                    | Budget::Initialising
+                    | Budget::Readying
             ),
             ..
         }

@@ -282,6 +282,23 @@ fn a_state_that_began_anew_is_another_one() {
     }
 }
 
+/// While nobody looked, others ended the pod that waited for a node, and the next one waits for one, too.
+#[test]
+fn a_pod_that_waits_for_a_node_has_a_budget_of_its_own() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    for pod in ["p1", "p2"] {
+        name.pass(590);
+        let made = Timestamp::from_system_time(name.world.wall());
+        let stamp = name.world.stamp();
+        let waits = json!({"metadata": {"uid": pod, "creationTimestamp": stamp}, "status": {"phase": "Pending"}});
+        name.world.pod("u1", waits);
+        let found = found(&mut name);
+        assert_eq!(found.since, made);
+        assert_eq!(report_in(&name, &found), 600);
+    }
+}
+
 /// The container of the failed pod has ended at that time.
 fn merge_end(name: &mut Remembered, stamp: &str) {
     let mut pod = failed_pod(3);
