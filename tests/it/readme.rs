@@ -19,6 +19,9 @@ const PROBLEMS_MIN: usize = 15;
 /// Most lines of the README, which is read before anything else.
 const README_LINES_MAX: usize = 260;
 
+/// The documents that begin with a table of contents.
+const WITH_CONTENTS: [&str; 2] = ["manifests/README.md", "tests/README.md"];
+
 /// All documents.
 const DOCUMENTS: [&str; 6] = [
     "README.md",
@@ -153,10 +156,38 @@ fn each_command_has_the_output_that_is_shown() {
     }
 }
 
+/// Whoever opens a long document finds each of its sections from the top.
+#[test]
+fn long_documents_begin_with_their_contents() {
+    for name in WITH_CONTENTS {
+        let text = read(name);
+        let (top, _) = text.split_once("\n## ").expect("it has sections");
+        let sections = text.lines().filter(|line| line.starts_with("## "));
+        let mut count = 0;
+        for heading in sections {
+            let link = format!("](#{})", anchor(heading));
+            assert!(top.contains(&link), "{name}: no link leads to {heading}");
+            count += 1;
+        }
+        assert!(count > 4, "{name} has only {count} sections");
+    }
+}
+
 #[test]
 fn the_readme_is_short() {
     let lines = read("README.md").lines().count();
     assert!(lines <= README_LINES_MAX, "it has {lines} lines");
+}
+
+/// Without `--show-error` a `curl` that fails says nothing, and the next command gets an empty text.
+#[test]
+fn no_command_hides_its_failure() {
+    let guides = ["manifests/helm/config-controller/templates/NOTES.txt"];
+    for name in DOCUMENTS.into_iter().chain(guides) {
+        for line in read(name).lines() {
+            assert!(!line.contains("curl -s "), "{name}: {line}");
+        }
+    }
 }
 
 /// The text of all source files of the program.
@@ -247,6 +278,18 @@ fn troubleshooting_quotes_existing_texts() {
         }
     }
     assert!(seen > 25, "only {seen} of them were found");
+    // `admitting` ends with the response to our own call, which has a row of its own.
+    for phase in phases.keys().filter(|phase| *phase != "admitting") {
+        let has_row = section.contains(&format!("| 202 `{phase}`"));
+        assert!(has_row, "no row is about starts that are {phase}");
+    }
+    // Those of the HTTP front itself name what they found, and the fix.
+    let fronts = [408, 413, 414, 417, 431, 501, 505];
+    for (code, statuses) in &codes {
+        let is_listed = section.contains(&format!("`{code}`"));
+        let is_fronts = statuses.iter().all(|status| fronts.contains(status));
+        assert!(is_listed || is_fronts, "no row is about {code}");
+    }
     for line in alerts.lines() {
         if let Some(alert) = line.trim().strip_prefix("- alert: ") {
             assert!(section.contains(alert), "no row is about {alert}");
