@@ -35,33 +35,33 @@ settings! {
     "JOB_NAMESPACE" = "",
         "Namespace of templates and instances; default: the pod's namespace, or outside a cluster the kubeconfig's, else `default`";
     "CONFIGMAP_SELECTOR" = "config-controller.semafor.ch/template",
-        "Label selector of the ConfigMaps that hold templates";
+        "Label selector of ConfigMaps with templates";
     "SERVICE_PORT" = "3333",
         "Port to listen on; 0 lets the system choose";
     "LISTEN" = "::",
-        "Address to listen on; `::` means all IPv4 and IPv6 addresses (0.0.0.0 where the system has no IPv6)";
+        "Address to listen on; `::` means all of IPv4 and IPv6 (0.0.0.0 where the system has no IPv6)";
     "TLS_CERT" = "",
-        "PEM file with the server's certificate chain; together with TLS_KEY it turns on HTTPS; reloaded when it changes";
+        "PEM file with the server's certificate chain; with TLS_KEY it turns on HTTPS; reloaded when it changes";
     "TLS_KEY" = "",
         "PEM file with the private key of TLS_CERT, without a passphrase";
     "ALLOWED_HOSTS" = "",
-        "Hosts that requests may name, against DNS rebinding: comma-separated, each with an optional port, `*.` for all names below one; default: any. Probes may name any, `/metrics` also an IP address";
+        "Hosts that requests may name, against DNS rebinding: comma-separated, with an optional port, `*.` for all names below one; default: any. Probes may name any, `/metrics` also an IP address";
     "KUBECONFIG" = "",
         "Kubeconfig file for use outside a cluster, or several with `:` between them; default: ~/.kube/config";
     "START_WAIT" = "10s",
-        "How long a request waits for its instance to become ready before it returns 202";
+        "How long a request waits until its instance is ready, before it returns 202";
     "START_WAIT_MAX" = "300s",
         "Longest wait that a caller may request with `Prefer: wait=N`";
     "START_BUDGET_CREATING" = "15s",
-        "Time allowed without a pod before a start is reported as failing; the template annotation `start-budget.creating` overrides it, as do its like for the budgets below";
+        "Time allowed without a pod before a start is reported as failing; the annotation `start-budget.creating` overrides it, and so for the budgets below";
     "START_BUDGET_SCHEDULING" = "10m",
-        "Time allowed until the pod is assigned to a node";
+        "Time allowed until the pod has a node";
     "START_BUDGET_MOUNTING" = "5m",
         "Time allowed while the node prepares volumes and network";
     "START_BUDGET_PULLING" = "5m",
         "Time allowed while the image is pulled";
     "START_BUDGET_PULL_ERROR" = "10s",
-        "Time allowed after an image pull has failed, while Kubernetes retries it";
+        "Time allowed after a failed pull, while Kubernetes retries it";
     "START_BUDGET_INITIALISING" = "5m",
         "Time allowed while init containers run";
     "START_BUDGET_STARTING" = "10s",
@@ -69,83 +69,83 @@ settings! {
     "START_BUDGET_READYING" = "5m",
         "Time allowed until the readiness probe passes";
     "FORCE_STOP" = "node-lost",
-        "When a pod that is being deleted is removed by force, so that its name is free: node-lost (Kubernetes has said for 30s that its node is lost, and its grace period is over since 30s) or never";
+        "When a pod that is being deleted is removed by force, to free its name: node-lost (for 30s Kubernetes has reported its node as lost, and its grace period is over) or never";
     "DRAIN_DELAY" = "5s",
-        "After SIGTERM, how long requests are still accepted, while the Service's endpoints are removed";
+        "How long requests are accepted after SIGTERM, while the Service's endpoints are removed";
     "DRAIN" = "15s",
-        "Longest time from SIGTERM until the process exits";
+        "Longest time from SIGTERM to the exit";
     "POLL" = "2s",
-        "Interval between two lists of a resource that the service account may not watch";
+        "Interval between lists of a resource that the service account may not watch";
     "RELIST" = "15m",
-        "Interval at which Jobs, pods and ConfigMaps are compared with a new list, in case a watch has lost changes; at least 5s";
+        "Interval at which caches are compared with a new list, in case a watch has lost changes; at least 5s";
     "HELD_BYTES_MAX" = "25165824",
-        "Maximum bytes that requests, until they are answered, and responses being sent may hold in all, also in the buffers of the kernel; beyond that 503";
+        "Maximum bytes that requests and responses in flight hold, also in buffers of the kernel; beyond that 503";
     "CALLER_SHARE_MAX" = "50",
-        "Percent of PARKED_MAX and of HELD_BYTES_MAX that one caller may hold once half is in use, and no more than it leaves free; beyond that 429. With more than 50: percent of what the others leave; 100: no limit";
+        "Percent of PARKED_MAX and of HELD_BYTES_MAX that one caller may hold once half is in use, and at most what it leaves free; beyond that 429. Above 50: percent of what others leave; 100: no limit";
     "WRITE_RESERVE" = "12",
         "Percent of PARKED_MAX and of HELD_BYTES_MAX that only stops and labels may use";
     "IO_THREADS" = "2",
         "Threads that serve connections";
     "WORKERS" = "8",
-        "Threads that call the Kubernetes API, one call at a time each";
+        "Threads that call Kubernetes, one call at a time each";
     "PARKED_MAX" = "4000",
         "Maximum number of waiting requests";
     "PARKED_PER_KEY_MAX" = "1000",
-        "Maximum number of requests that wait for the same instance";
+        "Maximum number of requests that wait for one instance";
     "CONNECTIONS_MAX" = "4300",
-        "Maximum number of open connections, fewer while instances take the memory that they share; a sixteenth is for peers with no more than two; with TLS, where each takes half as much again, the default is 2000";
+        "Maximum number of open connections; fewer while instances take their memory; a sixteenth is for peers with at most two; with TLS the default is 2000";
     "CONNECTIONS_PER_PEER_MAX" = "2800",
-        "Maximum number of open connections per peer address (IPv6: per /64 network); a peer gets at most the same part of what the others leave, or half of it";
+        "Maximum number of open connections per peer address (IPv6: /64); at most the same part of what the others leave, or half of it";
     "IDLE_TIMEOUT" = "75s",
-        "How long a connection may be idle between two requests; must be more than 5s";
+        "How long a connection may be idle; more than 5s";
     "HEAD_TIMEOUT" = "5s",
-        "How long receiving a request head (request line and headers) may take";
+        "How long receiving a request head may take";
     "HEAD_BYTES_MAX" = "16384",
-        "Maximum size of a request head, in bytes";
+        "Maximum bytes of a request head";
     "HEADERS_MAX" = "100",
-        "Maximum number of header lines in a request";
+        "Maximum number of header lines";
     "BODY_TIMEOUT" = "10s",
         "How long receiving a request body may take";
     "BODY_BYTES_MAX" = "65536",
-        "Maximum size of a request body, in bytes";
+        "Maximum bytes of a request body";
     "AUTH" = "none",
-        "Authentication: none (everyone who can reach the port may call), token (bearer tokens from a file) or kubernetes (service account tokens)";
+        "Who may call: none (everyone who reaches the port), token (bearer tokens from a file) or kubernetes (service account tokens)";
     "AUTH_TOKENS_FILE" = "",
-        "With AUTH=token, the file of tokens, one `TOKEN [NAME [TYPE,TYPE...]]` per line; reloaded when it changes";
+        "With AUTH=token: file of tokens, one `TOKEN [NAME [TYPE,TYPE...]]` per line; reloaded when it changes";
     "AUTH_ALLOW" = "",
-        "With AUTH=kubernetes, the service accounts that may call, as namespace/name, comma-separated";
+        "With AUTH=kubernetes: service accounts that may call, as namespace/name, comma-separated";
     "AUTH_FAILURES_MAX" = "20",
-        "Wrong tokens allowed per minute and peer address (IPv6: per /64 network); beyond that, its wrong tokens get 429 for the rest of the minute";
+        "Wrong tokens per minute and peer address (IPv6: /64) that get 401; further ones get 429";
     "LOG_LEVEL" = "info",
         "error, warn, info or debug; RUST_LOG, in env_logger's syntax, overrides it";
     "LOG_FORMAT" = "text",
         "text, or json for one object per line";
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" = "",
-        "URL to which traces are sent, used unchanged: http://collector:4318/v1/traces; setting it turns tracing on";
+        "URL to send traces to, used unchanged: http://collector:4318/v1/traces; turns tracing on";
     "OTEL_EXPORTER_OTLP_ENDPOINT" = "",
-        "Base URL for all signals, to which `/v1/traces` is appended: http://collector:4318; setting it turns tracing on";
+        "Base URL, to which `/v1/traces` is appended: http://collector:4318; turns tracing on";
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" = "",
         "As OTEL_EXPORTER_OTLP_PROTOCOL, for traces only";
     "OTEL_EXPORTER_OTLP_PROTOCOL" = "http/protobuf",
-        "Protocol for sending traces; no other is supported";
+        "Protocol; no other is supported";
     "OTEL_EXPORTER_OTLP_TRACES_HEADERS" = "",
         "As OTEL_EXPORTER_OTLP_HEADERS, for traces only";
     "OTEL_EXPORTER_OTLP_HEADERS" = "",
-        "Headers for the collector, as comma-separated name=value with percent-encoded values";
+        "Headers for the collector: comma-separated name=value, percent-encoded";
     "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" = "",
         "As OTEL_EXPORTER_OTLP_TIMEOUT, for traces only";
     "OTEL_EXPORTER_OTLP_TIMEOUT" = "10000",
-        "Timeout for sending one batch, in milliseconds";
+        "Timeout of one batch, in milliseconds";
     "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE" = "",
         "As OTEL_EXPORTER_OTLP_CERTIFICATE, for traces only";
     "OTEL_EXPORTER_OTLP_CERTIFICATE" = "",
-        "PEM file with the CA of the collector; required for https, because the image contains no root certificates";
+        "PEM file with the CA of the collector; required for https, since the image has no root certificates";
     "OTEL_SERVICE_NAME" = "config-controller",
         "Resource attribute `service.name` of traces";
     "OTEL_RESOURCE_ATTRIBUTES" = "",
-        "Further resource attributes of traces, as comma-separated name=value with percent-encoded values";
+        "Further resource attributes: comma-separated name=value, percent-encoded";
     "OTEL_TRACES_SAMPLER" = "parentbased_always_on",
-        "Which traces are recorded: always_on, always_off or traceidratio; with the prefix parentbased_ the caller's sampling decision takes precedence";
+        "Which traces are recorded: always_on, always_off or traceidratio; with the prefix parentbased_ the caller's decision takes precedence";
     "OTEL_TRACES_SAMPLER_ARG" = "1",
         "Share of traces that traceidratio records, from 0 to 1";
     "OTEL_TRACES_EXPORTER" = "otlp",
@@ -153,11 +153,11 @@ settings! {
     "OTEL_SDK_DISABLED" = "false",
         "true to turn tracing off";
     "OTEL_BSP_MAX_QUEUE_SIZE" = "2048",
-        "Maximum number of spans that wait to be sent; further ones are dropped and counted";
+        "Maximum number of spans that wait; further ones are dropped and counted";
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" = "512",
         "Maximum number of spans in one batch";
     "OTEL_BSP_SCHEDULE_DELAY" = "5000",
-        "How long spans wait for their batch to fill, in milliseconds";
+        "How long a batch may fill, in milliseconds";
     "OTEL_BSP_EXPORT_TIMEOUT" = "30000",
         "As OTEL_EXPORTER_OTLP_TIMEOUT; the shorter of the two applies";
 }

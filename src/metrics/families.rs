@@ -44,29 +44,29 @@ const KUBE_SECS: Kind = Kind::Histogram(&[
 
 families! {
     HTTP_REQUESTS = "config_controller_http_requests_total", COUNTER, ["route", "method", "code"],
-        "Responses by route, method and status code. Route `_other`: paths without an endpoint. Route and method `_other`: requests that were refused before they were complete, or for lack of memory to wait";
+        "Responses. Route `_other`: paths without an endpoint. Route and method `_other`: requests refused before they were complete, or for lack of memory to wait";
     HTTP_REQUEST_DURATION = "config_controller_http_request_duration_seconds", HTTP_SECS, ["route"],
-        "Time from a complete request to its response, for requests that did not wait for an instance or for Kubernetes";
+        "Time from a complete request to its response, without requests that waited for an instance or for Kubernetes";
     STARTS = "config_controller_starts_total", COUNTER, ["type", "result"],
-        "Starts by this replica, by result: `ready`, `failed` (it can no longer succeed; a late start continues), `denied` (rejected by a quota or webhook), `finished` (the app exited with success before it was ready), `stopped`, `unknown` (too many starts to track, or the response to the create call was lost: then no replica counts the start)";
+        "Starts by this replica: `ready`, `failed` (it can no longer succeed), `denied` (by a quota or webhook), `finished` (exit 0 before it was ready), `stopped`, `unknown` (too many starts to track, or the response to the create call was lost)";
     START_REASONS = "config_controller_start_reasons_total", COUNTER, ["type", "result", "reason"],
-        "Starts by this replica that have a reason, by it: that of the response to callers, or why the result is `unknown`";
+        "Starts by this replica, by reason: that of the response to callers, or why the result is `unknown`";
     START_DURATION = "config_controller_start_duration_seconds", START_SECS, ["type"],
-        "Time from the API call that created the Job to the ready pod, for starts by this replica";
+        "Time from the call that created the Job to the ready pod, for starts by this replica";
     START_PHASE_DURATION = "config_controller_start_phase_duration_seconds", PHASE_SECS, ["phase"],
-        "Time that starts by this replica spent in each phase (named as in the 202 response), until the next phase or the end of the start";
+        "Time that starts by this replica spent in each phase of the 202 response";
     TIME_TO_VERDICT = "config_controller_time_to_verdict_seconds", START_SECS, [],
-        "Time from the API call that created the Job until this replica detected that the start failed, or probably failed because a phase exceeded its budget; once for each start";
+        "Time from the call that created the Job until this replica found that the start failed, or that a phase exceeded its budget; once for each start";
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
-        "Deletions by this replica that Kubernetes accepted, by cause (several replicas may delete one Job at the same time, and each counts it): `asked` (a caller requested the stop of a Job), `replaced` (the Job had ended), `disrupted` (others had ended its pod: eviction, drain, preemption, deletion), `forced` (force deletion of a pod on a lost node)";
+        "Deletions by this replica that Kubernetes accepted: `asked` (by a caller), `replaced` (the Job had ended), `disrupted` (eviction, drain, preemption or deletion of its pod), `forced` (its node is lost). Replicas may both count one Job";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
-        "Instances in the namespace; all replicas report the same instances, so aggregate with max";
+        "Instances in the namespace; all replicas report the same, so aggregate with max";
     INSTANCE_BYTES = "config_controller_instance_bytes", GAUGE, [],
-        "Memory that the cached instances take, estimated; beyond the bound, starts get 429 `limit_reached`";
+        "Estimated memory of cached instances; beyond the bound, starts get 429 `limit_reached`";
     INSTANCE_BYTES_MAX = "config_controller_instance_bytes_max", GAUGE, [],
         "The bound on it, which open connections lower";
     LABEL_BYTES = "config_controller_label_bytes", GAUGE, [],
-        "Bytes of the meta labels of all instances, keys and values in JSON and 64 more for each; a PATCH may lengthen labels up to 4 MiB of them, and up to 5 MiB where those of its type have at most 64 KiB; all replicas report the same, so aggregate with max";
+        "Bytes of the labels of all instances, as their bounds count them; all replicas report the same, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],
@@ -76,13 +76,13 @@ families! {
     CONNECTIONS_ACCEPTED = "config_controller_connections_accepted_total", COUNTER, [],
         "Accepted connections, including those then refused";
     CONNECTIONS_CLOSED = "config_controller_connections_closed_total", COUNTER, ["cause"],
-        "Connections closed by the service: `idle` (idle for too long), `slow_reader` (the peer did not read its response), `shed` (to free memory), `no_place` (closed without a response at the bound on connections), `handshake` (the TLS handshake failed or timed out)";
+        "Connections closed by the service: `idle`, `slow_reader` (the peer did not read its response), `shed` (to free memory), `no_place` (the bound on connections, without a response), `handshake` (TLS failed or timed out)";
     REJECTED = "config_controller_rejected_total", COUNTER, ["cause"],
-        "Refused requests and connections, by cause: a bound or rule of the HTTP front, the system (`accept_failed`), authentication (`auth_…`), or a bound on waiting requests";
+        "Refused requests and connections: a bound or rule of the HTTP front, the system (`accept_failed`), authentication (`auth_…`), or a bound on waiting requests";
     PANICS = "config_controller_panics_total", COUNTER, [],
-        "Requests that got a 500 because a handler panicked; the log says why";
+        "Requests that got a 500 because of a bug; the log says where";
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],
-        "Bytes of memory that hold requests and responses in flight, and lists that are kept for the next reader";
+        "Bytes that requests and responses in flight hold, and lists kept for the next reader";
     HELD_BYTES_MAX = "config_controller_http_held_bytes_max", GAUGE, [],
         "The bound on them (`HELD_BYTES_MAX`)";
     PLACES_HELD = "config_controller_places_held", GAUGE, [],
@@ -98,29 +98,29 @@ families! {
     WATCH_EVENTS = "config_controller_watch_events_total", COUNTER, ["resource"],
         "Watch events, including bookmarks";
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
-        "Lists and watches that were restarted, by cause; `closed` is normal, `too_large` is a page of a list that is requested again with fewer objects, `unfit` a change of the templates that are left out";
+        "Lists and watches that were restarted; `closed` is normal, `too_large` is a page of a list requested again with fewer objects, `unfit` a change of the templates that are left out";
     VIEW_RELISTED = "config_controller_view_relisted_total", COUNTER, ["resource", "cause"],
-        "Lists that replaced or confirmed the cache of a resource: `interval` (every `RELIST`), `went_back` (etcd was restored from a backup), `differs` (a read of one object showed another state), `expired`, `broken` and others as for watches";
+        "Lists that replaced or confirmed a cache: `interval` (every `RELIST`), `went_back` (etcd was restored from a backup), `differs` (a read showed another state), and causes of watch restarts";
     VIEW_DIFFERENCES = "config_controller_view_differences_total", COUNTER, ["resource"],
-        "Objects of which a list has shown a state that the watch had lost; the log names some";
+        "Objects whose change a watch had lost and a list has shown; the log names some";
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
-        "Objects that could not be decoded and were skipped; the log names them";
+        "Objects that could not be decoded; the log names them";
     LABELS_LEFT_OUT = "config_controller_labels_left_out_total", COUNTER, ["resource"],
-        "Objects that came to have more meta labels than are kept, set by other clients; each is logged";
+        "Objects on which other clients have set more labels than are kept; each is logged";
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
         "Upper bound of the age of the cache of a resource";
     CLOCK_OFFSET = "config_controller_clock_offset_seconds", GAUGE, [],
-        "How far the clock of the replica is ahead of that of the API server, as the `Date` of its responses tells; 0 before the first";
+        "How far the replica's clock is ahead of the API server's, by the `Date` of responses; 0 before the first";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
-        "0 if instances cannot be started from the template of an app type: it cannot be read, or the API server or a policy refuses its dry run; else 1";
+        "0 if the template cannot be read, or the API server or a policy refuses its dry run; else 1";
     TEMPLATE_WARNINGS = "config_controller_template_warnings", GAUGE, ["type"],
-        "Warnings about the template of an app type, our own and those of the API server; `/templates` and the log have their texts";
+        "Warnings about the template; `/templates` and the log have their texts";
     CONFIG_MAPS_LEFT_OUT = "config_controller_config_maps_left_out", GAUGE, [],
-        "ConfigMaps with templates that are left out, since those before them by name have all bytes, or the number, of templates that are kept";
+        "ConfigMaps that are left out, since those before them by name fill the bound on templates";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],
-        "Spans of traces by result: `sent`, `failed` (the collector was unreachable or rejected them), `dropped` (the queue was full)";
+        "Spans of traces: `sent`, `failed` (the collector was unreachable or rejected them), `dropped` (the queue was full)";
     LOG_LEFT_OUT = "config_controller_log_lines_left_out_total", COUNTER, ["level"],
-        "Log lines that were left out because their cause had too many in a minute; the log says how many and quotes the first";
+        "Log lines left out because their cause had too many in a minute; the log quotes the first";
     BUILD_INFO = "config_controller_build_info", GAUGE, ["version"],
         "Always 1";
     PROCESS_CPU = "process_cpu_seconds_total", COUNTER, [],
