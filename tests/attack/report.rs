@@ -85,6 +85,7 @@ impl Report {
         if !self.rows.is_empty() {
             self.strikes(&mut out);
             self.goals(&mut out);
+            self.comparison(&mut out);
         }
         if !self.parsed.is_empty() {
             self.parser(&mut out);
@@ -92,58 +93,57 @@ impl Report {
         out
     }
 
+    /// One row an attack; threads, files and probes are in the JSON.
     fn strikes(&self, out: &mut String) {
         let alone = ms(self.alone());
-        let tinies = self.rows.iter().any(|row| row.tiny.is_some());
-        let (title, line) = match tinies {
-            true => (" tiny_http 0.12, 8 workers |", "---|"),
-            false => ("", ""),
-        };
         let _ = writeln!(
             out,
-            "| attack | what it saw | threads | peak RSS | files: peak, after | p99 beside it \
-             (alone: {alone}) | longest `/livez` | afterwards |{title}\n\
-             |---|---|---|---|---|---|---|---|{line}"
+            "| attack | what it saw | peak RSS | p99 beside it (alone: {alone}) |\n|---|---|---|---|"
         );
         for row in &self.rows {
-            let tiny = match &row.tiny {
-                None if tinies => " – |".to_owned(),
-                None => String::new(),
-                Some(Ok(outcome)) => format!(" {} |", tiny(outcome)),
-                Some(Err(why)) => format!(" not tried: {why} |"),
-            };
             let title = row.strike.title;
             let _ = match &row.service {
-                Err(why) => writeln!(out, "| {title} | not tried: {why} | | | | | | |{tiny}"),
+                Err(why) => writeln!(out, "| {title} | not tried: {why} | | |"),
                 Ok(o) => writeln!(
                     out,
-                    "| {title} | {} | {} | {} | {}, {} | {} | {} | {} |{tiny}",
+                    "| {title} | {}{} | {} | {} |",
                     note(o),
-                    o.threads,
+                    ending(&o.after),
                     // That of the group counts where the service was never ready.
                     mib(if o.rss_kib > 0 {
                         o.rss_kib
                     } else {
                         o.group_kib
                     }),
-                    o.files_peak,
-                    o.files_after,
                     self.beside(o),
-                    ms(o.beside.live),
-                    after(&o.after),
                 ),
             };
         }
     }
 
+    /// What the same attacks did to the other program.
+    fn comparison(&self, out: &mut String) {
+        let tried = || self.rows.iter().filter(|row| row.tiny.is_some());
+        if tried().next().is_none() {
+            return;
+        }
+        let _ = writeln!(out, "\n| attack | tiny_http 0.12, 8 workers |\n|---|---|");
+        for row in tried() {
+            let cell = match &row.tiny {
+                Some(Ok(outcome)) => tiny(outcome),
+                Some(Err(why)) => format!("not tried: {why}"),
+                None => continue,
+            };
+            let _ = writeln!(out, "| {} | {cell} |", row.strike.title);
+        }
+    }
+
     /// The cell of the client beside it.
     fn beside(&self, o: &Outcome) -> String {
-        let alone = o.alone.map(|alone| format!(" of {}", ms(alone.p99)));
-        let (p99, factor) = (ms(o.beside.p99), self.factor(o));
-        let (alone, failed) = (alone.unwrap_or_default(), failed(o));
+        let (p99, factor, failed) = (ms(o.beside.p99), self.factor(o), failed(o));
         match self.is_fair(o) || o.unjudged.is_some() {
-            true => format!("{p99} ({factor:.1}×{alone}){failed}"),
-            false => format!("**{p99} ({factor:.1}×{alone})**{failed}"),
+            true => format!("{p99} ({factor:.1}×){failed}"),
+            false => format!("**{p99} ({factor:.1}×)**{failed}"),
         }
     }
 
@@ -210,17 +210,28 @@ impl Report {
         );
     }
 
+    /// Inputs with the same outcome share a row; bold are those that the other program takes alike.
     fn parser(&self, out: &mut String) {
         let both = self.parsed.iter().any(|parsed| parsed.tiny.is_some());
-        let _ = writeln!(
-            out,
-            "\n| input | must be | service | tiny_http 0.12 |\n|---|---|---|---|"
-        );
+        let title = match both {
+            true => "inputs (**bold**: tiny_http 0.12 does the same)",
+            false => "inputs",
+        };
+        let mut rows: Vec<((&str, String), Vec<String>)> = Vec::new();
         for parsed in &self.parsed {
-            let tiny = parsed.tiny.as_ref();
-            let tiny = tiny.map_or_else(|| "–".to_owned(), |reaction| reaction.to_string());
-            let (name, service) = (parsed.name, &parsed.service);
-            let _ = writeln!(out, "| {name} | {} | {service} | {tiny} |", parsed.expected);
+            let outcome = (parsed.expected.as_str(), parsed.service.to_string());
+            let name = match parsed.tiny.as_ref().is_some_and(|tiny| tiny.is_right) {
+                true => format!("**{}**", parsed.name),
+                false => parsed.name.to_owned(),
+            };
+            match rows.iter_mut().find(|(known, _)| *known == outcome) {
+                Some((_, names)) => names.push(name),
+                None => rows.push((outcome, vec![name])),
+            }
+        }
+        let _ = writeln!(out, "\n| must be | service | {title} |\n|---|---|---|");
+        for ((expected, service), names) in rows {
+            let _ = writeln!(out, "| {expected} | {service} | {} |", names.join("; "));
         }
         let all = self.parsed.len();
         let service = self.parsed.iter().filter(|parsed| parsed.service.is_right);
@@ -317,7 +328,15 @@ fn after(after: &After) -> String {
     }
 }
 
-/// Another program's pod_script, in one cell.
+/// What an attack has left, where that is worth a word.
+fn ending(is: &After) -> String {
+    match is {
+        After::Healthy => String::new(),
+        other => format!("; afterwards {}", after(other)),
+    }
+}
+
+/// What became of another program, in one cell.
 fn tiny(o: &Outcome) -> String {
     let mut cell = format!(
         "{} threads, {}, {} files after",

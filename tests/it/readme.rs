@@ -190,6 +190,27 @@ fn no_command_hides_its_failure() {
     }
 }
 
+/// Whoever looks for the tests of a promise finds them under the names in the table.
+#[test]
+fn the_tests_of_each_promise_exist() {
+    let section = section(&read("tests/README.md"), "## What is proven where");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let names = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let mut count = 0;
+    for name in names {
+        let path = name.replace("::", "/");
+        let places = [
+            format!("tests/it/{path}.rs"),
+            format!("src/{path}.rs"),
+            path,
+        ];
+        let exists = places.iter().any(|place| repository().join(place).exists());
+        assert!(exists, "there is no {name}");
+        count += 1;
+    }
+    assert!(count > 20, "only {count} names were found");
+}
+
 /// The text of all source files of the program.
 fn sources() -> String {
     let mut text = String::new();
