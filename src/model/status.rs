@@ -282,7 +282,7 @@ impl InstanceStatus {
 pub struct Assessment {
     /// Status of the instance.
     pub status: InstanceStatus,
-    /// The newest pod; pods that are not being deleted take precedence.
+    /// The newest pod; one that runs and is not being deleted takes precedence.
     pub pod: Option<Arc<Pod>>,
     /// Whether more than one pod of the Job runs, or will. The Job controller made one of them, and
     /// removes one within about a second.
@@ -326,8 +326,7 @@ pub fn assess(job: &Job, all: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     }
 }
 
-/// The pod that determines the status. One that is not being deleted comes before one that is, and one
-/// that runs before one that has ended. Of those that have ended the youngest counts.
+/// The pod that determines the status: one that runs, or will, or else the youngest.
 ///
 /// Of two that run, the elder counts: the Job controller makes a pod only after the end of the one
 /// before, so somebody else made the younger, or has taken one from before the Job. (The controller
@@ -337,12 +336,11 @@ fn current(job: &Job, pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
 }
 
 /// The pod with the highest rank determines the status.
-fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, bool, i64, &'a str) {
+fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, i64, &'a str) {
     let meta = &pod.metadata;
-    let runs = !has_ended(pod);
+    let runs = !meta.is_deleting() && !has_ended(pod);
     let made = meta.creation_timestamp.map_or(0, Timestamp::seconds);
     (
-        meta.deletion_timestamp.is_none(),
         runs,
         !is_before(pod, job),
         if runs { -made } else { made },
@@ -561,6 +559,9 @@ impl Run {
 #[must_use]
 pub fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let (is_good, end) = end_of_job(job)?;
+    // One that failed before a retry is not the last pod of a complete Job: that is gone.
+    let is_last = |pod: &&Pod| !is_good || pod.phase != PodPhase::Failed || is_disrupted(pod);
+    let pod = pod.filter(is_last);
     let run_until = |until| match pod {
         Some(pod) => Run::of_pod(job, pod, until, end.since),
         None => Run::of_job(job, end.since),

@@ -202,21 +202,24 @@ impl Memory {
     ) -> Option<(Uid, Arc<Pod>, Option<Instant>)> {
         let job = instance.uid().clone();
         let known = self.report_of(&job);
-        // That it was being deleted before it ended says more than how it ended then.
+        // That it was being deleted before it ended says more than how it ended then, or another pod before it.
         let says_enough = |known: &Pod, pod: &Pod| {
             let is_same = known.metadata.uid == pod.metadata.uid;
             status::has_termination_report(known) || (is_same && status::is_stopping(known))
         };
         let says_more = |pod: &Pod| {
             let is_first = known.is_none_or(|known| !says_enough(known, pod));
-            status::has_termination_report(pod) || (pod.metadata.is_deleting() && is_first)
+            status::has_termination_report(pod)
+                || status::is_stopping(pod)
+                || (pod.metadata.is_deleting() && is_first)
         };
         if let Some(pod) = &instance.pod {
             let is_its = |earlier: &Arc<Pod>| earlier.metadata.uid == pod.metadata.uid;
             let is_over = pod.metadata.is_deleting() && pod.shows_its_end();
             let index = context.cache.index();
             let earlier = is_over.then(|| index.take_lost_pod(&job)).flatten();
-            let earlier = earlier.filter(is_its).filter(|_| known.is_none());
+            let is_seen = known.is_some_and(|known| is_its(known) && known.metadata.is_deleting());
+            let earlier = earlier.filter(|pod| is_its(pod) && !is_seen);
             let pod = earlier.as_ref().unwrap_or(pod);
             return says_more(pod).then(|| (job, Arc::clone(pod), None));
         }

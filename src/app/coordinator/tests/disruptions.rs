@@ -366,7 +366,10 @@ fn a_waiter_gets_the_successor_of_a_pod_that_was_deleted_before_it_ended() {
         },
         |world| world.pod_gone("u1"),
     ];
-    in_each_order(&merged(&pods, &REPLACED), readying, gets_successor);
+    let orders = merged(&pods, &REPLACED);
+    for start in [readying, crashed, retried] {
+        in_each_order(&orders, start, gets_successor);
+    }
 }
 
 /// The pod of an app that exits with code 0 by itself has ended before its Job, and is deleted with it.
@@ -393,6 +396,35 @@ fn an_own_end_is_reported_whatever_is_seen_first() {
 /// A fixture in which request 1 waits for the pod of the Job `u1`, which runs.
 fn readying() -> Fixture {
     let mut fixture = starting();
+    let runs = json!({"status": {"phase": "Running"}});
+    fixture.world.pod("u1", runs);
+    fixture.changed();
+    fixture
+}
+
+/// The same after the container has failed once.
+fn crashed() -> Fixture {
+    let mut fixture = starting();
+    let crashed = json!({"status": {"phase": "Running", "containerStatuses": [
+        {"name": "app", "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137}}},
+    ]}});
+    fixture.world.pod("u1", crashed);
+    fixture.changed();
+    fixture
+}
+
+/// The same after another pod of the Job has failed, which Kubernetes keeps.
+fn retried() -> Fixture {
+    let mut fixture = starting();
+    let job = json!({"spec": {"backoffLimit": 6}});
+    fixture.world.job("u1", job);
+    let failed = json!({"metadata": {"name": "p-0", "uid": "p-0"}, "status": {
+        "phase": "Failed",
+        "containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": 3}}}],
+    }});
+    fixture.world.pod("u1", failed);
+    fixture.changed();
+    fixture.pass(5.0);
     let runs = json!({"status": {"phase": "Running"}});
     fixture.world.pod("u1", runs);
     fixture.changed();

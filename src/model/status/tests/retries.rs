@@ -84,6 +84,33 @@ fn a_failure_after_a_long_run_is_the_first() {
     );
 }
 
+/// Kubernetes keeps the failed pod. Its successor counts, which others stop, and without which nothing shows
+/// an app that ended by itself.
+#[test]
+fn a_successor_that_others_stop_counts_more_than_the_failed_pod_before() {
+    let failed = failed_pod("a", 1);
+    let mut next = ready("b", 13, "10.0.0.2");
+    next["metadata"]["deletionTimestamp"] = json!(at(20));
+    let stopping = pod(next.clone());
+    next["status"]["phase"] = json!("Succeeded");
+    next["status"]["containerStatuses"] = container(ended(0, "Completed"));
+    let retries = |status: Value| job(json!({"spec": {"backoffLimit": 6}, "status": status}));
+    for pods in [
+        [failed.clone(), stopping.clone()],
+        [stopping, failed.clone()],
+    ] {
+        check(
+            &retries(json!({"failed": 1})),
+            &pods,
+            "starting creating NoPod 25s@20 node_not_ready",
+        );
+    }
+    let complete = retries(json!({"conditions": conditions(&[("Complete", "True", 21)])}));
+    let pods = [failed.clone(), pod(next)];
+    check(&complete, &pods, "finished PodDeleted at 13 after 13");
+    check(&complete, &[failed], "finished Evicted at 21 after 21");
+}
+
 /// Container `app` of a pod that never restarts its containers, with this policy of its own.
 fn with_own_policy(policy: Value, status: Value) -> Arc<Pod> {
     let mut container = json!({"name": "app"});
