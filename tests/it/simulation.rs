@@ -182,6 +182,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         120_004_191,
         "a pod that waited for a node had the budget of the one before",
     ),
+    (
+        130_004_125,
+        "an earlier failure hid that a pod was deleted before it ended",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -48,6 +48,8 @@ pub(super) struct Profile {
     pub(super) stuck: Option<Stuck>,
     /// The app type whose template has `min-ready`, if one has; see [`MIN_READY`].
     pub(super) settles: Option<String>,
+    /// The app type whose failed pods the Job controller replaces, if there is one; see [`RETRIES`].
+    pub(super) retries: Option<String>,
     /// What is wrong with the API server on purpose.
     pub(super) broken: Broken,
     /// What is wrong with each replica on purpose.
@@ -56,6 +58,9 @@ pub(super) struct Profile {
 
 /// How long an instance must have been ready, where its template says so.
 pub(super) const MIN_READY: Duration = Duration::from_secs(3);
+
+/// How often the Job controller replaces a failed pod, where the template says so.
+pub(super) const RETRIES: usize = 2;
 
 /// The instances of a schedule. The two of the last entry have the same Job name.
 const PAIRS: [&[(&str, &str)]; 4] = [
@@ -107,6 +112,7 @@ impl Profile {
             quota: None,
             stuck: None,
             settles: None,
+            retries: None,
             broken: Broken::Not,
             defect: Defect::Not,
         }
@@ -186,6 +192,10 @@ impl Profile {
         if dice.chance(250) {
             let at = dice.roll(self.pairs.len());
             self.settles = Some(self.pairs[at].0.clone());
+        }
+        if dice.chance(250) {
+            let at = dice.roll(self.pairs.len());
+            self.retries = Some(self.pairs[at].0.clone());
         }
         self
     }

@@ -365,12 +365,14 @@ fn cannot_succeed(history: &InstanceHistory, floors: Floors) -> bool {
         states.any(has_ended)
     });
     over || history.pods.iter().any(|pod| {
+        let owner = pod.owner.as_deref();
         let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
         states.any(|pod| {
-            // With `OnFailure` only a success is the end.
+            // With `OnFailure` only a success is the end; or while the Job controller retries.
             let runs_once = pod["spec"]["restartPolicy"] == "Never";
             let end = container_state(pod, "terminated");
-            let ended = end.is_some_and(|end| runs_once || end["exitCode"] == 0);
+            let is_last = || runs_once && !has_retries(history, owner);
+            let ended = end.is_some_and(|end| end["exitCode"] == 0 || is_last());
             let why = container_state(pod, "waiting").unwrap_or(&Value::Null);
             let refused = why["message"]
                 .as_str()
@@ -380,6 +382,22 @@ fn cannot_succeed(history: &InstanceHistory, floors: Floors) -> bool {
                 || refused
         })
     })
+}
+
+/// Whether the Job controller may replace a failed pod of this Job.
+fn has_retries(history: &InstanceHistory, job: Option<&str>) -> bool {
+    let mut jobs = history.jobs.iter();
+    let Some(job) = jobs.find(|it| Some(&*it.uid) == job) else {
+        return false;
+    };
+    let first = job.first().object.as_deref();
+    let limit = first.and_then(|job| job["spec"]["backoffLimit"].as_u64());
+    let has_failed = |pod: &&ObjectHistory| {
+        let failed = |pod: &Value| pod["status"]["phase"] == "Failed";
+        pod.owner.as_ref() == Some(&job.uid) && pod.first_ms(failed).is_some()
+    };
+    let failed = history.pods.iter().filter(has_failed).count();
+    limit.is_some_and(|limit| limit > 0 && failed as u64 <= limit)
 }
 
 /// The latest time by which the problem of that phase must have begun, as far as a replica may know.

@@ -18,7 +18,7 @@ use super::clocks::Clocks;
 use super::defects::Defect;
 use super::dice::{Dice, Time};
 use super::labels::{self, Labels};
-use super::profile::{MIN_READY, Profile};
+use super::profile::{MIN_READY, Profile, RETRIES};
 use super::promises::{self, Breach, Promise, check};
 use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
@@ -583,6 +583,9 @@ fn templates(profile: &Profile) -> Value {
     if let Some(app_type) = &profile.settles {
         let min_ready = format!("{}s", MIN_READY.as_secs());
         annotations[format!("{app_type}.{PREFIX}min-ready")] = json!(min_ready);
+    }
+    if let Some(app_type) = &profile.retries {
+        annotations[format!("{app_type}.{PREFIX}backoff-limit")] = json!(RETRIES.to_string());
     }
     json!({
         "metadata": {
