@@ -186,6 +186,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         130_004_125,
         "an earlier failure hid that a pod was deleted before it ended",
     ),
+    (
+        130_023_117,
+        "a failed pod that was seen late and removed was forgotten, and its delay with it",
+    ),
 ];
 
 /// A schedule that broke a promise.

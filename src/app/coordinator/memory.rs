@@ -484,10 +484,11 @@ impl Memory {
             {
                 status::with_termination_report(job, pod, &instance.status)
             }
-            (InstanceStatus::Starting(_), Some(pod))
-                if own.is_none() && pod.metadata.is_deleting() && !job.suspend =>
-            {
-                status::after_pod(job, pod, &|uid| context.cache.events.of(uid))
+            (InstanceStatus::Starting(_), Some(pod)) if own.is_none() && !job.suspend => {
+                match status::after_pod(job, pod, &|uid| context.cache.events.of(uid)) {
+                    Some(status) => status,
+                    None => return,
+                }
             }
             // The watch on pods has shown none while it started, so it lags behind.
             (InstanceStatus::Finished(ending), None)

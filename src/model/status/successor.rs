@@ -5,7 +5,7 @@
 
 use super::budgets::controller_pause;
 use super::ending::disruption;
-use super::pods::ended_at;
+use super::pods::{ended_at, pod_ended};
 use super::{
     Budget, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
 };
@@ -19,10 +19,15 @@ const BACK_OFF: Duration = Duration::from_secs(10);
 /// The reason of a Job that has no pod.
 pub(super) const NO_POD: &str = "NoPod";
 
-/// The status of a Job whose pod is gone, with what was known of that pod.
+/// The status of a Job whose pod is gone, with what was known of that pod, if that says anything: others were
+/// stopping it, or it had ended, so that its Job ends, too.
 #[must_use]
-pub fn after_pod(job: &Job, pod: &Pod, events: EventsOf<'_>) -> InstanceStatus {
-    InstanceStatus::Starting(without_pod(job, Some(pod), events))
+pub fn after_pod(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Option<InstanceStatus> {
+    if pod.metadata.is_deleting() {
+        let finding = without_pod(job, Some(pod), events);
+        return Some(InstanceStatus::Starting(finding));
+    }
+    pod_ended(job, pod)
 }
 
 /// A Job without a pod, or only with one that is being deleted and will be replaced.

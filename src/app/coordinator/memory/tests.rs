@@ -211,6 +211,25 @@ fn a_start_that_has_probably_failed_may_be_replaced_after_its_delay() {
     assert_eq!((name.delay("u1"), name.carried()), (None, 0));
 }
 
+/// The watch on pods was late for long, so the Job seemed to have none. Then it shows at once that its pod has
+/// failed, and that somebody has removed it. The delay runs from that failure.
+#[test]
+fn a_failed_pod_that_is_gone_counts_more_than_the_wait_for_it() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.note();
+    name.pass(60);
+    name.note();
+    assert_eq!(name.delay("u1"), Some(0));
+    name.world.pod("u1", failed_pod(3));
+    name.world.pod_gone("u1");
+    name.note();
+    assert_eq!(exit_code(&mut name), Some(3));
+    assert_eq!(name.delay("u1"), Some(10));
+    name.ended("u1", "Failed", 0);
+    assert_eq!(name.delay("u1"), Some(10));
+}
+
 /// What the instance is found to have now, as it is reported.
 fn found(name: &mut Remembered) -> Finding {
     let Lookup::Instance(mut instance) = name.world.cache.lookup(&n1()) else {

@@ -540,7 +540,7 @@ fn a_pod_that_others_end_is_reported_with_their_reason() {
     check(&usual, &[pod(leaving.clone())], from_its_end);
     // Its pod is gone, and remembered.
     let gone = Assessment {
-        status: after_pod(&usual, &pod(leaving), &|_| Vec::new()),
+        status: after_pod(&usual, &pod(leaving), &|_| Vec::new()).unwrap(),
         pod: None,
         is_contested: false,
     };
