@@ -190,6 +190,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         130_023_117,
         "a failed pod that was seen late and removed was forgotten, and its delay with it",
     ),
+    (
+        150_010_471,
+        "a list beside a late watch was older than the cache, and replaced it",
+    ),
 ];
 
 /// A schedule that broke a promise.

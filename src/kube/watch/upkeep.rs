@@ -43,6 +43,8 @@ pub(super) struct Upkeep {
     relist_on_proof_from: Option<Instant>,
     doubt: Doubt,
     must_probe: bool,
+    /// The newest version by the last probe. The watch may be behind it.
+    newest: ResourceVersion,
     behind: Option<Behind>,
     /// Since when a list and a check contradict each other.
     contradicted: Option<Instant>,
@@ -93,6 +95,7 @@ impl Upkeep {
             relist_on_proof_from: None,
             doubt: Doubt::None,
             must_probe: false,
+            newest: ResourceVersion::default(),
             behind: None,
             contradicted: None,
             stale: None,
@@ -282,11 +285,10 @@ impl Watch {
         let Relist::Page(asked, _) = &self.upkeep.relist else {
             return self.next_beside(now, effects);
         };
-        if asked.is_none() && version.is_before(&self.version) {
-            let why = format!(
-                "a list shows version {version}, and the watch {}",
-                self.version
-            );
+        let known = [&self.version, &self.upkeep.newest];
+        let later = known.into_iter().find(|known| version.is_before(known));
+        if let Some(known) = later.filter(|_| asked.is_none()) {
+            let why = format!("a list shows version {version}, and {known} was known before");
             return self.relist(Cause::WentBack, why, effects);
         }
         self.upkeep.relist = match continue_token {
@@ -326,6 +328,7 @@ impl Watch {
             }
             Ok(version) => {
                 effects.note(Note::Contact);
+                self.upkeep.newest = version.clone();
                 if let Some(behind) = &mut self.upkeep.behind {
                     behind.until = Some(version);
                 }

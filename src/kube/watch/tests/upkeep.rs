@@ -89,8 +89,8 @@ impl Scenario {
         }
     }
 
-    /// Until a page is due.
-    fn until_list(&mut self) -> Vec<Effect<ConfigMap>> {
+    /// Until the newest version is asked for, before a list.
+    fn until_probe(&mut self) {
         for secs in 1..=RELIST.as_secs() * 5 / 4 {
             let input = if secs % 60 == 0 {
                 bookmark("10")
@@ -102,13 +102,19 @@ impl Scenario {
                 step = self.step(checked(SAME));
             }
             if step.next == Next::Probe {
-                step = self.step(Input::Probed(Ok("10".into()), "10".into()));
-                assert_eq!(step.next, list(None));
                 assert!(secs >= RELIST.as_secs() * 3 / 4, "after {secs} s");
-                return step.effects;
+                return;
             }
         }
         panic!("no list");
+    }
+
+    /// Until a page is due.
+    fn until_list(&mut self) -> Vec<Effect<ConfigMap>> {
+        self.until_probe();
+        let step = self.step(probed("10"));
+        assert_eq!(step.next, list(None));
+        step.effects
     }
 }
 
@@ -150,6 +156,13 @@ fn a_list_beside_a_watch_that_went_back_or_fails_is_made_anew() {
     let effects = scenario.check(page(&["a"], "9", Some("t1")), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::WentBack]);
     scenario.check(Input::Woken, list(None));
+
+    // The watch is late. The store has what an earlier list, or a call, has shown.
+    let mut scenario = Scenario::watching();
+    scenario.until_probe();
+    scenario.check(probed("15"), list(None));
+    let effects = scenario.check(page(&["a"], "12", None), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::WentBack]);
 
     for failed in [
         Input::Listed(Err(error(Verb::List, 410, "Expired"))),
