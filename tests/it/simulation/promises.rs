@@ -365,31 +365,34 @@ fn cannot_succeed(history: &InstanceHistory, floors: Floors) -> bool {
         states.any(has_ended)
     });
     over || history.pods.iter().any(|pod| {
-        let owner = pod.owner.as_deref();
-        let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
-        states.any(|pod| {
+        let mut jobs = history.jobs.iter();
+        let job = jobs.find(|job| Some(&job.uid) == pod.owner.as_ref());
+        let has_ended = |pod: &Value| {
             // With `OnFailure` only a success is the end; or while the Job controller retries.
             let runs_once = pod["spec"]["restartPolicy"] == "Never";
             let end = container_state(pod, "terminated");
-            let is_last = || runs_once && !has_retries(history, owner);
+            let is_last = || runs_once && !job.is_some_and(|job| has_retries(history, job));
             let ended = end.is_some_and(|end| end["exitCode"] == 0 || is_last());
+            ended && !has_condition(pod, "DisruptionTarget")
+        };
+        // The end of its last pod is that of the Job, even once the pod is gone.
+        let is_there = job.is_some_and(|job| job.since(floors.jobs).any(|s| s.object.is_some()));
+        if is_there && pod.first_ms(has_ended).is_some() {
+            return true;
+        }
+        let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
+        states.any(|pod| {
             let why = container_state(pod, "waiting").unwrap_or(&Value::Null);
             let refused = why["message"]
                 .as_str()
                 .is_some_and(|m| m.contains("404 Not Found"));
-            (ended && !has_condition(pod, "DisruptionTarget"))
-                || why["reason"] == "InvalidImageName"
-                || refused
+            has_ended(pod) || why["reason"] == "InvalidImageName" || refused
         })
     })
 }
 
 /// Whether the Job controller may replace a failed pod of this Job.
-fn has_retries(history: &InstanceHistory, job: Option<&str>) -> bool {
-    let mut jobs = history.jobs.iter();
-    let Some(job) = jobs.find(|it| Some(&*it.uid) == job) else {
-        return false;
-    };
+fn has_retries(history: &InstanceHistory, job: &ObjectHistory) -> bool {
     let first = job.first().object.as_deref();
     let limit = first.and_then(|job| job["spec"]["backoffLimit"].as_u64());
     let has_failed = |pod: &&ObjectHistory| {
