@@ -1,6 +1,8 @@
 //! Instances that end, by themselves or ended by others, and what the next GET returns, with real pods.
 
+use std::fs::Permissions;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
 use crate::cluster::{self, Cluster};
-use crate::harness::PREFIX;
+use crate::harness::{PREFIX, TemporaryFolder};
 
 /// An instance that has been ready.
 struct Old {
@@ -194,6 +196,49 @@ fn an_evicted_app_that_exits_with_0_is_replaced_without_a_failure_report() {
     assert_ne!(environment.job_uid("app-ann"), old.uid);
     assert_eq!(failures(&job(&environment, "ann")), None);
     recorder::check_one_live_pod(&pods.finish());
+}
+
+/// Kubernetes keeps the pod that has failed, and removes the one that was deleted.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_deleted_pod_whose_predecessor_had_failed_is_no_end_by_the_app() {
+    let environment = TestEnvironment::shared();
+    // Pods count their failures in this file, as users of their own.
+    let folder = TemporaryFolder::new();
+    let counted = folder.write("failures", "");
+    std::fs::set_permissions(counted, Permissions::from_mode(0o666)).expect("it is ours");
+    let fails_once = [
+        ("EXIT_CODE", "3"),
+        ("FAILURES", "1"),
+        ("FAILURES_FILE", "/state/failures"),
+    ];
+    let template = real("retried", 2, &fails_once);
+    let state = format!(
+        "    volumeMounts: [{{name: state, mountPath: /state}}]
+  volumes: [{{name: state, hostPath: {{path: {}}}}}]
+",
+        folder.path("").display()
+    );
+    let settings = [("backoff-limit", "3"), ("restart-delay", "60s")];
+    environment.offer_with("app", "app", &format!("{template}{state}"), &settings);
+    let [program] = environment.replicas();
+    let old = eventually("the second pod serves", || {
+        let got = program.get_prefer(&path("ann"), LONG_WAIT);
+        (got.code == 200).then(|| Old {
+            ip: got.ip(),
+            uid: environment.job_uid("app-ann"),
+        })
+    });
+    let second = text(&pod(&environment, "ann")["metadata"]["name"]);
+    environment.kubectl(&["delete", "pod", &second, "--wait=false"]);
+    eventually("another instance is ready", || {
+        let got = program.get_prefer(&path("ann"), "wait=1");
+        let is_waiting = got.code == 202 && got.body["status"] != "app_error";
+        assert!(got.code == 200 || is_waiting, "{}: {}", got.code, got.body);
+        (got.code == 200 && got.ip() != old.ip).then_some(())
+    });
+    assert_ne!(environment.job_uid("app-ann"), old.uid);
+    assert_eq!(failures(&job(&environment, "ann")), None);
 }
 
 #[test]
