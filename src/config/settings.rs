@@ -69,7 +69,7 @@ settings! {
     "START_BUDGET_READYING" = "5m",
         "Time allowed until the readiness probe passes";
     "FORCE_STOP" = "node-lost",
-        "When a pod that is being deleted is removed by force, to free its name: node-lost (for 30s Kubernetes has reported its node as lost, and its grace period is over) or never";
+        "When a pod that is being deleted is removed by force, to free its name: node-lost (Kubernetes has reported its node as lost for 30s, and its grace period ended 30s ago) or never";
     "DRAIN_DELAY" = "5s",
         "How long requests are accepted after SIGTERM, while the Service's endpoints are removed";
     "DRAIN" = "15s",
