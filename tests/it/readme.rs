@@ -20,12 +20,17 @@ const PROBLEMS_MIN: usize = 15;
 const README_LINES_MAX: usize = 260;
 
 /// The documents that begin with a table of contents.
-const WITH_CONTENTS: [&str; 2] = ["manifests/README.md", "tests/README.md"];
+const WITH_CONTENTS: [&str; 3] = [
+    "manifests/README.md",
+    "manifests/APPS.md",
+    "tests/README.md",
+];
 
 /// All documents.
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "manifests/README.md",
+    "manifests/APPS.md",
     "manifests/CHANGELOG.md",
     "tests/README.md",
     "src/model/status/phases.md",
