@@ -194,6 +194,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         150_010_471,
         "a list beside a late watch was older than the cache, and replaced it",
     ),
+    (
+        160_054_090,
+        "a kubelet went on with a restored pod that had no node (the fake's own)",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -211,10 +211,17 @@ impl Dynamics {
         if let Some(stage) = stage_after(&pod, next) {
             self.enter(&uid, stage, now_ms);
         }
+        // A restored pod may not have the node that the kubelet knew.
+        let bind = |pod: &mut Value| {
+            if pod["spec"]["nodeName"].is_null() {
+                containers::scheduled(pod, &now);
+            }
+        };
         match next {
             PodMove::Pull => {
                 let ip = self.new_address();
                 cluster.change(key, |pod| {
+                    bind(pod);
                     // A kubelet has accepted each pod that it starts.
                     if pod["status"]["startTime"].is_null() {
                         containers::mounting(pod, &on_node);
@@ -240,9 +247,11 @@ impl Dynamics {
                 emit_event(cluster, &pod, "Warning", reason, message, "kubelet");
                 true
             }
-            PodMove::Mount | PodMove::Ready(_) => {
-                cluster.change(key, |pod| simple_edit(pod, next, &on_node))
-            }
+            PodMove::Mount => cluster.change(key, |pod| {
+                bind(pod);
+                containers::mounting(pod, &on_node);
+            }),
+            PodMove::Ready(_) => cluster.change(key, |pod| simple_edit(pod, next, &on_node)),
             other => cluster.change(key, |pod| simple_edit(pod, other, &now)),
         }
     }
@@ -438,7 +447,6 @@ fn simple_edit(pod: &mut Value, next: &PodMove, now: &str) {
     match next {
         PodMove::Unschedulable(message) => containers::unschedulable(pod, message, now),
         PodMove::Schedule => containers::scheduled(pod, now),
-        PodMove::Mount => containers::mounting(pod, now),
         PodMove::Wait(reason, message) => containers::waiting(pod, reason, message),
         PodMove::Ready(is) => containers::ready(pod, *is, now),
         PodMove::LoseNode => containers::node_lost(pod, now),

@@ -408,3 +408,22 @@ fn after_a_restore_the_controllers_know_what_is_there_again() {
     settle(&mut model);
     assert_eq!(only_pod(&model).0, pod_key);
 }
+
+/// The restored pod has no node yet, and the kubelet goes on with it.
+#[test]
+fn a_kubelet_starts_no_pod_without_a_node() {
+    for next in [PodMove::Mount, PodMove::Pull] {
+        let mut model = fake().model();
+        create(&mut model, job("a", json!({})));
+        settle(&mut model);
+        let (pod_key, _) = only_pod(&model);
+        model.cluster.change(&pod_key, |pod| {
+            pod["spec"]["nodeName"] = Value::Null;
+            pod["status"] = json!({"phase": "Pending"});
+        });
+        move_pod(&mut model, &pod_key, &next);
+        let (_, pod) = only_pod(&model);
+        assert!(has_condition(&pod, "PodScheduled"), "{next:?}: {pod}");
+        assert!(pod["spec"]["nodeName"].is_string(), "{next:?}: {pod}");
+    }
+}
