@@ -373,7 +373,10 @@ impl Dispatcher {
             Handled::Parked(what_for) => {
                 return Handled::Parked(Box::new(Waiting { exchange, what_for }));
             }
-            Handled::Reply(response) => {
+            Handled::Reply(mut response) => {
+                if exchange.endpoint.is_some_and(|it| it.ends_lines) {
+                    response.body.end_line();
+                }
                 let label = endpoints::label(exchange.endpoint);
                 let (thread, method) = (exchange.handle.io as usize, exchange.method.as_str());
                 let http = &self.instrumentation.metrics.http;

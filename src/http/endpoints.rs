@@ -25,7 +25,8 @@ const GET: &[Method] = &[Method::Get];
 const PATCH: &[Method] = &[Method::Patch];
 const DELETE: &[Method] = &[Method::Delete];
 
-/// All endpoints; rows of one path stand together.
+/// All endpoints; rows of one path stand together. Those that are our `own` were not in 2.7.1, or had
+/// another body there.
 #[rustfmt::skip]
 pub static ENDPOINTS: [Endpoint; 15] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
@@ -37,13 +38,13 @@ pub static ENDPOINTS: [Endpoint; 15] = numbered([
     row(READ,   "/api/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/create/{type}",     Authenticated, Mutating, Traced,   Plain,                          Type(Api::create)),
     row(GET,    "/release/{name}",    Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_RELEASE), Name(Api::release)),
-    row(READ,   "/templates",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::templates)),
+    own(READ,   "/templates",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::templates)),
     row(READ,   "/info",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::info)),
-    row(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)),
-    row(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)),
-    row(READ,   "/metrics",           Unbound,       Safe,     Untraced, Plain,                          Fixed(Api::metrics)),
-    row(READ,   "/openapi.json",      Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::openapi)),
-    row(READ,   "/docs",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::docs)),
+    own(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)),
+    own(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)),
+    own(READ,   "/metrics",           Unbound,       Safe,     Untraced, Plain,                          Fixed(Api::metrics)),
+    own(READ,   "/openapi.json",      Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::openapi)),
+    own(READ,   "/docs",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::docs)),
 ]);
 
 /// Segments of the longest path; a longer one does not compile.
@@ -64,6 +65,8 @@ pub struct Endpoint {
     pub tracing: Tracing,
     /// The body of an error.
     pub errors: Shape,
+    /// Whether bodies end with a newline; those of 2.7.1 do not.
+    pub(super) ends_lines: bool,
     serve: Serve,
     /// The segments of `path`, the first `segment_count` of them.
     segments: [&'static str; SEGMENTS_MAX],
@@ -250,10 +253,27 @@ const fn row(
         effect,
         tracing,
         errors,
+        ends_lines: false,
         serve,
         segments,
         segment_count,
         label: 0,
+    }
+}
+
+/// A row that 2.7.1 did not have.
+const fn own(
+    methods: &'static [Method],
+    path: &'static str,
+    access: Access,
+    effect: Effect,
+    tracing: Tracing,
+    errors: Shape,
+    serve: Serve,
+) -> Endpoint {
+    Endpoint {
+        ends_lines: true,
+        ..row(methods, path, access, effect, tracing, errors, serve)
     }
 }
 

@@ -10,8 +10,8 @@ use super::message::{Body, Response};
 use serde_json::Value;
 use std::sync::LazyLock;
 
-/// The document as it is served: compact as all JSON of the contract, keys in the order of the file. The
-/// compiler removes the white space, which would be a hundredth of the program.
+/// The document as it is served: compact as all JSON of the contract, keys in the order of the file, and a
+/// newline. The compiler removes the other white space, which would be a hundredth of the program.
 pub const DOCUMENT: &str = match str::from_utf8(&COMPACT) {
     Ok(text) => text,
     Err(_) => panic!("white space is removed from UTF-8"),
@@ -23,7 +23,7 @@ const WRITTEN: &[u8] = include_bytes!("openapi.json");
 #[allow(long_running_const_eval)]
 static COMPACT: [u8; compact::<0>(WRITTEN).1] = compact(WRITTEN).0;
 
-/// JSON without the white space between its parts, as far as it fits, and its length.
+/// JSON without the white space between its parts, as far as it fits, and its length. The last byte stays.
 const fn compact<const N: usize>(json: &[u8]) -> ([u8; N], usize) {
     let (mut kept, mut length) = ([0; N], 0);
     let (mut at, mut in_string) = (0, false);
@@ -36,7 +36,8 @@ const fn compact<const N: usize>(json: &[u8]) -> ([u8; N], usize) {
             in_string = !in_string;
         }
         while at < until {
-            if in_string || !json[at].is_ascii_whitespace() {
+            let is_last = at + 1 == json.len();
+            if in_string || is_last || !json[at].is_ascii_whitespace() {
                 if length < N {
                     kept[length] = json[at];
                 }
@@ -78,12 +79,13 @@ mod tests {
     #[test]
     fn the_document_is_served_without_white_space() {
         let written: Value = serde_json::from_slice(WRITTEN).unwrap();
-        assert_eq!(&*document().body, written.to_string().as_bytes());
+        let expected = format!("{written}\n");
+        assert_eq!(&*document().body, expected.as_bytes());
     }
 
     #[test]
     fn white_space_in_strings_stays() {
-        let json = br#" { "a b" : "\\" , "c" : "\" d" , "e" : [ 1 , 2 ] } "#;
+        let json = br#" { "a b" : "\\" , "c" : "\" d" , "e" : [ 1 , 2 ] }"#;
         let (kept, length) = compact::<64>(json);
         let expected = br#"{"a b":"\\","c":"\" d","e":[1,2]}"#;
         assert_eq!(kept[..length], expected[..]);

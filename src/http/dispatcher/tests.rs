@@ -467,12 +467,15 @@ fn probes_and_info() {
             r#""}"#
         ),
     );
-    check(&bench.get("/livez"), 200, r#"{"status":"ok"}"#);
+    check(&bench.get("/livez"), 200, "{\"status\":\"ok\"}\n");
     let unready = bench.get("/readyz");
     check(
         &unready,
         503,
-        r#"{"status":"error","msg":"this replica has not read the state of the namespace yet","code":"not_synced"}"#,
+        concat!(
+            r#"{"status":"error","msg":"this replica has not read the state of the namespace yet","code":"not_synced"}"#,
+            "\n"
+        ),
     );
     assert_eq!(header(&unready, "retry-after"), Some("1"));
     let stuck = Stuck {
@@ -486,7 +489,7 @@ fn probes_and_info() {
     };
     let bench = Bench::over(World::new(), inputs);
     assert_eq!(bench.get("/livez").status, 503);
-    check(&bench.get("/readyz"), 200, r#"{"status":"ok"}"#);
+    check(&bench.get("/readyz"), 200, "{\"status\":\"ok\"}\n");
 }
 
 #[test]

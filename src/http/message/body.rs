@@ -24,6 +24,15 @@ impl Body {
         matches!(self, Self::Shared(loan) if loan.is_last())
     }
 
+    /// Appends a newline to bytes of this response alone that do not end with one.
+    pub fn end_line(&mut self) {
+        if let Self::Owned(bytes) = self
+            && bytes.last().is_some_and(|last| *last != b'\n')
+        {
+            bytes.push(b'\n');
+        }
+    }
+
     /// How many bytes of memory this response alone keeps allocated.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
