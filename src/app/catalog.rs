@@ -5,6 +5,7 @@
 //! reported. [`SharedCatalog`] holds the present one for all threads. Parsing is in
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
+use super::log_line::log_type_line;
 use crate::kube::types::{self, ConfigMap, TEMPLATE_SUFFIX, UnreadCause};
 use crate::model::excerpt::excerpt;
 use crate::model::job::{Annotations, JobSettings, unread_settings};
@@ -14,6 +15,7 @@ use crate::model::status::Budgets;
 use crate::model::template::{PROBLEM_BYTES_MAX, Template, TemplateError};
 use crate::store::Change;
 use crate::threads::lock;
+use log::Level::{Info, Warn};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -507,14 +509,18 @@ fn log_note(note: &Note, catalog: &Catalog) {
             config_map,
             problem: None,
         } => {
-            log::info!(
-                "type" = app_type.as_str(), "config_map" = config_map.as_ref();
+            log_type_line!(
+                Info,
+                app_type,
+                config_map,
                 "app type {app_type} is on offer, from ConfigMap {config_map}"
             );
             let offer = catalog.get(app_type);
             for warning in offer.map(Offer::warnings).unwrap_or_default() {
-                log::warn!(
-                    "type" = app_type.as_str(), "config_map" = config_map.as_ref();
+                log_type_line!(
+                    Warn,
+                    app_type,
+                    config_map,
                     "app type {app_type} of ConfigMap {config_map}: {warning}"
                 );
             }
@@ -524,8 +530,10 @@ fn log_note(note: &Note, catalog: &Catalog) {
             config_map,
             problem: Some(problem),
         } => {
-            log::warn!(
-                "type" = app_type.as_str(), "config_map" = config_map.as_ref();
+            log_type_line!(
+                Warn,
+                app_type,
+                config_map,
                 "app type {app_type} of ConfigMap {config_map} cannot be started: {problem}"
             );
         }

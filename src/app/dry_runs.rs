@@ -18,6 +18,7 @@ pub use schedule::{AT_ONCE, REPORTS_BYTES_MAX};
 use super::api_call::NewJob;
 use super::catalog::{Offer, SharedCatalog};
 use super::error::Error;
+use super::log_line::log_type_line;
 use super::rendering::{Manifests, Renderer};
 use super::request::Origin;
 use super::request_id::RequestId;
@@ -30,6 +31,7 @@ use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::template::{Place, Variables};
 use crate::threads::{self, Heartbeats, OnDeath, Workers};
 use judgement::{Pod, Tried};
+use log::Level::{Info, Warn};
 use schedule::{News, Outcome, Schedule, Task};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -289,34 +291,36 @@ impl Shared {
         let of = &offer.config_map().metadata.name;
         let message = report.message.as_deref().unwrap_or_default();
         match report.verdict {
-            Verdict::Valid => {
-                log::info!(
-                    "type" = app_type.as_str(), "config_map" = of;
-                    "the dry run of app type {app_type} of ConfigMap {of} passed"
-                )
-            }
-            Verdict::Invalid => {
-                log::warn!(
-                    "type" = app_type.as_str(), "config_map" = of;
-                    "the dry run of app type {app_type} of ConfigMap {of} failed, and so will starts: {message}"
-                )
-            }
-            Verdict::NeedsValues => {
-                log::info!(
-                    "type" = app_type.as_str(), "config_map" = of;
-                    "app type {app_type} of ConfigMap {of} is not tried: {message}"
-                )
-            }
-            Verdict::Unchecked => {
-                log::info!(
-                    "type" = app_type.as_str(), "config_map" = of;
-                    "the dry run of app type {app_type} of ConfigMap {of} says nothing ({message}); retrying"
-                )
-            }
+            Verdict::Valid => log_type_line!(
+                Info,
+                app_type,
+                of,
+                "the dry run of app type {app_type} of ConfigMap {of} passed"
+            ),
+            Verdict::Invalid => log_type_line!(
+                Warn,
+                app_type,
+                of,
+                "the dry run of app type {app_type} of ConfigMap {of} failed, and so will starts: {message}"
+            ),
+            Verdict::NeedsValues => log_type_line!(
+                Info,
+                app_type,
+                of,
+                "app type {app_type} of ConfigMap {of} is not tried: {message}"
+            ),
+            Verdict::Unchecked => log_type_line!(
+                Info,
+                app_type,
+                of,
+                "the dry run of app type {app_type} of ConfigMap {of} says nothing ({message}); retrying"
+            ),
         }
         for warning in &report.warnings {
-            log::warn!(
-                "type" = app_type.as_str(), "config_map" = of;
+            log_type_line!(
+                Warn,
+                app_type,
+                of,
                 "app type {app_type} of ConfigMap {of}: the API server warns: {warning}"
             );
         }

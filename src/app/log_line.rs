@@ -1,4 +1,5 @@
-//! [`log_line`]: log lines about an instance, whose parts are fields in JSON logs.
+//! [`log_line`] and [`log_type_line`]: log lines about an instance or an app type, whose parts are fields in
+//! JSON logs.
 //!
 //! Only the form of lines lives here, so that each has the same fields under the same names.
 
@@ -23,4 +24,15 @@ macro_rules! log_line {
     }};
 }
 
-pub(crate) use log_line;
+/// Logs a line about an app type: level, [`AppType`](crate::model::names::AppType), the name of its ConfigMap
+/// as a `str`, and the text.
+///
+/// The fields are `type` and `config_map`.
+macro_rules! log_type_line {
+    ($level:expr, $app_type:expr, $config_map:expr, $($text:tt)+) => {{
+        let config_map: &str = $config_map;
+        log::log!($level, "type" = $app_type.as_str(), "config_map" = config_map; $($text)+);
+    }};
+}
+
+pub(crate) use {log_line, log_type_line};

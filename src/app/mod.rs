@@ -15,7 +15,7 @@
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
 //! | `queue`, `rendering` | the order of the calls that wait; manifests, rendered when a call is made |
-//! | `lifecycle`, `reporter`, `timings`, `log_line` | lifecycle events and their reporter; the form of log lines about instances |
+//! | `lifecycle`, `reporter`, `timings`, `log_line` | lifecycle events and their reporter; the form of log lines about instances and types |
 //! | `review` | reviews of bearer tokens, with threads of its own |
 
 pub mod api_call;
