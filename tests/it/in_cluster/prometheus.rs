@@ -21,7 +21,7 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Has one scrape that address each second.
     #[track_caller]
-    pub(super) fn start(target: SocketAddr) -> Self {
+    pub(crate) fn start(target: SocketAddr) -> Self {
         let folder = TemporaryFolder::new();
         let rules = folder.write("rules.json", &monitoring::rules().to_string());
         // JSON is YAML, too.
@@ -55,6 +55,20 @@ impl Prometheus {
             let data = self.get("/api/v1/query?query=min(up)")?;
             (data["result"][0]["value"][1] == "1").then_some(())
         });
+    }
+
+    /// The alerts that fire: the name of each, and its app type where it has one.
+    pub(crate) fn firing(&self) -> Vec<(String, String)> {
+        let alerts = self.get("/api/v1/alerts").unwrap_or_default();
+        let alerts = alerts["alerts"].as_array().cloned().unwrap_or_default();
+        let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
+        let label = |alert: &Value, name: &str| {
+            let label = alert["labels"][name].as_str();
+            label.unwrap_or_default().to_owned()
+        };
+        firing
+            .map(|alert| (label(alert, "alertname"), label(alert, "type")))
+            .collect()
     }
 
     /// The response to a query of its API.

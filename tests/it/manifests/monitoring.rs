@@ -1,5 +1,5 @@
 //! Alerts and dashboard: they use existing metrics. Prometheus' own tool accepts the rules, and
-//! each alert fires when it should, and no other.
+//! each alert fires when it should, and no other. A real Prometheus raises one for the first failures.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::text_of;
 use super::tools::promtool;
 use crate::cluster::output;
-use crate::harness::TemporaryFolder;
+use crate::harness::{TemporaryFolder, eventually};
+use crate::in_cluster::prometheus::Prometheus;
+use crate::sandbox::{Sandbox, get};
 
 /// The specification of our PrometheusRule, which is a file of rules.
 pub(crate) fn rules() -> Value {
@@ -97,4 +99,26 @@ fn each_alert_fires_when_it_should_and_no_other() {
     }
     let cases = folder.write("alerts.test.yaml", &cases);
     output(promtool().args(["test", "rules"]).arg(cases));
+}
+
+/// They are the first ones that this Prometheus hears of, so their counter must have been there before.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_real_prometheus_raises_the_alert_after_six_failed_starts() {
+    let mut sandbox = Sandbox::start(&[]);
+    let url = sandbox.url();
+    let address = url.trim_start_matches("http://").parse();
+    let prometheus = Prometheus::start(address.expect("an address"));
+    prometheus.await_up();
+    assert_eq!(prometheus.firing(), []);
+    for n in 1..=6 {
+        let (status, body) = get(&format!("{url}/app/fails/n{n}"));
+        assert!(status == 202 && body.contains("app_error"), "{body}");
+    }
+    let firing = eventually("an alert fires", || {
+        let firing = prometheus.firing();
+        (!firing.is_empty()).then_some(firing)
+    });
+    let expected = ("ConfigControllerStartsFail".into(), "fails".into());
+    assert_eq!(firing, [expected]);
 }
