@@ -21,13 +21,48 @@ mod upgrade;
 mod load;
 
 use std::net::SocketAddr;
+use std::sync::RwLockReadGuard;
 
-use crate::cluster::{self, print_line};
+use crate::cluster::{self, Cluster, print_line};
 use crate::harness::{Client, Connection, eventually};
 use crate::manifests::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
 use load::PORT;
 use prometheus::Prometheus;
 use runner::Runner;
+
+/// What a test of a release needs: a cluster that has our image, a namespace there, and Helm.
+#[derive(Debug)]
+pub(crate) struct Site {
+    namespace: Namespace<'static>,
+    helm: Helm,
+    /// Helm's argument for that namespace.
+    place: String,
+    pub(crate) cluster: &'static Cluster,
+    _beside: RwLockReadGuard<'static, ()>,
+}
+
+impl Site {
+    /// In a new namespace with these labels.
+    #[track_caller]
+    pub(crate) fn new(labels: &[&str]) -> Self {
+        let cluster = cluster::shared();
+        let beside = cluster::beside_others();
+        image::import(cluster);
+        let namespace = Namespace::new(cluster, labels);
+        Self {
+            place: format!("--namespace={}", namespace.name),
+            namespace,
+            helm: Helm::new(cluster),
+            cluster,
+            _beside: beside,
+        }
+    }
+
+    /// The namespace, Helm, and Helm's argument for that namespace.
+    pub(crate) fn parts(&self) -> (&Namespace<'static>, &Helm, &str) {
+        (&self.namespace, &self.helm, &self.place)
+    }
+}
 
 /// Where a Service is, as seen from this machine too, once it leads to a pod: kube-proxy may learn of
 /// the ready pods later than those who wait for a roll-out.
@@ -89,17 +124,15 @@ fn check_contract(
 #[test]
 #[ignore = "needs a cluster"]
 fn the_demo_is_restricted_serves_the_contract_and_is_scraped() {
-    let cluster = cluster::shared();
-    let _beside = cluster::beside_others();
-    image::import(cluster);
-    let namespace = Namespace::new(cluster, RESTRICTED);
+    let site = Site::new(RESTRICTED);
+    let (namespace, ..) = site.parts();
     namespace.kubectl(&["apply", "--validate=strict", "--kustomize=manifests/demo"]);
     namespace.kubectl(&["rollout", "status", "deployment/config-controller", TIMEOUT]);
-    check_replicas(&namespace, "app.kubernetes.io/name=config-controller");
-    let address = address(&namespace, "config-controller");
+    check_replicas(namespace, "app.kubernetes.io/name=config-controller");
+    let address = address(namespace, "config-controller");
     let prometheus = Prometheus::start(address);
-    let service = (&namespace, "config-controller");
-    check_contract(&Runner::new(cluster), service, &namespace, &[]);
+    let service = (namespace, "config-controller");
+    check_contract(&Runner::new(site.cluster), service, namespace, &[]);
     // Some metrics are there once something was counted, and `sessionAffinity` brings what comes from
     // here to the replica that is scraped.
     let client = Client::new(address);
@@ -113,22 +146,16 @@ fn the_demo_is_restricted_serves_the_contract_and_is_scraped() {
 #[test]
 #[ignore = "needs a cluster"]
 fn the_chart_serves_the_contract() {
-    let cluster = cluster::shared();
-    let _beside = cluster::beside_others();
-    image::import(cluster);
+    let site = Site::new(RESTRICTED);
+    let (namespace, helm, place) = site.parts();
     // The types that the suite brings are not restricted, so they are where that is not asked.
-    let (namespace, jobs) = (
-        Namespace::new(cluster, RESTRICTED),
-        Namespace::new(cluster, &[]),
-    );
-    let helm = Helm::new(cluster);
-    let place = format!("--namespace={}", namespace.name);
+    let jobs = Namespace::new(site.cluster, &[]);
     let jobs_are_in = format!("--set=jobNamespace={}", jobs.name);
     let install = [
         "install",
         "portal",
         CHART,
-        &place,
+        place,
         &jobs_are_in,
         "--wait",
         TIMEOUT,
@@ -138,10 +165,10 @@ fn the_chart_serves_the_contract() {
         output.contains("http://portal-config-controller:3333"),
         "{output}"
     );
-    check_replicas(&namespace, "app.kubernetes.io/instance=portal");
+    check_replicas(namespace, "app.kubernetes.io/instance=portal");
     check_contract(
-        &Runner::new(cluster),
-        (&namespace, "portal-config-controller"),
+        &Runner::new(site.cluster),
+        (namespace, "portal-config-controller"),
         &jobs,
         &[("CONTRACT_EDIT", "1")],
     );

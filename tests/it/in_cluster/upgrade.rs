@@ -1,11 +1,11 @@
 //! A release that is upgraded and rolled back while callers never pause: no request fails.
 
-use super::image;
+use super::Site;
 use super::load;
 use super::runner::Runner;
-use crate::cluster::{self, Cluster, print_line};
+use crate::cluster::{Cluster, print_line};
 use crate::harness::{Client, TemporaryFolder, eventually, example};
-use crate::manifests::tools::{CHART, Helm, Namespace, TIMEOUT};
+use crate::manifests::tools::{CHART, Namespace, TIMEOUT};
 
 /// From so many addresses, since `sessionAffinity` keeps each with one replica.
 const PODS: usize = 3;
@@ -47,19 +47,15 @@ fn await_two_replicas(cluster: &Cluster, namespace: &Namespace<'_>) {
 #[test]
 #[ignore = "needs a cluster"]
 fn an_upgrade_and_its_roll_back_fail_no_request() {
-    let cluster = cluster::shared();
-    let _beside = cluster::beside_others();
-    image::import(cluster);
-    let namespace = Namespace::new(cluster, &[]);
-    let (helm, folder) = (Helm::new(cluster), TemporaryFolder::new());
+    let (site, folder) = (Site::new(&[]), TemporaryFolder::new());
+    let (namespace, helm, place) = site.parts();
     let templates = folder.write("templates.yaml", TEMPLATES);
     namespace.kubectl(&["apply", &format!("--filename={}", templates.display())]);
-    let place = format!("--namespace={}", namespace.name);
-    helm.run(&["install", "portal", CHART, &place, SHARE, "--wait", TIMEOUT]);
-    let service = super::address(&namespace, "portal-config-controller");
+    helm.run(&["install", "portal", CHART, place, SHARE, "--wait", TIMEOUT]);
+    let service = super::address(namespace, "portal-config-controller");
     Client::new(service).get(load::READY).expect(200);
 
-    let runner = Runner::new(cluster);
+    let runner = Runner::new(site.cluster);
     let host = format!("portal-config-controller.{}", namespace.name);
     runner.start(&example("load"), &[], PODS, &[(load::HOST, &host)]);
     eventually("all call", || {
@@ -67,11 +63,11 @@ fn an_upgrade_and_its_roll_back_fail_no_request() {
     });
     let change = "--set=settings.LOG_FORMAT=json";
     helm.run(&[
-        "upgrade", "portal", CHART, &place, SHARE, change, "--wait", TIMEOUT,
+        "upgrade", "portal", CHART, place, SHARE, change, "--wait", TIMEOUT,
     ]);
-    await_two_replicas(cluster, &namespace);
-    helm.run(&["rollback", "portal", "1", &place, "--wait", TIMEOUT]);
-    await_two_replicas(cluster, &namespace);
+    await_two_replicas(site.cluster, namespace);
+    helm.run(&["rollback", "portal", "1", place, "--wait", TIMEOUT]);
+    await_two_replicas(site.cluster, namespace);
     runner.share(load::STOP, "");
     for log in runner.finish() {
         let lines: Vec<&str> = log

@@ -9,7 +9,7 @@ use super::RENDERS;
 use super::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
 use crate::cluster;
 use crate::harness::{Client, TemporaryFolder, eventually};
-use crate::in_cluster::{self, image};
+use crate::in_cluster::{self, Site, image};
 
 #[test]
 #[ignore = "needs a cluster"]
@@ -91,16 +91,13 @@ impl Release<'_> {
 #[test]
 #[ignore = "needs a cluster"]
 fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
-    let cluster = cluster::shared();
-    let _beside = cluster::beside_others();
-    image::import(cluster);
-    let (namespace, jobs) = (Namespace::new(cluster, &[]), Namespace::new(cluster, &[]));
+    let site = Site::new(&[]);
+    let jobs = Namespace::new(site.cluster, &[]);
+    let (namespace, helm, place) = site.parts();
     let release = Release {
-        namespace: &namespace,
+        namespace,
         jobs: &jobs,
     };
-    let helm = Helm::new(cluster);
-    let place = format!("--namespace={}", namespace.name);
     let jobs_are_in = format!("--set=jobNamespace={}", jobs.name);
     let demo = "--set=image.repository=config-controller-demo,image.tag=1,image.pullPolicy=Never";
     let original = "tests/it/manifests/original-chart";
@@ -109,7 +106,7 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
         "install",
         "portal",
         original,
-        &place,
+        place,
         values,
         &jobs_are_in,
         demo,
@@ -118,7 +115,7 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
     let (before, service) = (release.identities(), release.get("services"));
     assert_eq!(before.len(), 6, "{before:?}");
 
-    let upgrade = ["upgrade", "portal", CHART, &place];
+    let upgrade = ["upgrade", "portal", CHART, place];
     let output = helm.refuse(&[&upgrade[..], &["--reuse-values"]].concat());
     assert!(output.contains("--reset-then-reuse-values"), "{output}");
 
@@ -132,7 +129,7 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
     assert_eq!(release.get("deployments")["status"]["readyReplicas"], 2);
     assert_eq!(release.image(), image::name());
     let name = service["metadata"]["name"].as_str().expect("it has a name");
-    let callers = Client::new(in_cluster::address(&namespace, name));
+    let callers = Client::new(in_cluster::address(namespace, name));
     let ours = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
     // The node learns a moment later that the old pod has left the Service.
     eventually("the Service leads to the new pods", || {
@@ -141,7 +138,7 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
         (response.status == 200 && response.expect(200)["rev"] == ours).then_some(())
     });
 
-    helm.run(&["rollback", "portal", "1", &place, "--wait", TIMEOUT]);
+    helm.run(&["rollback", "portal", "1", place, "--wait", TIMEOUT]);
     assert_eq!(release.identities(), before);
     assert_eq!(release.image(), "config-controller-demo:1");
     assert_eq!(release.get("deployments")["status"]["readyReplicas"], 1);

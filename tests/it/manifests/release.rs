@@ -11,7 +11,7 @@ use super::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT, monitor_kinds};
 use crate::cluster;
 use crate::harness::{TemporaryFolder, eventually};
 use crate::in_cluster::prometheus::Prometheus;
-use crate::in_cluster::{self, image};
+use crate::in_cluster::{self, Site};
 
 /// Objects of a release, of all kinds that the chart knows in a namespace.
 const KINDS: &str = "deployments,services,serviceaccounts,secrets,roles,rolebindings,jobs,pods,\
@@ -76,25 +76,21 @@ fn check_test(namespace: &Namespace<'_>, helm: &Helm, place: &str) {
 #[test]
 #[ignore = "needs a cluster"]
 fn a_release_is_checked_tested_upgraded_and_leaves_nothing() {
-    let cluster = cluster::shared();
-    let _beside = cluster::beside_others();
-    image::import(cluster);
-    let namespace = Namespace::new(cluster, RESTRICTED);
-    let helm = Helm::new(cluster);
-    let place = format!("--namespace={}", namespace.name);
+    let site = Site::new(RESTRICTED);
+    let (namespace, helm, place) = site.parts();
     let checked = ["--set=check.enabled=true"];
-    let notes = helm.run(&arguments("install", &place, &checked));
-    run_notes(&namespace, &notes);
-    let installed = names(&namespace);
+    let notes = helm.run(&arguments("install", place, &checked));
+    run_notes(namespace, &notes);
+    let installed = names(namespace);
     let beside: Vec<&String> = installed
         .iter()
         .filter(|name| name.contains("-check"))
         .collect();
     assert!(beside.is_empty(), "hooks are gone: {beside:?}");
 
-    check_test(&namespace, &helm, &place);
+    check_test(namespace, helm, place);
     eventually("nothing of the test is left", || {
-        (names(&namespace) == installed).then_some(())
+        (names(namespace) == installed).then_some(())
     });
 
     // A template that cannot start: the upgrade stops before it changes anything, and says why.
@@ -120,7 +116,7 @@ fn a_release_is_checked_tested_upgraded_and_leaves_nothing() {
         "config-controller.semafor.ch/template=true",
     ]);
     let changed = [&checked[..], &["--set=settings.START_WAIT=11s"]].concat();
-    let output = helm.refuse(&arguments("upgrade", &place, &changed));
+    let output = helm.refuse(&arguments("upgrade", place, &changed));
     assert!(output.contains("pre-upgrade hooks failed"), "{output}");
     assert_eq!(generation(), before);
     let account = format!("portal-config-controller-{}-check", namespace.name);
@@ -130,11 +126,11 @@ fn a_release_is_checked_tested_upgraded_and_leaves_nothing() {
         "{log}"
     );
     namespace.kubectl(&["delete", "configmap", "broken"]);
-    helm.run(&arguments("upgrade", &place, &changed));
+    helm.run(&arguments("upgrade", place, &changed));
     assert_ne!(generation(), before);
-    helm.run(&["uninstall", "portal", &place, "--wait"]);
+    helm.run(&["uninstall", "portal", place, "--wait"]);
     eventually("nothing is left", || {
-        names(&namespace).is_empty().then_some(())
+        names(namespace).is_empty().then_some(())
     });
 }
 
@@ -142,12 +138,8 @@ fn a_release_is_checked_tested_upgraded_and_leaves_nothing() {
 #[test]
 #[ignore = "needs a cluster"]
 fn a_release_that_wants_tokens_is_tested_with_one() {
-    let cluster = cluster::shared();
-    let _beside = cluster::beside_others();
-    image::import(cluster);
-    let namespace = Namespace::new(cluster, RESTRICTED);
-    let helm = Helm::new(cluster);
-    let place = format!("--namespace={}", namespace.name);
+    let site = Site::new(RESTRICTED);
+    let (namespace, helm, place) = site.parts();
     let token = "C9rXgD2pLiW7jFvB4tSxNqTy";
     for secret in ["callers", "tester"] {
         let key = if secret == "callers" {
@@ -159,10 +151,10 @@ fn a_release_that_wants_tokens_is_tested_with_one() {
         namespace.kubectl(&["create", "secret", "generic", secret, &literal]);
     }
     let by_file = ["--set=auth.mode=token,auth.tokensSecret=callers,test.tokenSecret=tester"];
-    helm.run(&arguments("install", &place, &by_file));
-    let output = helm.run(&["test", "portal", &place]);
+    helm.run(&arguments("install", place, &by_file));
+    let output = helm.run(&["test", "portal", place]);
     assert!(output.contains("Phase:          Succeeded"), "{output}");
-    let address = in_cluster::address(&namespace, "portal-config-controller");
+    let address = in_cluster::address(namespace, "portal-config-controller");
     let folder = TemporaryFolder::new();
     let config = scrape_example(&address.to_string(), &folder.write("token", token));
     Prometheus::run(&config, folder).await_up();
@@ -170,8 +162,8 @@ fn a_release_that_wants_tokens_is_tested_with_one() {
     namespace.kubectl(&["create", "serviceaccount", "caller"]);
     let allow = format!("auth.allow={{{}/caller}}", namespace.name);
     let by_account = format!("--set=auth.mode=kubernetes,{allow},test.serviceAccount=caller");
-    helm.run(&arguments("upgrade", &place, &[&by_account]));
-    let output = helm.run(&["test", "portal", &place]);
+    helm.run(&arguments("upgrade", place, &[&by_account]));
+    let output = helm.run(&["test", "portal", place]);
     assert!(output.contains("Phase:          Succeeded"), "{output}");
 
     // One that may not call: the test fails, and its pod's log says why.
@@ -179,15 +171,15 @@ fn a_release_that_wants_tokens_is_tested_with_one() {
         "--set=auth.mode=kubernetes,auth.allow={{{}/other}},test.serviceAccount=caller",
         namespace.name
     );
-    helm.run(&arguments("upgrade", &place, &[&none]));
-    let output = helm.refuse(&["test", "portal", &place]);
+    helm.run(&arguments("upgrade", place, &[&none]));
+    let output = helm.refuse(&["test", "portal", place]);
     assert!(
         output.contains("portal-config-controller-test failed"),
         "{output}"
     );
     let log = namespace.kubectl(&["logs", "portal-config-controller-test"]);
     assert!(log.contains("GET /app/helm-test/portal: 403"), "{log}");
-    helm.run(&["uninstall", "portal", &place, "--wait"]);
+    helm.run(&["uninstall", "portal", place, "--wait"]);
 }
 
 #[test]
