@@ -9,9 +9,11 @@
 //! | (here) | what `kubectl apply -k` and `helm install` bring up is restricted and serves the wire contract; Prometheus scrapes it |
 //! | `upgrade` | a `helm upgrade` and its roll-back fail no request |
 //! | `image` | our image, on the cluster's node |
+//! | `commands` | the README's commands, word for word |
 //! | `runner` | pods that run a test or a program of this repository |
 //! | `prometheus` | a real Prometheus |
 
+mod commands;
 pub(crate) mod image;
 pub(crate) mod prometheus;
 mod runner;

@@ -38,13 +38,13 @@ const DOCUMENTS: [&str; 7] = [
     "src/model/template/language.md",
 ];
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = repository().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// What stands under a heading, up to the next one of the same or a higher level.
-fn section(text: &str, heading: &str) -> String {
+pub(crate) fn section(text: &str, heading: &str) -> String {
     let level = heading.len() - heading.trim_start_matches('#').len();
     let mut lines = text.lines().skip_while(|line| *line != heading);
     assert!(lines.next().is_some(), "the document has no {heading}");

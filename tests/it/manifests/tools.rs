@@ -34,7 +34,7 @@ const APIS: &[&str] = &[
 ];
 
 /// The folder of helm and kubeconform, which are built where they are missing.
-fn programs() -> &'static str {
+pub(crate) fn programs() -> &'static str {
     static PROGRAMS: OnceLock<String> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let script = repository().join("tests/cluster/chart_programs");
@@ -213,11 +213,17 @@ impl<'a> Namespace<'a> {
         let count = COUNTER.fetch_add(1, Ordering::SeqCst);
         let name = format!("manifests-{}-{count}", std::process::id());
         cluster.kubectl(&["create", "namespace", &name]);
-        let namespace = Self { cluster, name };
+        let namespace = Self::named(cluster, &name);
         for label in labels {
             cluster.kubectl(&["label", "namespace", &namespace.name, label]);
         }
         namespace
+    }
+
+    /// One of that name, which somebody else makes.
+    pub(crate) fn named(cluster: &'a Cluster, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { cluster, name }
     }
 
     /// Runs kubectl in it, and returns what it prints.
