@@ -43,7 +43,7 @@ pub(super) struct Upkeep {
     relist_on_proof_from: Option<Instant>,
     doubt: Doubt,
     must_probe: bool,
-    /// The newest version by the last probe. The watch may be behind it.
+    /// The newest version by the last probe since the store was replaced. The watch may be behind it.
     newest: ResourceVersion,
     behind: Option<Behind>,
     /// Since when a list and a check contradict each other.
@@ -143,6 +143,7 @@ impl Upkeep {
         self.relist_after(now);
         self.behind = None;
         self.must_probe = false;
+        self.newest = ResourceVersion::default();
         self.report(effects);
     }
 

@@ -164,6 +164,16 @@ fn a_list_beside_a_watch_that_went_back_or_fails_is_made_anew() {
     let effects = scenario.check(page(&["a"], "12", None), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::WentBack]);
 
+    // What was known before the list that follows counts no longer.
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "10", None), open("10"));
+    scenario.check(Input::Opened(Ok(())), Next::Read);
+    scenario.until_probe();
+    let forbidden = Err(error(Verb::List, 403, "Forbidden"));
+    scenario.check(Input::Probed(forbidden, "10".into()), list(None));
+    let effects = scenario.check(page(&["a"], "11", None), Next::Read);
+    assert_eq!(causes(&effects), []);
+
     for failed in [
         Input::Listed(Err(error(Verb::List, 410, "Expired"))),
         Input::Listed(Err(away(Verb::List))),
