@@ -154,9 +154,12 @@ pub(super) fn finding_of(status: &InstanceStatus, settings: &JobSettings) -> Opt
     }
 }
 
-/// Whether the app exited with code 0 by itself, as its pod shows.
+/// Whether the app exited with code 0 by itself, as its pod shows, or has shown before it was gone.
 fn has_ended_itself(instance: &Instance) -> bool {
-    let has_ended = instance.pod.as_deref().is_some_and(status::has_ended);
+    let has_ended = match instance.pod.as_deref() {
+        Some(pod) => status::has_ended(pod),
+        None => !status::has_job_ended(&instance.job),
+    };
     let is_by_app =
         matches!(&instance.status, InstanceStatus::Finished(ending) if ending.is_by_app());
     has_ended && is_by_app

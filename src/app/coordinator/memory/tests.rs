@@ -230,6 +230,29 @@ fn a_failed_pod_that_is_gone_counts_more_than_the_wait_for_it() {
     assert_eq!(name.delay("u1"), Some(10));
 }
 
+/// The same of an app that exits with code 0 too soon: that its Job is seen to be complete changes nothing.
+#[test]
+fn an_app_that_ended_by_itself_and_whose_pod_is_gone_is_not_ended_by_others() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.note();
+    name.pass(2);
+    let end = json!({"exitCode": 0, "finishedAt": name.world.stamp()});
+    name.world.pod(
+        "u1",
+        json!({"status": {"phase": "Succeeded", "containerStatuses": [
+            {"name": "app", "state": {"terminated": end}},
+        ]}}),
+    );
+    name.world.pod_gone("u1");
+    name.note();
+    assert_eq!(name.delay("u1"), Some(10));
+    name.pass(1);
+    name.world.complete("u1", json!({}));
+    name.note();
+    assert_eq!((name.delay("u1"), name.carried()), (Some(9), 1));
+}
+
 /// What the instance is found to have now, as it is reported.
 fn found(name: &mut Remembered) -> Finding {
     let Lookup::Instance(mut instance) = name.world.cache.lookup(&n1()) else {
