@@ -17,14 +17,14 @@ mod tests;
 
 pub use budgets::{Begun, Budget, Budgets};
 pub use ending::{Ending, is_stopping};
-pub use pods::{has_ended, has_lost_node, of_pod};
+pub use pods::{has_ended, has_lost_node, may_complete, of_pod};
 pub use successor::after_pod;
 
 use crate::kube::types::{
     Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,
 };
 use ending::DEADLINE_EXCEEDED;
-use pods::{ended_at, is_disrupted, last_failure, pod_ended, progress};
+use pods::{ended_at, ends_job, is_disrupted, last_failure, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -326,7 +326,8 @@ pub fn assess(job: &Job, all: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     }
 }
 
-/// The pod that determines the status: one that runs, or will, or else the youngest.
+/// The pod that determines the status: one that runs, or will, or else one that ends the Job, or else the
+/// youngest.
 ///
 /// Of two that run, the elder counts: the Job controller makes a pod only after the end of the one
 /// before, so somebody else made the younger, or has taken one from before the Job. (The controller
@@ -336,13 +337,14 @@ fn current(job: &Job, pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
 }
 
 /// The pod with the highest rank determines the status.
-fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, i64, &'a str) {
+fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, bool, i64, &'a str) {
     let meta = &pod.metadata;
     let runs = !meta.is_deleting() && !has_ended(pod);
     let made = meta.creation_timestamp.map_or(0, Timestamp::seconds);
     (
         runs,
         !is_before(pod, job),
+        ends_job(job, pod),
         if runs { -made } else { made },
         &meta.name,
     )
@@ -560,8 +562,7 @@ impl Run {
 pub fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let (is_good, end) = end_of_job(job)?;
     // One that failed before a retry is not the last pod of a complete Job: that is gone.
-    let is_last = |pod: &&Pod| !is_good || pod.phase != PodPhase::Failed || is_disrupted(pod);
-    let pod = pod.filter(is_last);
+    let pod = pod.filter(|pod| !is_good || may_complete(pod));
     let run_until = |until| match pod {
         Some(pod) => Run::of_pod(job, pod, until, end.since),
         None => Run::of_job(job, end.since),

@@ -57,6 +57,23 @@ pub(super) fn is_disrupted(pod: &Pod) -> bool {
     pod.conditions.is_true(ConditionType::DisruptionTarget)
 }
 
+/// Whether this pod may be the last one of a complete Job: one that failed before a retry is not.
+#[must_use]
+pub fn may_complete(pod: &Pod) -> bool {
+    pod.phase != PodPhase::Failed || is_disrupted(pod)
+}
+
+/// Whether its Job ends with this pod, which has ended and which nobody deletes: the Job controller makes no
+/// other one after it.
+pub(super) fn ends_job(job: &Job, pod: &Pod) -> bool {
+    let ends = match pod.phase {
+        PodPhase::Succeeded => true,
+        PodPhase::Failed => job.backoff_limit == 0 && !is_disrupted(pod),
+        _ => false,
+    };
+    ends && !pod.metadata.is_deleting()
+}
+
 /// Whether all containers of a failed pod have terminated; its phase follows up to a second later.
 fn is_over(pod: &Pod) -> bool {
     let ended = |container: &ContainerStatus| ended_for_good(container).is_some();

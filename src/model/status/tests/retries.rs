@@ -111,6 +111,32 @@ fn a_successor_that_others_stop_counts_more_than_the_failed_pod_before() {
     check(&complete, &[failed], "finished Evicted at 21 after 21");
 }
 
+/// The Job controller has made two pods by mistake, and removes the younger one, which takes its time.
+#[test]
+fn a_pod_that_ends_its_job_counts_more_than_a_younger_one_that_is_removed() {
+    let mut younger = ready("z", 3, "10.0.0.2");
+    younger["metadata"]["deletionTimestamp"] = json!(at(40));
+    let younger = pod(younger);
+    let of = |phase: &str, code: i32| {
+        pod(json!({"metadata": {"name": "a", "uid": "a"}, "status": {
+            "phase": phase, "containerStatuses": container(ended(code, "Error")),
+        }}))
+    };
+    let end = |kind| job_with(kind, 11, "");
+    let usual = job(json!({}));
+    let completed = [of("Succeeded", 0), younger.clone()];
+    check(&usual, &completed, "finished Completed at 9 after 9");
+    check(
+        &end("Complete"),
+        &completed,
+        "finished Completed at 9 after 9",
+    );
+    let failed = [of("Failed", 3), younger];
+    let expected = "failed starting Error never pulling_image at 9 after 9";
+    check(&usual, &failed, expected);
+    check(&end("Failed"), &failed, expected);
+}
+
 /// Container `app` of a pod that never restarts its containers, with this policy of its own.
 fn with_own_policy(policy: Value, status: Value) -> Arc<Pod> {
     let mut container = json!({"name": "app"});
