@@ -4,6 +4,7 @@
 //! budget, whatever the present run has reached; a pod that becomes ready all the same is ready. Why a
 //! single pod has failed is in `pods.rs`.
 
+use super::budgets::controller_pause;
 use super::pods::{has_ended, is_disrupted, last_end, last_failure, of_pod};
 use super::{Finding, LASTED_LONG, is_before};
 use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Job, Pod, Timestamp};
@@ -27,10 +28,15 @@ pub(super) fn retried(job: &Job, pods: &[Arc<Pod>], current: &Pod) -> Option<Ret
     failed.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp));
     let own = Some(current).filter(|pod| !has_ended(pod) && has_restarted(pod));
     let mut found: Option<Retried> = None;
+    let mut next = current;
     for pod in own.into_iter().chain(failed) {
         let Some(failure) = last_failure(pod) else {
             continue;
         };
+        if is_long_before(job, failure.since, next) {
+            break;
+        }
+        next = pod;
         let (first, ran_long) = (failure.since, ran_long(pod, failure.since));
         let retried = found.get_or_insert(Retried {
             cause: failure,
@@ -71,6 +77,15 @@ fn has_restarted(pod: &Pod) -> bool {
 /// The kubelet reports that a pod is no longer ready so many seconds after its container has ended, when
 /// the container may already run again.
 const REPORTED_WITHIN_SECS: i64 = 2;
+
+/// Whether so much time is between a failure and the next pod that the app ran for long meanwhile, in a pod
+/// that is gone, since others ended it.
+fn is_long_before(job: &Job, failed: Option<Timestamp>, next: &Pod) -> bool {
+    let between = failed.zip(next.metadata.creation_timestamp);
+    let secs = between.map_or(0, |(failed, made)| made.seconds() - failed.seconds());
+    let long = LASTED_LONG + controller_pause(job);
+    u64::try_from(secs).is_ok_and(|secs| secs >= long.as_secs())
+}
 
 fn ran_long(pod: &Pod, until: Option<Timestamp>) -> bool {
     let secs = until

@@ -111,6 +111,31 @@ fn a_successor_that_others_stop_counts_more_than_the_failed_pod_before() {
     check(&complete, &[failed], "finished Evicted at 21 after 21");
 }
 
+/// Its pod ran for long, and is gone: others ended it.
+#[test]
+fn a_failure_long_before_the_next_pod_was_made_does_not_count() {
+    let retries = job(json!({"spec": {"backoffLimit": 6}, "status": {"failed": 1}}));
+    let running = |made| next_pod(made, json!({"running": {"startedAt": at(made + 1)}}));
+    let [soon, late] = [612, 613].map(|made| [failed_pod("a", 1), running(made)]);
+    check(
+        &retries,
+        &soon,
+        "starting starting Error 10s@3 pulling_image",
+    );
+    check(
+        &retries,
+        &late,
+        "starting readying NotReady 300s@614 pulling_image",
+    );
+    // The failures since then count.
+    let [failed, _] = late;
+    check(
+        &retries,
+        &[failed, failed_pod("b", 613), running(625)],
+        "starting starting Error 10s@615 pulling_image",
+    );
+}
+
 /// The Job controller has made two pods by mistake, and removes the younger one, which takes its time.
 #[test]
 fn a_pod_that_ends_its_job_counts_more_than_a_younger_one_that_is_removed() {
