@@ -460,8 +460,11 @@ impl Memory {
             instance.status = InstanceStatus::Finished(ending.of_app());
             return;
         }
-        let own = instance.pod.as_deref();
-        let known = self.report_of(instance.uid());
+        let has_finished = matches!(instance.status, InstanceStatus::Finished(_));
+        let counts = |pod: &&Pod| !has_finished || status::may_complete(pod);
+        let own = instance.pod.as_deref().filter(counts);
+        let known = self.report_of(instance.uid()).map(|pod| &**pod);
+        let known = known.filter(counts);
         let status = match (&instance.status, known) {
             (InstanceStatus::Failed { .. }, Some(pod))
                 if !own.is_some_and(status::has_termination_report) =>
