@@ -207,7 +207,7 @@ impl World {
                 "name": key.job_name(), "uid": uid, "creationTimestamp": made,
                 "resourceVersion": self.next_version(), "labels": names, "annotations": names,
             },
-            "spec": {"backoffLimit": 0, "template": {
+            "spec": {"backoffLimit": known.first().map_or(0, |job| job.backoff_limit), "template": {
                 "metadata": {"labels": names, "annotations": names}, "spec": {"restartPolicy": "Never"},
             }},
             "status": {"startTime": self.stamp()},

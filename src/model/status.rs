@@ -18,7 +18,7 @@ mod tests;
 pub use budgets::{Begun, Budget, Budgets};
 pub use ending::{Ending, is_stopping};
 pub use pods::{has_ended, has_lost_node, may_complete, of_pod};
-pub use successor::after_pod;
+pub use successor::{after_pod, precedes_stopped};
 
 use crate::kube::types::{
     Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,

@@ -102,8 +102,11 @@ impl Memory {
         settings: &JobSettings,
         context: &Context<'_>,
     ) {
-        self.note_labelled(instance.as_deref());
         self.note_termination(instance.as_deref(), context);
+        if let Some(instance) = &mut instance {
+            self.leave_out_earlier(instance, context);
+        }
+        self.note_labelled(instance.as_deref());
         let is_live = |it: &&mut Instance| !matches!(it.status, InstanceStatus::Stopping { .. });
         match instance.take_if(|it| is_live(it)) {
             Some(instance) => {
@@ -216,10 +219,21 @@ impl Memory {
         if let Some(pod) = &instance.pod {
             let is_its = |earlier: &Arc<Pod>| earlier.metadata.uid == pod.metadata.uid;
             let is_over = pod.metadata.is_deleting() && pod.shows_its_end();
+            let is_over = is_over || status::has_ended(pod);
             let index = context.cache.index();
-            let earlier = is_over.then(|| index.take_lost_pod(&job)).flatten();
+            let lost = is_over.then(|| index.take_lost_pod(&job)).flatten();
+            let is_later = |later: &Arc<Pod>| status::precedes_stopped(&instance.job, pod, later);
+            let known_later = known.filter(|known| is_later(known));
+            if let Some(later) = lost.as_ref().filter(|lost| is_later(lost)) {
+                let is_news = known_later.is_none() || says_more(later);
+                return is_news.then(|| (job, Arc::clone(later), Some(context.now)));
+            }
+            if known_later.is_some() {
+                return None;
+            }
             let is_seen = known.is_some_and(|known| is_its(known) && known.metadata.is_deleting());
-            let earlier = earlier.filter(|pod| is_its(pod) && !is_seen);
+            let has_failed = status::has_termination_report(pod);
+            let earlier = lost.filter(|lost| is_its(lost) && !is_seen && !has_failed);
             let pod = earlier.as_ref().unwrap_or(pod);
             return says_more(pod).then(|| (job, Arc::clone(pod), None));
         }
@@ -228,6 +242,20 @@ impl Memory {
         let lost = lost.filter(|pod| !status::is_older_than_job(pod, &instance.job));
         let lost = lost.filter(|pod| known.is_none() || says_more(pod))?;
         Some((job, lost, Some(context.now)))
+    }
+
+    /// Leaves out a failed pod that Kubernetes keeps if another one came after it, which is remembered: the
+    /// instance is between two pods.
+    fn leave_out_earlier(&self, instance: &mut Instance, context: &Context<'_>) {
+        let Some(known) = self.report_of(instance.uid()) else {
+            return;
+        };
+        let Instance { job, pod, .. } = instance;
+        let left_out = pod.take_if(|pod| status::precedes_stopped(job, pod, known));
+        if left_out.is_some() && matches!(instance.status, InstanceStatus::Starting(_)) {
+            let events = |uid: &Uid| context.cache.events.of(uid);
+            instance.status = status::assess(job, &[], &events).status;
+        }
     }
 
     /// The end of this Job has been seen: the report of its pod is needed no longer.

@@ -427,6 +427,47 @@ fn retried() -> Fixture {
     fixture
 }
 
+/// The first pod of the Job has failed, which Kubernetes keeps. The second ran for an hour, and is evicted: the
+/// Job controller makes a third one, which has nothing to do with that failure.
+#[test]
+fn an_eviction_after_a_retry_is_no_failure() {
+    for first_look in 0..3 {
+        let mut fixture = retried();
+        fixture.world.ready("u1", "10.0.0.1");
+        assert_eq!(fixture.changed(), ["1: ready 10.0.0.1"]);
+        fixture.pass(3600.0);
+        let shown: [Shown; 3] = [
+            |world| world.pod_evicted("u1", None),
+            |world| world.pod_evicted("u1", Some(143)),
+            |world| world.pod_gone("u1"),
+        ];
+        for (look, show) in shown.iter().enumerate() {
+            show(&mut fixture.world);
+            if look >= first_look {
+                assert_eq!(fixture.changed(), NOTHING, "{first_look} {look}");
+            }
+            if look == first_look {
+                assert_eq!(fixture.get_of(2, &n1(), "", 60), NOTHING, "{first_look}");
+            }
+        }
+        assert_eq!(
+            fixture.get_of(3, &n1(), "", 0),
+            ["3: node_not_ready Evicted"]
+        );
+        assert_eq!(fixture.pass(10.0), NOTHING);
+        let next = |mut pod: Value| {
+            pod["metadata"] = json!({"name": "p-2", "uid": "p-2"});
+            pod
+        };
+        let runs = next(json!({"status": {"phase": "Running"}}));
+        fixture.world.pod("u1", runs);
+        assert_eq!(fixture.changed(), NOTHING);
+        assert_eq!(fixture.pass(40.0), NOTHING);
+        fixture.world.pod("u1", next(ready_pod("10.0.0.2")));
+        assert_eq!(fixture.changed(), ["2: ready 10.0.0.2"]);
+    }
+}
+
 /// This replica has seen the pod that failed, and its watch on pods lags behind: nothing shows yet whether the
 /// next one was ended by others.
 #[test]
@@ -442,6 +483,27 @@ fn a_complete_job_of_which_only_a_failed_pod_is_seen_is_not_replaced_at_once() {
     assert_eq!(fixture.changed(), NOTHING);
     fixture.world.pod("u1", exited("Succeeded", None));
     assert_eq!(fixture.changed(), ["1: app_error Completed"]);
+}
+
+/// All of this is seen at once: the reason is that of the end, and not of the crash before.
+#[test]
+fn a_pod_that_failed_while_it_was_deleted_is_reported_with_its_end() {
+    for (start, retries) in [(readying as fn() -> Fixture, 0), (crashed, 0), (retried, 1)] {
+        let mut fixture = start();
+        let stamp = fixture.world.stamp();
+        let mut pod = json!({"metadata": {"deletionTimestamp": stamp}, "status": {"phase": "Running", "containerStatuses": [
+            {"name": "app", "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137}}},
+        ]}});
+        fixture.world.pod("u1", pod.clone());
+        pod["status"]["phase"] = json!("Failed");
+        let end = json!({"terminated": {"exitCode": 4, "reason": "ItsEnd"}});
+        pod["status"]["containerStatuses"][0]["state"] = end;
+        fixture.world.pod("u1", pod);
+        let deleted =
+            json!({"metadata": {"deletionTimestamp": stamp}, "spec": {"backoffLimit": retries}});
+        fixture.world.ended("u1", "Failed", deleted);
+        assert_eq!(fixture.changed(), ["1: app_error ItsEnd"], "{retries}");
+    }
 }
 
 /// The app of this pod has exited with code 0; the pod is being deleted since that time.

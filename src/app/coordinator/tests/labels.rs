@@ -341,6 +341,33 @@ fn labels_are_passed_on_before_those_that_wait_are_set() {
     fixture.check_idle();
 }
 
+/// Kubernetes keeps the failed pod `p0`. The next pod had other labels, and was deleted.
+#[test]
+fn labels_of_a_pod_that_failed_before_the_last_one_are_not_passed_on() {
+    let mut fixture = Fixture::new();
+    let retries = json!({"spec": {"backoffLimit": 6}});
+    fixture.world.job("u1", retries);
+    let failed = json!({
+        "metadata": {"name": "p0", "uid": "p0", "labels": user("old")}, "status": {"phase": "Failed"},
+    });
+    fixture.world.pod("u1", failed);
+    assert_eq!(fixture.changed(), NOTHING);
+    fixture.pass(12.0);
+    show(&mut fixture, "p1", user("new"));
+    assert_eq!(fixture.changed(), NOTHING);
+    let mut leaving = ready_pod("10.0.0.1");
+    leaving["metadata"] = json!({"name": "p1", "uid": "p1", "labels": user("new")});
+    leaving["metadata"]["deletionTimestamp"] = json!(fixture.world.stamp());
+    fixture.world.pod("u1", leaving);
+    assert_eq!(fixture.changed(), NOTHING);
+    drop(fixture.world.pods.own_delete("p1", &uid("p1")));
+    assert_eq!(fixture.changed(), NOTHING);
+    fixture.pass(12.0);
+    show(&mut fixture, "p2", json!({}));
+    assert_eq!(fixture.changed(), ["call label p2"]);
+    assert_eq!(change(&fixture), json!({"username": "new"}));
+}
+
 /// The pod has changed, and the watch does not show that: a call that changes nothing does.
 #[test]
 fn labels_are_passed_on_while_the_watch_on_pods_stands_still() {
