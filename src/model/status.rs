@@ -1,12 +1,13 @@
 //! The status of an instance, from its Job and pods: the only place that defines "ready".
 //!
 //! Pure and without a clock: a finding has the budget of its state, and callers compare that with
-//! the time. This file has the types and evaluates the Job, `status/pods.rs`
-//! evaluates a pod. [`crate::app`] decides what follows from a status, such as a replacement.
+//! the time. This file has the types and evaluates the Job, `status/current.rs` says which of its pods
+//! counts, and `status/pods.rs` evaluates a pod. [`crate::app`] decides what follows from a status, such as a replacement.
 //!
 #![doc = include_str!("status/phases.md")]
 
 mod budgets;
+mod current;
 mod ending;
 mod event_text;
 mod pods;
@@ -16,15 +17,17 @@ mod successor;
 mod tests;
 
 pub use budgets::{Begun, Budget, Budgets};
+pub use current::{is_older_than_job, is_predecessor, precedes_stopped};
 pub use ending::{Ending, is_stopping};
 pub use pods::{has_ended, has_lost_node, may_complete, of_pod};
-pub use successor::{after_pod, precedes_stopped};
+pub use successor::after_pod;
 
 use crate::kube::types::{
     Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,
 };
+use current::{current, has_twin, is_before, is_live};
 use ending::DEADLINE_EXCEEDED;
-use pods::{ended_at, ends_job, is_disrupted, last_failure, pod_ended, progress};
+use pods::{ended_at, is_disrupted, last_failure, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -300,6 +303,9 @@ fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Opt
         .max_by_key(|event| event.last)
 }
 
+/// What is reported of a Job that only has pods from before it.
+const OLDER_POD: &str = "the Job has no pod yet; a pod that was created before the Job names it as its controller, and is not counted: delete that pod";
+
 /// The status of an instance from its Job, the pods that name this Job as their controller, and Events
 /// about them. Those that [`is_older_than_job`] do not count.
 #[must_use]
@@ -324,93 +330,6 @@ pub fn assess(job: &Job, all: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
         pod,
         is_contested: pods.iter().filter(|pod| is_live(job, pod)).count() > 1,
     }
-}
-
-/// The pod that determines the status: one that runs, or will, or else one that ends the Job, or else the
-/// youngest.
-///
-/// Of two that run, the elder counts: the Job controller makes a pod only after the end of the one
-/// before, so somebody else made the younger, or has taken one from before the Job. (The controller
-/// removes one of the two within about a second.)
-fn current(job: &Job, pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
-    pods.iter().max_by_key(|pod| rank(job, pod)).cloned()
-}
-
-/// The pod with the highest rank determines the status.
-fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, bool, i64, &'a str) {
-    let meta = &pod.metadata;
-    let runs = !meta.is_deleting() && !has_ended(pod);
-    let made = meta.creation_timestamp.map_or(0, Timestamp::seconds);
-    (
-        runs,
-        !is_before(pod, job),
-        ends_job(job, pod),
-        if runs { -made } else { made },
-        &meta.name,
-    )
-}
-
-/// A pod may be so much older than its Job by these timestamps. Two API servers may have made them, each
-/// with its own clock.
-const CLOCKS_DIFFER_SECS: i64 = 1;
-
-/// What is reported of a Job that only has such pods.
-const OLDER_POD: &str = "the Job has no pod yet; a pod that was created before the Job names it as its controller, and is not counted: delete that pod";
-
-/// Whether the Job controller cannot have made this pod, because the pod was made before its Job: somebody
-/// else has set its controller since. It never counts.
-#[must_use]
-pub fn is_older_than_job(pod: &Pod, job: &Job) -> bool {
-    secs_before(pod, job) > CLOCKS_DIFFER_SECS
-}
-
-/// Whether the pod seems to be made before this Job. Another pod is preferred to it.
-fn is_before(pod: &Pod, job: &Job) -> bool {
-    secs_before(pod, job) > 0
-}
-
-/// By how many seconds the pod is older than this Job.
-fn secs_before(pod: &Pod, job: &Job) -> i64 {
-    let made = pod.metadata.creation_timestamp;
-    let made = made.zip(job.metadata.creation_timestamp);
-    made.map_or(0, |(pod, job)| job.seconds() - pod.seconds())
-}
-
-/// How much younger the successor of a pod that has ended is, at least: the Job controller waits for 10 s
-/// before it makes one (measured: 9.6 s and more).
-const SUCCESSOR_SECS: i64 = 5;
-
-/// Whether this other pod of a Job came before the current one, so that its meta labels are passed on.
-///
-/// The Job controller makes a pod only after the one before is being deleted or has ended. So one that was
-/// made beside the current pod and then removed is no predecessor: somebody else made it. All times are
-/// the API server's.
-#[must_use]
-pub fn is_predecessor(job: &Job, pod: &Pod, current: &Pod) -> bool {
-    let secs = |time: Option<Timestamp>| time.map_or(0, Timestamp::seconds);
-    let made = secs(current.metadata.creation_timestamp);
-    let is_over = if pod.metadata.is_deleting() {
-        let deleted = secs(pod.metadata.deletion_timestamp);
-        deleted - i64::from(pod.deletion_grace_secs) < made
-    } else {
-        has_ended(pod) && secs(pod.metadata.creation_timestamp) + SUCCESSOR_SECS <= made
-    };
-    is_over && !is_before(pod, job)
-}
-
-/// Whether a pod of this Job runs, or will.
-fn is_live(job: &Job, pod: &Pod) -> bool {
-    !pod.metadata.is_deleting() && !has_ended(pod) && !is_before(pod, job)
-}
-
-/// Whether another pod that runs, or will, was made in the same second: nothing shows which of them the
-/// Job controller made.
-fn has_twin(job: &Job, pod: &Pod, pods: &[Arc<Pod>]) -> bool {
-    let made = pod.metadata.creation_timestamp;
-    let mut others = pods
-        .iter()
-        .filter(|other| other.metadata.uid != pod.metadata.uid);
-    others.any(|other| is_live(job, other) && other.metadata.creation_timestamp == made)
 }
 
 fn status_of(

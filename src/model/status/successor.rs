@@ -5,10 +5,9 @@
 
 use super::budgets::controller_pause;
 use super::ending::disruption;
-use super::pods::{ended_at, ends_job, pod_ended};
+use super::pods::{ended_at, pod_ended};
 use super::{
-    Budget, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, is_predecessor,
-    latest_event,
+    Budget, EventsOf, Finding, InstanceStatus, Phase, Prognosis, event_text, latest_event,
 };
 use crate::kube::types::{EventReason, Job, Pod};
 use crate::model::labels::INSTANCE_NAME;
@@ -29,13 +28,6 @@ pub fn after_pod(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Option<InstanceS
         return Some(InstanceStatus::Starting(finding));
     }
     pod_ended(job, pod)
-}
-
-/// Whether this pod, which has failed and which Kubernetes keeps, came before another one of its Job that others
-/// stopped. That one may be gone, and what it was counts all the same.
-#[must_use]
-pub fn precedes_stopped(job: &Job, pod: &Pod, stopped: &Pod) -> bool {
-    stopped.metadata.is_deleting() && is_predecessor(job, pod, stopped) && !ends_job(job, pod)
 }
 
 /// A Job without a pod, or only with one that is being deleted and will be replaced.
