@@ -6,6 +6,7 @@
 //! number of names ([`GONE_MAX`], [`LOST_MAX`]); the durations are bounded here.
 
 mod problem;
+mod termination;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub(super) use problem::Failure;
 use problem::{Gone, Problem, finding_of};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use termination::TerminationReport;
 
 /// Maximum number of names with failures of a deleted Job; the oldest are evicted first.
 pub const GONE_MAX: usize = 10_000;
@@ -65,15 +67,6 @@ struct Settling {
 /// A pod that has been ready for so long when this replica first sees it counts as ready at once: the replica
 /// has just started. It is more than by what the time of a node differs after its correction.
 const READY_LONG: Duration = Duration::from_secs(60);
-
-/// The last pod of a Job with a termination report, or that is being deleted or gone. It is shared with the
-/// cache, so nothing is held twice.
-#[derive(Clone, Debug)]
-struct TerminationReport {
-    job: Uid,
-    pod: Arc<Pod>,
-    lost_at: Option<Instant>,
-}
 
 /// A pod that is being deleted.
 #[derive(Clone, Debug)]
@@ -187,61 +180,15 @@ impl Memory {
         if let Some(ready) = instance.filter(|it| matches!(it.status, InstanceStatus::Ready { .. }))
         {
             self.end_seen(ready.uid());
-        } else if let Some((job, pod, lost_at)) =
-            instance.and_then(|it| self.news_of_pod(it, context))
-        {
-            self.termination = Some(Box::new(TerminationReport { job, pod, lost_at }));
+        } else if let Some(report) = instance.and_then(|instance| {
+            let known = self.report_of(instance.uid());
+            TerminationReport::with_news(instance, known, context)
+        }) {
+            self.termination = Some(Box::new(report));
         } else if let Some(report) = &mut self.termination {
             // The cache may show what came after the end of its Job, which is yet to be seen.
             report.lost_at.get_or_insert(now);
         }
-    }
-
-    /// What the pod of this instance says of its end beyond what is known; with the time if the pod is gone.
-    fn news_of_pod(
-        &self,
-        instance: &Instance,
-        context: &Context<'_>,
-    ) -> Option<(Uid, Arc<Pod>, Option<Instant>)> {
-        let job = instance.uid().clone();
-        let known = self.report_of(&job);
-        // That it was being deleted before it ended says more than how it ended then, or another pod before it.
-        let says_enough = |known: &Pod, pod: &Pod| {
-            let is_same = known.metadata.uid == pod.metadata.uid;
-            status::has_termination_report(known) || (is_same && status::is_stopping(known))
-        };
-        let says_more = |pod: &Pod| {
-            let is_first = known.is_none_or(|known| !says_enough(known, pod));
-            status::has_termination_report(pod)
-                || status::is_stopping(pod)
-                || (pod.metadata.is_deleting() && is_first)
-        };
-        if let Some(pod) = &instance.pod {
-            let is_its = |earlier: &Arc<Pod>| earlier.metadata.uid == pod.metadata.uid;
-            let is_over = pod.metadata.is_deleting() && pod.shows_its_end();
-            let is_over = is_over || status::has_ended(pod);
-            let index = context.cache.index();
-            let lost = is_over.then(|| index.take_lost_pod(&job)).flatten();
-            let is_later = |later: &Arc<Pod>| status::precedes_stopped(&instance.job, pod, later);
-            let known_later = known.filter(|known| is_later(known));
-            if let Some(later) = lost.as_ref().filter(|lost| is_later(lost)) {
-                let is_news = known_later.is_none() || says_more(later);
-                return is_news.then(|| (job, Arc::clone(later), Some(context.now)));
-            }
-            if known_later.is_some() {
-                return None;
-            }
-            let is_seen = known.is_some_and(|known| is_its(known) && known.metadata.is_deleting());
-            let has_failed = status::has_termination_report(pod);
-            let earlier = lost.filter(|lost| is_its(lost) && !is_seen && !has_failed);
-            let pod = earlier.as_ref().unwrap_or(pod);
-            return says_more(pod).then(|| (job, Arc::clone(pod), None));
-        }
-        // What the pod was last may not have been seen from here while it was there.
-        let lost = context.cache.index().take_lost_pod(&job);
-        let lost = lost.filter(|pod| !status::is_older_than_job(pod, &instance.job));
-        let lost = lost.filter(|pod| known.is_none() || says_more(pod))?;
-        Some((job, lost, Some(context.now)))
     }
 
     /// Leaves out a failed pod that Kubernetes keeps if another one came after it, which is remembered: the
