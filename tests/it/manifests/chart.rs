@@ -107,6 +107,8 @@ fn invalid_values_are_rejected_by_name() {
         ("auth.mode=token", "auth.tokensSecret"),
         ("auth.mode=kubernetes", "auth.allow"),
         ("auth.mode=open", "/auth/mode"),
+        ("auth.tokensSecret=callers", "auth.mode is none"),
+        ("auth.allow={apps/portal}", "auth.mode is none"),
         ("dryRunPods=please", "/dryRunPods"),
         ("auth.allow={portal}", "/auth/allow/0"),
         ("otel.enabled=true", "otel.endpoint"),

@@ -16,6 +16,13 @@
 - name: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
   value: {{ required "otel.enabled is true: set otel.endpoint to the URL of the trace collector" .Values.otel.endpoint | quote }}
 {{- end }}
+{{- /* As the program itself does: who has named tokens or callers must not be served without them. */}}
+{{- if and .Values.auth.tokensSecret (ne .Values.auth.mode "token") }}
+{{- fail (printf "auth.tokensSecret is set, but auth.mode is %s: set auth.mode to token, or unset auth.tokensSecret" .Values.auth.mode) }}
+{{- end }}
+{{- if and .Values.auth.allow (ne .Values.auth.mode "kubernetes") }}
+{{- fail (printf "auth.allow is set, but auth.mode is %s: set auth.mode to kubernetes, or unset auth.allow" .Values.auth.mode) }}
+{{- end }}
 {{- if ne .Values.auth.mode "none" }}
 - name: AUTH
   value: {{ .Values.auth.mode | quote }}
