@@ -546,7 +546,7 @@ pub fn help() -> String {
         "Starts and finds app instances in a Kubernetes namespace: a GET returns the address of an\n\
          instance, and starts it first if it is not running.\n\n\
          Usage: config-controller [serve] [--SETTING=VALUE ...]\n       \
-         config-controller check [--SETTING=VALUE ...] [--output=json] [--render=TYPE?QUERY] [FILE|FOLDER|- ...]\n       \
+         config-controller check [--SETTING=VALUE ...] [--output=json] [--render=TYPE[/NAME][?QUERY]] [FILE|FOLDER|- ...]\n       \
          config-controller --help | --version\n\n\
          `check` verifies the permissions of the service account and the templates of the namespace;\n\
          with FILEs (manifests with ConfigMaps, or plain templates), FOLDERs of manifests or `-` (standard\n\
