@@ -1,7 +1,9 @@
 //! What must hold of every recording, whatever was done to the cluster: the guarantees of the README, read
 //! from the changes of Jobs and pods and from the responses of the replicas.
 //!
-//! - At no moment two pods of one name have a container that runs.
+//! - At no moment two pods of one name have a container that runs. Two pods of one Job are counted apart: its
+//!   controller makes a second one if the API server dies before it has answered for the first, and removes one
+//!   once it sees both. Nobody else may, since a removed pod would count as a failure of the Job.
 //! - An address in a 200 is that of a pod of that name, which was ready at a moment that the response may
 //!   show: not longer ago than the age in its `X-View-Age`, or 5 s without that header. Where the recording
 //!   does not know which pods there were, an address is not judged.
@@ -32,6 +34,8 @@ const ANSWER_MS: u64 = 10_000;
 pub(super) struct Findings {
     /// Names that had two running pods at once, since when, and which.
     pub(super) doubles: Vec<String>,
+    /// How often the Job controller had made two pods of one Job, which ran at once.
+    pub(super) twins: usize,
     /// How often a name had a running pod and another that had not started yet.
     pub(super) early: usize,
     /// Addresses that no pod of that name had, or not any more.
@@ -80,13 +84,14 @@ impl Findings {
             fitting.map(|(_, count)| count).sum()
         };
         format!(
-            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}{}{}",
+            "{} pods, {} responses ({} × 200), {} double, {} wrong addresses, {} unanswered{}{}{}{}{}",
             self.pods,
             count(""),
             count(" 200"),
             self.doubles.len(),
             self.strangers.len(),
             self.unanswered.len(),
+            figure(self.twins, "times two pods of one Job, by its controller"),
             figure(self.early, "not yet started beside a running one"),
             figure(self.gaps, "gaps in the watch"),
             figure(
@@ -138,6 +143,8 @@ struct Pod {
     /// Since when it is ready, as its condition says: the watch of a busy machine may be seconds behind. In
     /// milliseconds since 1970.
     ready_unix_ms: Option<u64>,
+    /// The UID of its Job.
+    job: Option<String>,
 }
 
 impl Pod {
@@ -163,8 +170,14 @@ impl Pod {
             runs: runs && !has_ended,
             ready_at: ip.map(str::to_owned),
             ready_unix_ms: since.and_then(unix_ms),
+            job: owner(pod).map(str::to_owned),
         }
     }
+}
+
+/// The UID of the Job that a pod belongs to.
+fn owner(pod: &Value) -> Option<&str> {
+    pod["metadata"]["ownerReferences"][0]["uid"].as_str()
 }
 
 /// Everything that is kept while a recording is read.
@@ -173,8 +186,8 @@ struct Reader {
     found: Findings,
     /// The pods of each name that have not ended, by UID.
     live: BTreeMap<String, BTreeMap<String, Pod>>,
-    /// Names with two running pods now: each is reported once.
-    doubled: BTreeSet<String>,
+    /// Names with two running pods now, and whether of one Job: each is reported once.
+    doubled: BTreeSet<(String, bool)>,
     /// By name.
     ready: BTreeMap<String, Vec<Ready>>,
     seen: BTreeSet<String>,
@@ -271,8 +284,7 @@ impl Reader {
         let is_new = !before.has_ended && before == Pod::default();
         if pod.has_ended {
             let was_live = pods.remove(&uid).is_some();
-            let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str();
-            let gone_ms = owner.and_then(|owner| self.jobs_gone.get(owner));
+            let gone_ms = owner(object).and_then(|owner| self.jobs_gone.get(owner));
             let outlived = gone_ms.map_or(0, |gone_ms| at_ms.saturating_sub(*gone_ms));
             if was_live && outlived >= ORPHAN_MS {
                 self.found.orphans.push(outlived);
@@ -280,17 +292,20 @@ impl Reader {
         } else {
             pods.insert(uid.clone(), pod);
         }
-        let running: Vec<&str> = pods
-            .iter()
-            .filter(|(_, pod)| pod.runs)
-            .map(|(uid, _)| uid.as_str())
-            .collect();
+        let all_running = pods.iter().filter(|(_, pod)| pod.runs);
+        let running: Vec<&str> = all_running.clone().map(|(uid, _)| uid.as_str()).collect();
+        let jobs: BTreeSet<_> = all_running.map(|(_, pod)| pod.job.as_ref()).collect();
+        let is_of_one_job = jobs.len() == 1 && !jobs.contains(&None);
         if running.len() < 2 {
-            self.doubled.remove(&name);
-        } else if self.doubled.insert(name.clone()) {
-            self.found.doubles.push(format!(
-                "{name} has two running pods at {at_ms} ms: {running:?}"
-            ));
+            self.doubled.retain(|(doubled, _)| *doubled != name);
+        } else if self.doubled.insert((name.clone(), is_of_one_job)) {
+            if is_of_one_job {
+                self.found.twins += 1;
+            } else {
+                self.found.doubles.push(format!(
+                    "{name} has two running pods at {at_ms} ms: {running:?}"
+                ));
+            }
         }
         let waits = pods.get(&uid).is_some_and(|pod| !pod.runs);
         self.found.early += usize::from(is_new && waits && !running.is_empty());
@@ -462,6 +477,24 @@ mod tests {
         lines.push(pod(20, "2", "MODIFIED", "10.0.0.2", true, false));
         lines.push(pod(30, "2", "MODIFIED", "10.0.0.2", true, true));
         assert_eq!(read(&lines).doubles.len(), 1);
+    }
+
+    /// A third one of another Job is none of its controller's.
+    #[test]
+    fn two_pods_of_one_job_are_counted_apart() {
+        let of_job = |mut line: Value, job: &str| {
+            line["object"]["metadata"]["ownerReferences"] = json!([{"uid": job}]);
+            line
+        };
+        let mut lines = vec![
+            of_job(pod(0, "1", "ADDED", "10.0.0.1", true, true), "u1"),
+            of_job(pod(10, "2", "ADDED", "10.0.0.2", true, true), "u1"),
+        ];
+        let found = read(&lines);
+        assert_eq!((found.doubles.len(), found.twins), (0, 1));
+        lines.push(of_job(pod(20, "3", "ADDED", "10.0.0.3", true, true), "u2"));
+        let found = read(&lines);
+        assert_eq!((found.doubles.len(), found.twins), (1, 1));
     }
 
     #[test]
