@@ -17,7 +17,9 @@ Usage: cargo run --example sandbox -- [--port N] [--one-address] [--templates FI
   --templates FILE  serve one's own templates in place of the demo's: a manifest with
                     ConfigMaps, or a pod template, whose type is then the file's name;
                     several times for several files. Images are not run: a page stands
-                    in for each app, and is ready a moment later
+                    in for each app, and is ready a moment later. ConfigMaps get the
+                    label that they need on a cluster; `config-controller check FILE`
+                    finds what else differs there
   --help            print this
 
 Ctrl-C stops it. Nothing is written to disk, and nothing leaves this machine.
