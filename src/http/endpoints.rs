@@ -25,8 +25,7 @@ const GET: &[Method] = &[Method::Get];
 const PATCH: &[Method] = &[Method::Patch];
 const DELETE: &[Method] = &[Method::Delete];
 
-/// All endpoints; rows of one path stand together. Those that are our `own` were not in 2.7.1, or had
-/// another body there.
+/// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
 pub static ENDPOINTS: [Endpoint; 15] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
@@ -38,13 +37,13 @@ pub static ENDPOINTS: [Endpoint; 15] = numbered([
     row(READ,   "/api/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/create/{type}",     Authenticated, Mutating, Traced,   Plain,                          Type(Api::create)),
     row(GET,    "/release/{name}",    Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_RELEASE), Name(Api::release)),
-    own(READ,   "/templates",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::templates)),
+    row(READ,   "/templates",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::templates)).own(),
     row(READ,   "/info",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::info)),
-    own(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)),
-    own(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)),
-    own(READ,   "/metrics",           Unbound,       Safe,     Untraced, Plain,                          Fixed(Api::metrics)),
-    own(READ,   "/openapi.json",      Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::openapi)),
-    own(READ,   "/docs",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::docs)),
+    row(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)).own(),
+    row(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)).own(),
+    row(READ,   "/metrics",           Unbound,       Safe,     Untraced, Plain,                          Fixed(Api::metrics)).own(),
+    row(READ,   "/openapi.json",      Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::openapi)).own(),
+    row(READ,   "/docs",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::docs)).own(),
 ]);
 
 /// Segments of the longest path; a longer one does not compile.
@@ -135,6 +134,14 @@ pub enum HostRule {
 }
 
 impl Endpoint {
+    /// The same of a route that 2.7.1 did not have, or with another body.
+    const fn own(self) -> Self {
+        Self {
+            ends_lines: true,
+            ..self
+        }
+    }
+
     /// Which `Host` a request may have; probes and scrapes come from the cluster itself.
     #[must_use]
     pub const fn host_rule(&self) -> HostRule {
@@ -258,22 +265,6 @@ const fn row(
         segments,
         segment_count,
         label: 0,
-    }
-}
-
-/// A row that 2.7.1 did not have.
-const fn own(
-    methods: &'static [Method],
-    path: &'static str,
-    access: Access,
-    effect: Effect,
-    tracing: Tracing,
-    errors: Shape,
-    serve: Serve,
-) -> Endpoint {
-    Endpoint {
-        ends_lines: true,
-        ..row(methods, path, access, effect, tracing, errors, serve)
     }
 }
 
