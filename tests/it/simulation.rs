@@ -198,6 +198,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         160_054_090,
         "a kubelet went on with a restored pod that had no node (the fake's own)",
     ),
+    (
+        190_043_554,
+        "a failure just before the deletion for a replacement began no delay",
+    ),
 ];
 
 /// A schedule that broke a promise.

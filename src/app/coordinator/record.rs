@@ -344,8 +344,9 @@ impl Record {
         let failure = observed.uid().and_then(|uid| self.memory.failure(uid));
         // A start that may still succeed may have done so, as far as an old cache knows.
         let is_known = || observed.state != State::Failing || context.cache.is_current(context.now);
+        let has_passed = |at: Instant| at <= context.now;
         let may_replace = match failure {
-            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.now) && is_known(),
+            Some(failure) => failure.restart_at.is_some_and(has_passed) && is_known(),
             None => observed.state == State::Finished,
         };
         let is_start_pending = operation.is_start_pending();
@@ -360,6 +361,7 @@ impl Record {
             is_job_unknown: operation.is_job_unknown(),
             is_deleting: operation.is_calling(CallKind::Delete),
             may_replace,
+            is_delayed: failure.is_some_and(|it| !it.restart_at.is_some_and(has_passed)),
             last: &operation.last,
             timings: &|| self.timings(observed, context),
         };

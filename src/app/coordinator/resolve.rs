@@ -285,6 +285,8 @@ pub(super) struct Facts<'a> {
     pub(super) is_deleting: bool,
     /// Whether a new request replaces the failed or ended instance.
     pub(super) may_replace: bool,
+    /// Whether the instance has failed and its restart delay is not over.
+    pub(super) is_delayed: bool,
     /// The last reports of Jobs that are gone or being deleted.
     pub(super) last: &'a [Last],
     /// The durations of the phases of the start.
@@ -392,17 +394,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
     use WaitState::{Held, New, Next, Pod, Ready, Replacement, Sent};
     let is_this = |uid: &Uid| observed.uid() == Some(uid);
     let may_start = waiter.want.variables().is_some();
-    let is_past = |job: &Uid| match is_this(job) {
-        true => observed.state == Deleting,
-        false => !facts.is_end_unknown(job),
-    };
-    let is_for_next = |job: &Uid| facts.was_disrupted(job) || facts.was_stopped_before(job, waiter);
-    let state = match &waiter.state {
-        // The Job that it waited for is gone.
-        Replacement(uid) if !is_this(uid) => &Next,
-        Ready(job) | Held(job, _) if may_start && is_past(job) && is_for_next(job) => &Next,
-        state => state,
-    };
+    let state = awaited(waiter, observed, facts);
     let uid = || observed.uid().cloned().unwrap_or_default();
     let is_over = observed.state == Finished || observed.expired.is_some();
     let replaces = may_start && facts.may_replace;
@@ -451,6 +443,28 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         // The request is older than this Job, so it gets a failure that is known as soon as the
         // Job.
         (_, Next) => report(),
+    }
+}
+
+/// What the waiter waits for, as far as the observed state has not overtaken it.
+fn awaited<'a>(waiter: &'a Waiter, observed: &Observed, facts: &Facts<'_>) -> &'a WaitState {
+    use State::Deleting;
+    use WaitState::{Held, New, Next, Ready, Replacement};
+    let is_this = |uid: &Uid| observed.uid() == Some(uid);
+    let may_start = waiter.want.variables().is_some();
+    let is_past = |job: &Uid| match is_this(job) {
+        true => observed.state == Deleting,
+        false => !facts.is_end_unknown(job),
+    };
+    let is_for_next = |job: &Uid| facts.was_disrupted(job) || facts.was_stopped_before(job, waiter);
+    let is_kept = facts.is_delayed && !facts.is_deleting && observed.state != Deleting;
+    match &waiter.state {
+        // The Job that it waited for is gone.
+        Replacement(uid) if !is_this(uid) => &Next,
+        // Its app has failed just now, before our deletion: the restart delay begins anew.
+        Replacement(_) if is_kept => &New,
+        Ready(job) | Held(job, _) if may_start && is_past(job) && is_for_next(job) => &Next,
+        state => state,
     }
 }
 

@@ -54,6 +54,7 @@ struct Case {
     may_replace: bool,
     is_start_pending: bool,
     is_deleting: bool,
+    is_delayed: bool,
 }
 
 fn check_row(state: State, case: Case, expected: [&str; 7]) {
@@ -93,6 +94,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         is_job_unknown: false,
         is_deleting: case.is_deleting,
         may_replace: case.may_replace,
+        is_delayed: case.is_delayed,
         last: &last,
         timings: &|| None,
     };
@@ -161,6 +163,7 @@ fn every_cell_of_the_table_has_its_resolution() {
     let joins = Case { is_start_pending: true, ..find };
     let replaces = Case { may_replace: true, ..start };
     let deletes = Case { is_deleting: true, ..start };
+    let delayed = Case { is_delayed: true, ..start };
     let error = "app_error";
     for case in [start, find, replaces] {
         check_row(State::NameConflict, case, ["NameTaken"; 7]);
@@ -177,6 +180,11 @@ fn every_cell_of_the_table_has_its_resolution() {
         check_row(State::Failing, case, ["held u1", error, error, "-", error, "-", "Stopped"]);
         check_row(State::Failed, case, ["held u1", error, error, "-", error, "-", "Stopped"]);
     }
+    for state in [State::Failing, State::Failed, State::Finished] {
+        check_row(state, delayed, ["held u1", error, error, "-", error, "held u1", "Stopped"]);
+        check_row(state, Case { is_deleting: true, ..delayed }, ["held u1", error, error, "-", error, "-", "Stopped"]);
+    }
+    check_row(State::Deleting, delayed, ["next", "-", "Stopped", "Stopped", "Stopped", "-", "Stopped"]);
     check_row(State::Starting, deletes, ["ready u1", "ready u1", "-", "ready u1", "ready u1", "-", "Stopped"]);
     check_row(State::AwaitingReason, replaces, ["replace u1", "ready u1", "-", "-", error, "-", "Stopped"]);
     for state in [State::Failing, State::Failed, State::Finished] {
@@ -219,6 +227,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
         is_job_unknown: false,
         is_deleting: false,
         may_replace: false,
+        is_delayed: false,
         last: &last,
         timings: &|| None,
     };

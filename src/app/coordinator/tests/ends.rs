@@ -263,6 +263,25 @@ fn a_start_that_has_probably_failed_is_replaced_after_its_delay() {
     assert_eq!(fixture.changed(), ["call create for ann after 1"]);
 }
 
+/// A replacement waits for a call of its name, and meanwhile the app fails: the delay begins anew.
+#[test]
+fn a_failure_before_the_deletion_for_a_replacement_begins_the_delay() {
+    let mut fixture = starting();
+    fixture.world.pod("u1", waiting_pod("ErrImagePull"));
+    fixture.changed();
+    assert_eq!(fixture.pass(10.0), ["1: app_error ErrImagePull"]);
+    fixture.pass(10.0);
+    fixture.label(2);
+    assert!(fixture.call().is_some(), "the replacement waits for it");
+    assert_eq!(fixture.get(3), NOTHING);
+    fixture.world.pod("u1", failed_pod(1));
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.done(), ["2: done"]);
+    assert_eq!(fixture.pass(1.0), ["3: app_error Error"]);
+    fixture.pass(9.0);
+    assert_eq!(fixture.get(4), ["call replace u1"]);
+}
+
 /// A fixture in which the Job `u1`, which Kubernetes deletes at once when it has ended, has failed and is
 /// gone.
 fn expired() -> Fixture {
