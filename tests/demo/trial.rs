@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 /// How long the start may take in all.
 const START_MAX: Duration = Duration::from_secs(120);
 
-/// How long a template may be unknown: its ConfigMap may have come a moment ago.
-const TEMPLATE_MAX: Duration = Duration::from_secs(10);
+/// How long a response may be that of a moment ago: the ConfigMap of the template has just come, or
+/// after an upgrade a replica with the former settings answers, or one that ends.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long each request asks the service to wait.
 const WAIT_SECS: u64 = 30;
@@ -79,14 +80,13 @@ impl Trial {
     fn start(&self) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            let (code, body) = self.send("GET")?;
+            let (code, body) = self.settled("GET")?;
             match code {
                 200 => return Ok(()),
                 202 if body.contains("\"app_error\"") => {
                     return Err("The start failed.".to_owned());
                 }
                 202 | 429 | 503 if begun.elapsed() < START_MAX => {}
-                404 if begun.elapsed() < TEMPLATE_MAX => {}
                 _ => return Err(format!("The instance did not become ready: {code}.")),
             }
             pause(PAUSE);
@@ -94,9 +94,25 @@ impl Trial {
     }
 
     fn stop(&self) -> Result<(), String> {
-        match self.send("DELETE")? {
+        match self.settled("DELETE")? {
             (200, _) => Ok(()),
             (code, _) => Err(format!("The instance was not stopped: {code}.")),
+        }
+    }
+
+    /// Sends the request again while its response may be that of a moment ago.
+    fn settled(&self, method: &str) -> Result<(u16, String), String> {
+        let begun = Instant::now();
+        loop {
+            let sent = self.send(method);
+            let may_change = matches!(sent, Err(_) | Ok((401 | 403 | 404, _)));
+            if !may_change || begun.elapsed() >= CHANGE_MAX {
+                return sent;
+            }
+            if let Err(error) = &sent {
+                println!("{error}");
+            }
+            pause(PAUSE);
         }
     }
 

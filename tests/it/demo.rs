@@ -4,8 +4,10 @@
 //! The cluster tests run the image in pods; how large it may be is for `tests/image/demo` to show.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -173,6 +175,35 @@ fn as_a_client_it_starts_an_instance_and_stops_it() {
     }
     let output = command(&[]).arg("serve").output().expect("it can be run");
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// After an upgrade a replica that ends, or one with the former settings, may get the first requests.
+#[test]
+fn as_a_client_it_waits_until_an_upgrade_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("it has one"));
+    let responses = ["", "401 Unauthorized", "200 OK", "403 Forbidden", "200 OK"];
+    let server = thread::spawn(move || {
+        responses.map(|status| {
+            let (mut connection, _) = listener.accept().expect("a request comes");
+            let mut line = String::new();
+            let mut reader = BufReader::new(&connection);
+            reader.read_line(&mut line).expect("it can be read");
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).expect("it can be read");
+            }
+            if !status.is_empty() {
+                let response = format!("HTTP/1.1 {status}\r\n\r\n{{}}\n");
+                let sent = connection.write_all(response.as_bytes());
+                sent.expect("it can be sent");
+            }
+        })
+    });
+    let output = command(&[]).args(["try", &url, "hello", "ann"]).output();
+    let output = output.expect("it can be run");
+    assert!(output.status.success(), "{output:?}");
+    server.join().expect("all requests have come");
 }
 
 /// The crates of a lock file: name, version and checksum of each that comes from a registry.

@@ -33,6 +33,8 @@ fn a_start_waits_for_the_pod_that_a_background_delete_leaves() {
     let environment = TestEnvironment::by_hand();
     let old = start(&environment);
     delete_at_api(&environment, "Background");
+    // A start before the garbage collector has been there would stop the pod itself.
+    await_pod_leaves(&environment, &old.pod);
     let waiting = begin_when_gone(&environment);
     check_new_instance(&environment, &old, waiting);
     assert_eq!(
@@ -51,12 +53,7 @@ fn a_pod_that_outlives_its_job_is_stopped_before_the_next_starts() {
         environment.kube.set_auto(propagation == "Orphan");
         delete_at_api(&environment, propagation);
         let waiting = begin_when_gone(&environment);
-        eventually("the old pod is being stopped", || {
-            let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod)?;
-            pod["metadata"]["deletionTimestamp"]
-                .is_string()
-                .then_some(())
-        });
+        await_pod_leaves(&environment, &old.pod);
         assert_eq!(environment.kube.count("delete", "pods"), 1);
         assert!(environment.job("hello-ann").is_none());
         environment.kube.set_auto(true);
@@ -95,6 +92,16 @@ fn delete_at_api(environment: &TestEnvironment, propagation: &str) {
         .kube
         .delete(Resource::Jobs, NAMESPACE, "hello-ann", propagation);
     deleted.expect("the Job is deleted");
+}
+
+#[track_caller]
+fn await_pod_leaves(environment: &TestEnvironment, pod: &str) {
+    eventually("the old pod is being stopped", || {
+        let pod = environment.kube.get(Resource::Pods, NAMESPACE, pod)?;
+        pod["metadata"]["deletionTimestamp"]
+            .is_string()
+            .then_some(())
+    });
 }
 
 /// Asks as soon as this replica knows that the Job is gone. A request while it knows only that the pod

@@ -17,6 +17,9 @@ use crate::in_cluster::{self, Site};
 const KINDS: &str = "deployments,services,serviceaccounts,secrets,roles,rolebindings,jobs,pods,\
                      poddisruptionbudgets,networkpolicies,configmaps";
 
+/// The pod of `helm test`.
+const TESTER: &str = "portal-config-controller-test";
+
 /// What is left of a release.
 fn names(namespace: &Namespace<'_>) -> Vec<String> {
     let all = namespace.list(KINDS, "app.kubernetes.io/instance=portal");
@@ -58,11 +61,23 @@ fn run_notes(namespace: &Namespace<'_>, notes: &str) {
     assert!(begins("curl ").is_some(), "{notes}");
 }
 
+/// `helm test` passes; where it does not, the log of its pod says why.
+#[track_caller]
+fn test(namespace: &Namespace<'_>, helm: &Helm, place: &str) {
+    let output = helm.command(&["test", "portal", place]).output();
+    let output = output.expect("helm can be run");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let log = namespace.kubectl(&["logs", TESTER]);
+        panic!("{text}{log}");
+    }
+    assert!(text.contains("Phase:          Succeeded"), "{text}");
+}
+
 /// `helm test` passes, and the service has started an instance and stopped it.
 #[track_caller]
 fn check_test(namespace: &Namespace<'_>, helm: &Helm, place: &str) {
-    let output = helm.run(&["test", "portal", place]);
-    assert!(output.contains("Phase:          Succeeded"), "{output}");
+    test(namespace, helm, place);
     let of_release = "--selector=app.kubernetes.io/instance=portal";
     let log = namespace.kubectl(&["logs", of_release, "--tail=-1"]);
     for part in [
@@ -152,8 +167,7 @@ fn a_release_that_wants_tokens_is_tested_with_one() {
     }
     let by_file = ["--set=auth.mode=token,auth.tokensSecret=callers,test.tokenSecret=tester"];
     helm.run(&arguments("install", place, &by_file));
-    let output = helm.run(&["test", "portal", place]);
-    assert!(output.contains("Phase:          Succeeded"), "{output}");
+    test(namespace, helm, place);
     let address = in_cluster::address(namespace, "portal-config-controller");
     let folder = TemporaryFolder::new();
     let config = scrape_example(&address.to_string(), &folder.write("token", token));
@@ -163,8 +177,7 @@ fn a_release_that_wants_tokens_is_tested_with_one() {
     let allow = format!("auth.allow={{{}/caller}}", namespace.name);
     let by_account = format!("--set=auth.mode=kubernetes,{allow},test.serviceAccount=caller");
     helm.run(&arguments("upgrade", place, &[&by_account]));
-    let output = helm.run(&["test", "portal", place]);
-    assert!(output.contains("Phase:          Succeeded"), "{output}");
+    test(namespace, helm, place);
 
     // One that may not call: the test fails, and its pod's log says why.
     let none = format!(
@@ -172,12 +185,19 @@ fn a_release_that_wants_tokens_is_tested_with_one() {
         namespace.name
     );
     helm.run(&arguments("upgrade", place, &[&none]));
+    let rollout = ["rollout", "status", "deployment", TIMEOUT];
+    namespace.kubectl(&rollout);
+    eventually("no replica has the former settings", || {
+        let pods = namespace.list("pods", "app.kubernetes.io/name=config-controller");
+        let leaves = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
+        (!pods.iter().any(leaves)).then_some(())
+    });
     let output = helm.refuse(&["test", "portal", place]);
     assert!(
         output.contains("portal-config-controller-test failed"),
         "{output}"
     );
-    let log = namespace.kubectl(&["logs", "portal-config-controller-test"]);
+    let log = namespace.kubectl(&["logs", TESTER]);
     assert!(log.contains("GET /app/helm-test/portal: 403"), "{log}");
     helm.run(&["uninstall", "portal", place, "--wait"]);
 }

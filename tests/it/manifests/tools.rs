@@ -89,7 +89,8 @@ impl Helm {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The command with these arguments.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program("helm");
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(name, self.folder.path(name));
