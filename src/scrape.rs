@@ -321,7 +321,7 @@ mod tests {
     use crate::clock::{Clock, SystemClock};
     use crate::http::mailbox::Mailboxes;
     use crate::http::message::Request;
-    use crate::http::server::{Handled, Handler, Server, Settings};
+    use crate::http::server::{Handled, Handler, Part, Server, Settings};
     use crate::kube::types::{ConfigMap, Job, Pod, Resource};
     use crate::model::labels;
     use crate::model::names::InstanceKey;
@@ -415,6 +415,10 @@ mod tests {
 
         fn resume(&self, (): (), (): ()) -> Handled<()> {
             Handled::Parked(())
+        }
+
+        fn pull(&self, (): &mut (), _: bool) -> Part {
+            Part::default()
         }
 
         fn abandon(&self, _: RequestHandle, _: Option<()>) {}

@@ -17,6 +17,7 @@ mod body;
 mod head;
 mod output;
 mod scan;
+mod stream;
 
 use crate::http::message::{Body, Limits, Method, Refusal, Request, Response, Version};
 use crate::http::wire::{self, BadHeader, Heads, Persistence};
@@ -57,6 +58,8 @@ enum Stage {
     Head(Scan),
     Body(Receiving),
     Responding(Responding),
+    /// The response comes in parts; the last one has not come ([`stream`]).
+    Streaming(Responding),
     /// The last response is being sent.
     Flushing,
     /// Our side is closed; at most this many more bytes are read and dropped.
@@ -178,7 +181,9 @@ impl Connection {
         let ahead = 2 * self.limits.head_bytes;
         match &self.stage {
             _ if self.peer_closed => 0,
-            Stage::Head(_) | Stage::Responding(_) => ahead.saturating_sub(self.input.len()),
+            Stage::Head(_) | Stage::Responding(_) | Stage::Streaming(_) => {
+                ahead.saturating_sub(self.input.len())
+            }
             // What arrives while the last response is being sent is dropped.
             Stage::Body(_) | Stage::Flushing => ahead.max(64 * 1024),
             Stage::Closed => 0,
@@ -196,7 +201,9 @@ impl Connection {
                 }
             }
             Stage::Flushing | Stage::Closed => {}
-            Stage::Head(_) | Stage::Body(_) | Stage::Responding(_) => self.input.push(bytes),
+            Stage::Head(_) | Stage::Body(_) | Stage::Responding(_) | Stage::Streaming(_) => {
+                self.input.push(bytes);
+            }
         }
     }
 
@@ -215,13 +222,14 @@ impl Connection {
     }
 
     /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8), and so is one
-    /// that waits for its response. Responses that are already being sent are completed. The caller first
-    /// abandons the request if [`Connection::awaits_response`].
+    /// that waits for its response. Responses that are being sent are completed. The caller first abandons
+    /// the request if [`Connection::awaits_response`].
     pub fn peer_closed(&mut self) {
         self.peer_closed = true;
         match self.stage {
             Stage::Head(_) | Stage::Flushing | Stage::Closed => {}
-            Stage::Body(_) | Stage::Lingering(_) => self.close(),
+            // What comes of a stream has no end that its peer waits for.
+            Stage::Body(_) | Stage::Lingering(_) | Stage::Streaming(_) => self.close(),
             Stage::Responding(_) if self.output.is_empty() => self.close(),
             Stage::Responding(_) => self.stage = Stage::Flushing,
         }
@@ -355,7 +363,11 @@ impl Connection {
             }
             Stage::Head(_) => self.input.as_slice().starts_with(b"HEAD "),
             Stage::Body(receiving) => receiving.responding.without_body,
-            Stage::Responding(_) | Stage::Flushing | Stage::Lingering(_) | Stage::Closed => {
+            Stage::Responding(_)
+            | Stage::Streaming(_)
+            | Stage::Flushing
+            | Stage::Lingering(_)
+            | Stage::Closed => {
                 return Step::Wait;
             }
         };
@@ -369,10 +381,10 @@ impl Connection {
         Step::Refused(refusal)
     }
 
-    /// Whether a request (or a refusal) waits for [`Connection::respond`].
+    /// Whether a request (or a refusal) waits for [`Connection::respond`], or for the rest of its response.
     #[must_use]
     pub const fn awaits_response(&self) -> bool {
-        matches!(self.stage, Stage::Responding(_))
+        matches!(self.stage, Stage::Responding(_) | Stage::Streaming(_))
     }
 
     /// Whether part of a request has arrived, but not all.
@@ -411,6 +423,11 @@ impl Connection {
             self.output.push_body(response.body);
         }
         self.output.start_clock(now, &self.limits);
+        self.after_response(persistence, now);
+        Ok(())
+    }
+
+    fn after_response(&mut self, persistence: Persistence, now: Instant) {
         if persistence == Persistence::Close {
             self.deadline = None;
             self.input = Input::default();
@@ -419,7 +436,6 @@ impl Connection {
             self.deadline = Some(now + self.limits.idle_timeout);
             self.stage = Stage::Head(Scan::default());
         }
-        Ok(())
     }
 
     /// The bytes to send next, in two pieces.
@@ -550,7 +566,7 @@ impl Connection {
                 self.close();
                 Some(Expired::Linger)
             }
-            Stage::Responding(_) | Stage::Flushing | Stage::Closed => None,
+            Stage::Responding(_) | Stage::Streaming(_) | Stage::Flushing | Stage::Closed => None,
         }
     }
 

@@ -14,7 +14,7 @@ use super::message::{Method, Refusal, Request, Response};
 use super::origin;
 use super::problem::{self, Problem, Shape};
 use super::router::{self, Routed};
-use super::server::{Handled, Handler};
+use super::server::{Handled, Handler, Part};
 use crate::app::review::Asked;
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
 use crate::budget::{Full, Hold, Purpose, WaitingBounds};
@@ -166,10 +166,24 @@ impl Handler for Dispatcher {
             (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, Error::Internal)),
             (WaitingFor::App(pending), response) => {
                 let failed = |error| self.failed(&exchange, error);
-                Handled::Reply(self.api.resume(pending, response, failed))
+                let handled = self.api.resume(pending, response, failed);
+                handled.map(WaitingFor::App)
             }
         };
         self.conclude(exchange, handled)
+    }
+
+    fn pull(&self, waiting: &mut Box<Waiting>, is_draining: bool) -> Part {
+        let Waiting { exchange, what_for } = &mut **waiting;
+        let part = match what_for {
+            WaitingFor::App(pending) => self.api.pull(pending, is_draining),
+            // Nothing streams before its caller is known.
+            WaitingFor::Review(_) => Part::default(),
+        };
+        if let Some(response) = &part.begins {
+            self.answered(exchange, response.status);
+        }
+        part
     }
 
     fn abandon(&self, handle: RequestHandle, waiting: Option<Box<Waiting>>) {
@@ -329,9 +343,7 @@ impl Dispatcher {
             bounds: &self.bounds,
         };
         match endpoint.call(&self.api, &call, target) {
-            Ok(Handled::Reply(response)) => Handled::Reply(response),
-            Ok(Handled::Parked(pending)) => Handled::Parked(WaitingFor::App(pending)),
-            Ok(Handled::Refused(refusal)) => Handled::Refused(refusal),
+            Ok(handled) => handled.map(WaitingFor::App),
             Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
     }
@@ -368,28 +380,39 @@ impl Dispatcher {
     }
 
     /// Counts a response and ends the span, or keeps the exchange while the request waits.
-    fn conclude(&self, exchange: Exchange, handled: Handled<WaitingFor>) -> Handled<Box<Waiting>> {
-        let (status, handled) = match handled {
-            Handled::Parked(what_for) => {
-                return Handled::Parked(Box::new(Waiting { exchange, what_for }));
-            }
+    fn conclude(
+        &self,
+        mut exchange: Exchange,
+        handled: Handled<WaitingFor>,
+    ) -> Handled<Box<Waiting>> {
+        match handled {
             Handled::Reply(mut response) => {
                 if exchange.endpoint.is_some_and(|it| it.ends_lines) {
                     response.body.end_line();
                 }
-                let label = endpoints::label(exchange.endpoint);
-                let (thread, method) = (exchange.handle.io as usize, exchange.method.as_str());
-                let http = &self.instrumentation.metrics.http;
-                http.answered(thread, label, method, response.status);
-                (response.status, Handled::Reply(response))
+                self.answered(&mut exchange, response.status);
+                Handled::Reply(response)
             }
             // The front counts it.
-            Handled::Refused(refusal) => (refusal.status(), Handled::Refused(refusal)),
-        };
-        if let Some(span) = exchange.span {
+            Handled::Refused(refusal) => {
+                if let Some(span) = exchange.span {
+                    span.answered(refusal.status());
+                }
+                Handled::Refused(refusal)
+            }
+            waits => waits.map(|what_for| Box::new(Waiting { exchange, what_for })),
+        }
+    }
+
+    /// Counts a response with this status, which has begun, and ends the span.
+    fn answered(&self, exchange: &mut Exchange, status: u16) {
+        let label = endpoints::label(exchange.endpoint);
+        let (thread, method) = (exchange.handle.io as usize, exchange.method.as_str());
+        let http = &self.instrumentation.metrics.http;
+        http.answered(thread, label, method, status);
+        if let Some(span) = exchange.span.take() {
             span.answered(status);
         }
-        handled
     }
 }
 

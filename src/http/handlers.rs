@@ -14,7 +14,7 @@ pub use responses::{entry, template};
 use super::auth::{Caller, Types};
 use super::conditional::{self, Condition};
 use super::message::{Body, Request, Response};
-use super::server::Handled;
+use super::server::{Handled, Part};
 use super::{body, openapi, prefer, problem, timing};
 use crate::app::cache::Ready;
 use crate::app::timings::Timings;
@@ -102,11 +102,26 @@ impl Api {
         pending: Pending,
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
+    ) -> Handled<Pending> {
+        Handled::Reply(self.response(pending, response, failed))
+    }
+
+    /// What there is of a stream.
+    #[allow(clippy::unused_self)]
+    pub(super) fn pull(&self, _: &mut Pending, _: bool) -> Part {
+        Part::default()
+    }
+
+    fn response(
+        &self,
+        pending: Pending,
+        response: app::Response,
+        failed: impl FnOnce(Error) -> Response,
     ) -> Response {
         use app::Response::{Done, Failed, Labelled, List, Progress, Ready, TokenReviewed, Unread};
         match (pending, response) {
             (pending, Unread(response)) => {
-                let response = self.resume(pending, *response, failed);
+                let response = self.response(pending, *response, failed);
                 if response.headers.iter().any(|(name, _)| &**name == VIEW_AGE) {
                     return response;
                 }

@@ -7,7 +7,7 @@
 
 use crate::app::RequestHandle;
 use crate::threads::lock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Wakes one I/O thread; wake-ups that the thread has not seen yet are merged.
@@ -18,6 +18,10 @@ pub(super) struct Waker {
     pending: AtomicBool,
     /// Wake-ups that went to the kernel.
     pub(super) wakes: AtomicU64,
+    /// How many streams the thread has.
+    streams: AtomicUsize,
+    /// There may be something new for them.
+    news: AtomicBool,
 }
 
 impl Waker {
@@ -40,6 +44,16 @@ impl Waker {
                 log::error!("cannot wake an I/O thread ({error}); it wakes by itself within 0.5 s");
             }
         }
+    }
+
+    /// The thread has so many streams now.
+    pub(super) fn set_streams(&self, count: usize) {
+        self.streams.store(count, Ordering::SeqCst);
+    }
+
+    /// Whether there may be something new for the streams since the last call.
+    pub(super) fn take_news(&self) -> bool {
+        self.news.load(Ordering::SeqCst) && self.news.swap(false, Ordering::SeqCst)
     }
 
     /// Takes the pending wake-up; whether there was one. The thread calls this before it looks at
@@ -81,6 +95,16 @@ impl<A> Mailboxes<A> {
         };
         lock(mailbox).push((handle, response));
         self.wakers[handle.io as usize].wake();
+    }
+
+    /// There is something new for streams: wakes the threads that have any.
+    pub fn announce(&self) {
+        for waker in self.wakers.iter() {
+            if waker.streams.load(Ordering::SeqCst) > 0 && !waker.news.swap(true, Ordering::SeqCst)
+            {
+                waker.wake();
+            }
+        }
     }
 
     /// Swaps all responses for this thread into `into`, which must be empty; its memory is reused.

@@ -13,11 +13,13 @@ mod io_thread;
 mod slab;
 mod socket;
 mod stats;
+mod streams;
 mod timers;
 mod turn;
 
 pub use files::connections_possible;
 pub use stats::{Counter, FrontStats, ThreadStats};
+pub use streams::Part;
 
 use crate::app::RequestHandle;
 use crate::budget::{Division, Ledger, Memory};
@@ -52,6 +54,11 @@ pub trait Handler: Send + Sync + 'static {
     fn resume(&self, pending: Self::Pending, response: Self::AppResponse)
     -> Handled<Self::Pending>;
 
+    /// What there is of the stream that this request gets, at most [`PART_BYTES_MAX`]. It is asked for when
+    /// the part before has been sent, again until nothing comes, and then after
+    /// [`Mailboxes::announce`], after a response to its handle, and at least every [`STREAM_PAUSE_MAX`].
+    fn pull(&self, pending: &mut Self::Pending, is_draining: bool) -> Part;
+
     /// The peer of this parked request has hung up; a response would be dropped. `pending` is what
     /// was kept of the request; `None` if the handler panicked, and the request may wait for anything.
     fn abandon(&self, handle: RequestHandle, pending: Option<Self::Pending>);
@@ -65,9 +72,29 @@ pub enum Handled<P> {
     /// The request waits; no other request of this connection is begun before its response.
     /// What is kept of it must have been charged in the [`Ledger`].
     Parked(P),
+    /// The response comes in parts ([`Handler::pull`]); else as `Parked`.
+    Streams(P),
     /// Nothing was done; the server responds as it does to what it refuses itself.
     Refused(Refusal),
 }
+
+impl<P> Handled<P> {
+    /// The same, with another form of what is kept of the request.
+    pub fn map<Q>(self, form: impl FnOnce(P) -> Q) -> Handled<Q> {
+        match self {
+            Self::Reply(response) => Handled::Reply(response),
+            Self::Parked(pending) => Handled::Parked(form(pending)),
+            Self::Streams(pending) => Handled::Streams(form(pending)),
+            Self::Refused(refusal) => Handled::Refused(refusal),
+        }
+    }
+}
+
+/// Bytes of one part of a stream: so much is held of it for a peer that reads slowly.
+pub const PART_BYTES_MAX: usize = 16 * 1024;
+
+/// A stream is asked for its next part at least this often, so that it can show that it is alive.
+pub const STREAM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes that requests, until their response, and responses being sent may take by default
 /// (`HELD_BYTES_MAX`).

@@ -22,6 +22,17 @@ pub enum Persistence {
     Close,
 }
 
+/// How the end of a body is told (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By its length, which is known.
+    Length,
+    /// By a last chunk.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
 /// A response that cannot be written, since a header name or value must not be sent. That is a bug
 /// of the service; the caller gets a 500.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +127,7 @@ impl Heads {
             Some(kept) => out.extend_from_slice(&kept.bytes),
             None => {
                 let start = out.len();
-                write_fields(out, response, persistence, &self.date)?;
+                write_fields(out, response, Framing::Length, persistence, &self.date)?;
                 let bytes = &out[start..];
                 *place = (bytes.len() <= KEPT_HEAD_BYTES_MAX).then(|| Kept {
                     status: response.status,
@@ -127,17 +138,38 @@ impl Heads {
                 });
             }
         }
-        if let Some(instance) = &response.instance {
-            write_instance(out, instance);
-        }
-        if let Some(id) = &response.request_id {
-            out.extend_from_slice(b"X-Request-Id: ");
-            out.extend_from_slice(id.as_str().as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(b"\r\n");
+        write_end(out, response);
         Ok(())
     }
+
+    /// As [`Heads::write`], of a response whose length is not known.
+    ///
+    /// # Errors
+    /// As of [`Heads::write`].
+    pub fn begin_stream(
+        &self,
+        out: &mut Vec<u8>,
+        response: &Response,
+        framing: Framing,
+        persistence: Persistence,
+    ) -> Result<(), BadHeader> {
+        write_fields(out, response, framing, persistence, &self.date)?;
+        write_end(out, response);
+        Ok(())
+    }
+}
+
+/// Appends what differs where the rest of a head is alike, and the empty line.
+fn write_end(out: &mut Vec<u8>, response: &Response) {
+    if let Some(instance) = &response.instance {
+        write_instance(out, instance);
+    }
+    if let Some(id) = &response.request_id {
+        out.extend_from_slice(b"X-Request-Id: ");
+        out.extend_from_slice(id.as_str().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn second_of(time: SystemTime) -> u64 {
@@ -161,6 +193,7 @@ fn date_of(second: u64) -> String {
 fn write_fields(
     out: &mut Vec<u8>,
     response: &Response,
+    framing: Framing,
     persistence: Persistence,
     date: &str,
 ) -> Result<(), BadHeader> {
@@ -183,8 +216,12 @@ fn write_fields(
     for field in fields {
         write_field(out, field.field.as_str().as_str(), field.value.as_str());
     }
-    if may_have_body(status) {
-        write_field(out, "Content-Length", &response.body.len().to_string());
+    match framing {
+        Framing::Length if may_have_body(status) => {
+            write_field(out, "Content-Length", &response.body.len().to_string());
+        }
+        Framing::Chunked => write_field(out, "Transfer-Encoding", "chunked"),
+        Framing::Length | Framing::UntilClose => {}
     }
     Ok(())
 }

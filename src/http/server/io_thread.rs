@@ -7,6 +7,7 @@
 use super::accept::{Accepted, Acceptor, turn_away};
 use super::slab::Slab;
 use super::socket::Socket;
+use super::streams::Streams;
 use super::timers::Timers;
 use super::turn::{Core, Slot, Turn};
 use super::{Handler, Shared};
@@ -47,6 +48,7 @@ pub(super) struct IoThread<H: Handler> {
     slots: Slab<Slot<H::Pending>>,
     timers: Timers,
     acceptor: Option<Acceptor>,
+    streams: Streams,
     /// Connections that have more to do.
     again: Vec<usize>,
     /// Responses of the app that have come.
@@ -84,6 +86,7 @@ impl<H: Handler> IoThread<H> {
         };
         Ok(Self {
             poll,
+            streams: Streams::new(core.now),
             core,
             heartbeat,
             slots: Slab::new(),
@@ -128,6 +131,7 @@ impl<H: Handler> IoThread<H> {
                 self.receive();
             }
             self.answer();
+            self.pull_streams();
             self.accept();
             self.expire();
             self.slots.release();
@@ -155,7 +159,8 @@ impl<H: Handler> IoThread<H> {
             return Duration::ZERO;
         }
         let resume_at = self.acceptor.as_ref().and_then(Acceptor::resume_at);
-        let moments = [self.timers.next(), resume_at, self.stop_at()];
+        let streams = self.streams.wakes_at(now);
+        let moments = [self.timers.next(), resume_at, self.stop_at(), streams];
         moments
             .into_iter()
             .flatten()
@@ -193,7 +198,16 @@ impl<H: Handler> IoThread<H> {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        match self.core.turn(slot, index) {
+        let turn = self.core.turn(slot, index);
+        let is_stream = slot.is_stream() && turn != Turn::Closed;
+        if is_stream != slot.is_listed {
+            slot.is_listed = is_stream;
+            self.list_stream(index, is_stream);
+        }
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        match turn {
             Turn::Closed => self.remove(index),
             Turn::Again if slot.again => {}
             Turn::Again => {
@@ -208,6 +222,9 @@ impl<H: Handler> IoThread<H> {
         let Some(mut slot) = self.slots.remove(index) else {
             return;
         };
+        if slot.is_listed {
+            self.list_stream(index, false);
+        }
         if slot.connection.is_flushed() {
             slot.socket.end_tls();
         }
@@ -219,11 +236,36 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
+    fn list_stream(&mut self, index: usize, is_stream: bool) {
+        self.streams.set(index, is_stream);
+        self.core.shared.control.wakers[self.core.io].set_streams(self.streams.count());
+        // What came before this thread had a stream has woken nobody.
+        self.streams.announce();
+    }
+
+    /// Asks some streams for their next part in a round, so that the other connections have their turns.
+    fn pull_streams(&mut self) {
+        if self.core.shared.control.wakers[self.core.io].take_news() {
+            self.streams.announce();
+        }
+        for _ in 0..ANSWERS_PER_ROUND {
+            let Some(index) = self.streams.next(self.core.now) else {
+                break;
+            };
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.is_due = true;
+                self.turn(index);
+            }
+        }
+        self.streams.asked(self.core.shared.clock.now());
+    }
+
     /// Applies what the owner of the server has requested.
     fn take_commands(&mut self) {
         let control = &self.core.shared.control;
         if control.draining.load(Ordering::SeqCst) && !self.core.draining {
             self.core.draining = true;
+            self.streams.announce();
             for (index, slot) in self.slots.iter_mut() {
                 slot.connection.shorten_idle(self.core.shared.drain_idle);
                 self.timers.arm(index, slot.deadline(), self.core.now);
@@ -358,6 +400,8 @@ impl<H: Handler> IoThread<H> {
             connection,
             socket: Socket::new(stream, session),
             parked: None,
+            is_due: false,
+            is_listed: false,
             request_id: None,
             readable: false,
             writable: true,

@@ -35,6 +35,8 @@ pub struct ThreadStats {
     pub connections: Counter,
     /// Requests that wait now.
     pub parked: Counter,
+    /// Responses in parts that go on now.
+    pub streams: Counter,
     /// Connections accepted, refused ones included.
     pub accepted: Counter,
     /// Connections beyond a bound that were closed without waiting for their request.

@@ -8,5 +8,6 @@ mod harness;
 mod kernel;
 mod request_ids;
 mod serving;
+mod streams;
 mod threads;
 mod tls;

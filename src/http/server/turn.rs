@@ -12,7 +12,7 @@ use crate::app::{RequestHandle, RequestId, RequestIds};
 use crate::budget::{Full, Hold, Ledger};
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
-use crate::http::server::stats::ThreadStats;
+use crate::http::server::stats::{Counter, ThreadStats};
 use crate::http::tls::Received;
 use crate::http::wire::Heads;
 use std::io::ErrorKind;
@@ -47,8 +47,10 @@ const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 /// A request that waits for its response.
 #[derive(Debug)]
 pub(super) struct Parked<P> {
-    handle: RequestHandle,
-    pending: P,
+    pub(super) handle: RequestHandle,
+    pub(super) pending: P,
+    /// Whether its response comes in parts.
+    pub(super) is_stream: bool,
 }
 
 /// One connection and its readiness.
@@ -57,6 +59,10 @@ pub(super) struct Slot<P> {
     pub(super) connection: Connection,
     pub(super) socket: Socket,
     pub(super) parked: Option<Parked<P>>,
+    /// There may be a part of its stream that has not been asked for.
+    pub(super) is_due: bool,
+    /// Its thread knows it as a stream.
+    pub(super) is_listed: bool,
     /// The ID of the request in flight.
     pub(super) request_id: Option<RequestId>,
     pub(super) readable: bool,
@@ -78,6 +84,11 @@ pub(super) struct Slot<P> {
 }
 
 impl<P> Slot<P> {
+    /// Whether the response to its request comes in parts.
+    pub(super) fn is_stream(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.is_stream)
+    }
+
     /// Its earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let deadlines = [
@@ -164,6 +175,9 @@ impl<H: Handler> Core<H> {
                 moved = true;
             }
             moved |= self.write(slot, &mut to_send);
+            if to_send > 0 && slot.is_due && slot.connection.is_flushed() {
+                moved |= self.pull(slot);
+            }
             if slot.connection.wants_half_close() && slot.socket.has_sent_all_but(FREE_BYTES) {
                 slot.socket.close_sending();
                 slot.connection.half_closed(self.now);
@@ -340,9 +354,10 @@ impl<H: Handler> Core<H> {
             return false;
         };
         let pending = parked.pending;
+        slot.is_due = false;
         // After the response there may be an end to read.
         slot.readable |= slot.read_closed;
-        self.stats().parked.subtract(1);
+        self.gauge(parked.is_stream).subtract(1);
         let handler = &self.shared.handler;
         let handled = catch_unwind(AssertUnwindSafe(|| handler.resume(pending, response)));
         self.conclude(slot, handle, handled);
@@ -359,10 +374,8 @@ impl<H: Handler> Core<H> {
         match handled {
             Ok(Handled::Reply(response)) => self.respond(slot, response, false),
             Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
-            Ok(Handled::Parked(pending)) => {
-                self.stats().parked.add(1);
-                slot.parked = Some(Parked { handle, pending });
-            }
+            Ok(Handled::Parked(pending)) => self.park(slot, handle, pending, false),
+            Ok(Handled::Streams(pending)) => self.park(slot, handle, pending, true),
             Err(_) => {
                 self.stats().panics.add(1);
                 // The panic itself logs what failed; this logs the request.
@@ -379,6 +392,32 @@ impl<H: Handler> Core<H> {
         }
     }
 
+    /// The number of requests that wait, or of streams.
+    fn gauge(&self, is_stream: bool) -> &Counter {
+        let stats = self.stats();
+        if is_stream {
+            &stats.streams
+        } else {
+            &stats.parked
+        }
+    }
+
+    fn park(
+        &self,
+        slot: &mut Slot<H::Pending>,
+        handle: RequestHandle,
+        pending: H::Pending,
+        is_stream: bool,
+    ) {
+        self.gauge(is_stream).add(1);
+        slot.is_due = is_stream;
+        slot.parked = Some(Parked {
+            handle,
+            pending,
+            is_stream,
+        });
+    }
+
     pub(super) fn refuse(&mut self, slot: &mut Slot<H::Pending>, refusal: Refusal) {
         self.stats().refused[refusal.index()].add(1);
         self.respond(slot, refusal.response(), false);
@@ -386,6 +425,10 @@ impl<H: Handler> Core<H> {
 
     /// Sends a response; with `ends` the connection ends with it.
     fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response, ends: bool) {
+        if slot.connection.is_streaming() {
+            // Too late for another response: its peer sees that this one has no end.
+            return self.abort(slot);
+        }
         if let Err(full) = self.charge_response(slot, &response) {
             let refusal = Refusal::from(full);
             self.stats().refused[refusal.index()].add(1);
@@ -491,6 +534,12 @@ impl<H: Handler> Core<H> {
             }
             return true;
         }
+        if slot.connection.is_streaming() {
+            self.stats().shed.add(1);
+            slot.socket.reset();
+            self.abort(slot);
+            return true;
+        }
         if slot.connection.awaits_response() {
             // What its peer has sent behind it can neither be kept nor be read.
             self.drop_parked(slot);
@@ -524,10 +573,12 @@ impl<H: Handler> Core<H> {
         slot.connection.close();
     }
 
-    fn drop_parked(&mut self, slot: &mut Slot<H::Pending>) {
+    pub(super) fn drop_parked(&mut self, slot: &mut Slot<H::Pending>) {
         if let Some(parked) = slot.parked.take() {
-            self.stats().parked.subtract(1);
-            self.stats().abandoned.add(1);
+            self.gauge(parked.is_stream).subtract(1);
+            if !slot.connection.is_streaming() {
+                self.stats().abandoned.add(1);
+            }
             self.abandon(parked.handle, Some(parked.pending));
         }
     }

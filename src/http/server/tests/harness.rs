@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Request, Response};
-use crate::http::server::{Handled, Handler, Server, Settings, Shutdown};
+use crate::http::server::{Handled, Handler, PART_BYTES_MAX, Part, Server, Settings, Shutdown};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -97,6 +97,12 @@ impl Handler for TestHandler {
                     Err(full) => Handled::Refused(full.into()),
                 }
             }
+            "/stream" => {
+                let account = Account::Peer(PeerKey::of(request.peer));
+                let hold = self.ledger.hold(account, Purpose::Start, 0).unwrap();
+                self.report(HandlerEvent::Parked(handle));
+                Handled::Streams((request.query.unwrap_or_default(), hold))
+            }
             "/panic" => panic!("a requested panic"),
             "/bad" => Handled::Reply(Response::empty(200).header("x", "a\r\nb: c")),
             "/secure" => Handled::Reply(Response::json(200, request.secure.to_string())),
@@ -116,11 +122,35 @@ impl Handler for TestHandler {
 
     fn resume(
         &self,
-        (pending, _): (String, Hold),
+        (pending, hold): (String, Hold),
         response: &'static str,
     ) -> Handled<Self::Pending> {
         assert!(response != "panic", "a requested panic");
+        if let Some(part) = response.strip_prefix("part ") {
+            return Handled::Streams((pending + part, hold));
+        }
         Handled::Reply(Response::json(200, format!("{pending} {response}")))
+    }
+
+    /// `begin`, parts and `end`, each up to a semicolon; `all` is one that never ends.
+    fn pull(&self, (left, _): &mut Self::Pending, is_draining: bool) -> Part {
+        let mut part = Part::default();
+        if let Some((next, rest)) = left.split_once(';') {
+            match next {
+                "begin" => part.begins = Some(Response::empty(200).header("x", "y")),
+                "bad" => part.begins = Some(Response::empty(200).header("x", "\r\n")),
+                "end" => part.is_last = true,
+                "panic" => panic!("a requested panic"),
+                "all" => {
+                    part.bytes = Body::Owned(vec![b'x'; PART_BYTES_MAX]);
+                    return part;
+                }
+                next => part.bytes = Body::Owned(next.as_bytes().to_vec()),
+            }
+            *left = rest.to_owned();
+        }
+        part.is_last |= is_draining;
+        part
     }
 
     fn abandon(&self, handle: RequestHandle, _: Option<Self::Pending>) {
@@ -333,6 +363,16 @@ impl<S: Read + Write> Client<S> {
         assert!(response.closes(), "{response:?}");
         self.expect_end();
         response
+    }
+
+    /// Checks that this comes next.
+    #[track_caller]
+    pub(super) fn expect(&mut self, text: &str) {
+        while self.unread.len() < text.len() {
+            assert!(self.fill(), "only {:?}", self.unread);
+        }
+        let next: Vec<u8> = self.unread.drain(..text.len()).collect();
+        assert_eq!(String::from_utf8_lossy(&next), text);
     }
 
     /// Checks that nothing more arrives, and that the server has closed its side.

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::health::{self, HealthInputs};
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Request, Response};
-use crate::http::server::{Handled, Handler, Server, Settings};
+use crate::http::server::{Handled, Handler, Part, Server, Settings};
 use crate::threads::Heartbeats;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -110,6 +110,10 @@ impl Handler for Blocking {
 
     fn resume(&self, (): (), (): ()) -> Handled<()> {
         unreachable!("no request waits")
+    }
+
+    fn pull(&self, (): &mut (), _: bool) -> Part {
+        Part::default()
     }
 
     fn abandon(&self, _: RequestHandle, _: Option<()>) {}

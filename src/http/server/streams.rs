@@ -1,0 +1,162 @@
+//! Streams: responses whose parts a handler has, one after the other.
+//!
+//! A handler keeps what is new, and a thread asks it for the next part of each stream once the part
+//! before has been sent. So nothing is kept for a peer that reads slowly but one part, and the handler
+//! decides what becomes of it. Here is when a stream is asked ([`Streams`]), and what its part becomes
+//! ([`Core::pull`]). What parts contain is not known here.
+
+use super::turn::{Core, Slot};
+use super::{Handler, STREAM_PAUSE_MAX};
+use crate::http::message::{Body, Refusal, Response};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// After all streams of a thread have been asked it pauses for so many times as long as that took: they
+/// take at most a tenth of its time, and what came meanwhile is sent together.
+const PAUSE_FACTOR: u32 = 9;
+
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// What a handler has of a stream now.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The response that begins it, with its first bytes.
+    pub begins: Option<Response>,
+    /// The bytes; none if there is nothing new.
+    pub bytes: Body,
+    /// Whether nothing follows.
+    pub is_last: bool,
+}
+
+/// The streams of a thread, and which of them are to be asked.
+#[derive(Debug)]
+pub(super) struct Streams {
+    all: BTreeSet<usize>,
+    /// Those that are still to be asked in this pass.
+    pass: Vec<usize>,
+    has_news: bool,
+    /// When this pass has begun.
+    begun: Instant,
+    /// When the next one may begin at the earliest.
+    rests_until: Instant,
+    /// When it begins at the latest.
+    beats_at: Instant,
+}
+
+impl Streams {
+    /// None yet.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            all: BTreeSet::new(),
+            pass: Vec::new(),
+            has_news: false,
+            begun: now,
+            rests_until: now,
+            beats_at: now,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// This connection is a stream from now on, or no longer.
+    pub(super) fn set(&mut self, index: usize, is_stream: bool) {
+        if is_stream {
+            self.all.insert(index);
+        } else {
+            self.all.remove(&index);
+        }
+    }
+
+    /// There may be something new for all of them.
+    pub(super) const fn announce(&mut self) {
+        self.has_news = true;
+    }
+
+    /// The next stream to be asked now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<usize> {
+        let is_due = (self.has_news && self.rests_until <= now) || self.beats_at <= now;
+        if self.pass.is_empty() && is_due && !self.all.is_empty() {
+            self.pass.extend(&self.all);
+            self.has_news = false;
+            self.begun = now;
+            self.beats_at = now + STREAM_PAUSE_MAX;
+        }
+        self.pass.pop()
+    }
+
+    /// Some have been asked; it is `now`.
+    pub(super) fn asked(&mut self, now: Instant) {
+        if self.pass.is_empty() && self.rests_until <= self.begun {
+            let took = now.saturating_duration_since(self.begun);
+            self.rests_until = now + (took * PAUSE_FACTOR).min(PAUSE_MAX);
+        }
+    }
+
+    /// When [`Streams::next`] is to be called again, if there are any.
+    pub(super) fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        if self.all.is_empty() {
+            return None;
+        }
+        if !self.pass.is_empty() {
+            return Some(now);
+        }
+        let news = self.has_news.then_some(self.rests_until);
+        Some(news.map_or(self.beats_at, |at| at.min(self.beats_at)))
+    }
+}
+
+impl<H: Handler> Core<H> {
+    /// Passes on the next part of a stream; whether there was one.
+    pub(super) fn pull(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        let Some(parked) = slot.parked.as_mut().filter(|parked| parked.is_stream) else {
+            slot.is_due = false;
+            return false;
+        };
+        let (handle, handler) = (parked.handle, &self.shared.handler);
+        let is_draining = self.shared.control.draining.load(Ordering::SeqCst);
+        let pending = &mut parked.pending;
+        let pulled = catch_unwind(AssertUnwindSafe(|| handler.pull(pending, is_draining)));
+        let Ok(part) = pulled else {
+            self.stats().panics.add(1);
+            self.drop_parked(slot);
+            log::error!("the handler of the stream of {handle:?} panicked");
+            self.refuse(slot, Refusal::Panicked);
+            return true;
+        };
+        slot.is_due = part.begins.is_some() || !part.bytes.is_empty();
+        let moved = slot.is_due || part.is_last;
+        if let Some(response) = part.begins {
+            self.begin_stream(slot, response, is_draining);
+        }
+        slot.connection.add_part(&part.bytes, self.now);
+        if part.is_last && slot.parked.take().is_some() {
+            self.stats().streams.subtract(1);
+            slot.is_due = false;
+            slot.connection.end_stream(is_draining, self.now);
+        }
+        moved
+    }
+
+    fn begin_stream(
+        &mut self,
+        slot: &mut Slot<H::Pending>,
+        mut response: Response,
+        is_draining: bool,
+    ) {
+        response.request_id = slot.request_id.clone();
+        let begun = slot
+            .connection
+            .begin_stream(response, is_draining, &mut self.heads, self.now);
+        if let Err(bad_header) = begun {
+            log::error!("cannot begin a stream: {bad_header}; sending a 500");
+            self.drop_parked(slot);
+            self.refuse(slot, Refusal::Panicked);
+        }
+    }
+}
