@@ -116,6 +116,8 @@ pub struct Progress {
     pub finding: Finding,
     /// Whether this is a failure report: the start has failed, or probably has.
     pub is_failure_report: bool,
+    /// How long no request can change that: a failed instance is kept for its restart delay.
+    pub kept_for: Duration,
 }
 
 impl Progress {

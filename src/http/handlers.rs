@@ -69,8 +69,8 @@ pub(super) type Outcome = Result<Handled<Pending>, Error>;
 /// The state of a request that waits for the app, from which its response is made.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// A GET of an instance, and what its caller has of it already.
-    Ensure(Starts, Condition),
+    /// A GET of an instance, what its caller has of it already, and what one that is not ready is.
+    Ensure(Starts, Condition, NotReady),
     /// A GET of the instances of a type, and what it holds meanwhile.
     List(Condition, Hold),
     /// A GET of the templates of these types, and what it holds meanwhile.
@@ -92,6 +92,15 @@ pub(super) enum Starts {
     AsAsked,
     /// Its caller may not: the name of the Job may be that of another type.
     Refused,
+}
+
+/// What an instance that is not ready is to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotReady {
+    /// A success so far: 202.
+    Accepted,
+    /// An error: 503.
+    Error,
 }
 
 impl Api {
@@ -131,10 +140,8 @@ impl Api {
             (Pending::List(condition, hold), List(list)) => {
                 let account = hold.account().clone();
                 drop(hold);
-                match responses::list(&list, &condition, &account) {
-                    Ok(response) => self.aged(response),
-                    Err(full) => failed(full.into()),
-                }
+                let response = responses::list(&list, &condition, &account);
+                response.map_or_else(|full| failed(full.into()), |response| self.aged(response))
             }
             (Pending::Templates(condition, types, hold), List(list)) => {
                 let (account, ledger) = (hold.account().clone(), Arc::clone(hold.ledger()));
@@ -144,7 +151,7 @@ impl Api {
             }
             // There is none yet, and this caller may not start it.
             (
-                Pending::Ensure(Starts::Refused, _) | Pending::Create(Starts::Refused),
+                Pending::Ensure(Starts::Refused, ..) | Pending::Create(Starts::Refused),
                 Failed(Error::NoInstance(key)),
             ) => failed(Error::NameOfOtherType(key)),
             (Pending::Create(starts), response) => {
@@ -156,17 +163,20 @@ impl Api {
                 self.timed(timings.as_ref(), created)
             }
             (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
-            (Pending::Ensure(_, condition), Ready { ready, timings }) => {
+            (Pending::Ensure(_, condition, _), Ready { ready, timings }) => {
                 self.timed(timings.as_ref(), responses::ready(&ready, &condition))
             }
             (
-                _,
+                pending,
                 Progress {
                     progress,
                     instance,
                     timings,
                 },
-            ) => self.timed(timings.as_ref(), responses::progress(&progress, instance)),
+            ) => self.timed(
+                timings.as_ref(),
+                responses::unready(&pending, &progress, instance),
+            ),
             (_, Done) => responses::success(),
             (Pending::Label, Labelled(instance)) => Response {
                 instance: Some(instance),
@@ -238,12 +248,16 @@ impl Api {
         if let Some(ready) = ready.filter(|_| !reads) {
             return reply(self.aged(responses::ready(&ready, &condition)));
         }
-        let (intent, starts) = if prefer::create(&call.request.headers) {
+        let (intent, starts) = if prefer::create(headers) {
             self.start(call, &key, Intent::Start(variables.into()))?
         } else {
             (Intent::Find, Starts::AsAsked)
         };
-        let pending = Pending::Ensure(starts, condition);
+        let not_ready = match prefer::strict(headers) {
+            true => NotReady::Error,
+            false => NotReady::Accepted,
+        };
+        let pending = Pending::Ensure(starts, condition, not_ready);
         call.park(key, Purpose::Start, pending, |request| {
             let request = InstanceRequest {
                 reads,

@@ -265,6 +265,8 @@ pub struct Response {
     pub body: Body,
     /// The instance that it is about, if its caller is to know which.
     pub instance: Option<InstanceVersion>,
+    /// The address of that instance, if it is ready.
+    pub address: Option<IpAddr>,
     /// The ID of its request; set by the server.
     pub request_id: Option<RequestId>,
 }
@@ -278,6 +280,7 @@ impl Response {
             headers: Vec::new(),
             body: Body::Static(b""),
             instance: None,
+            address: None,
             request_id: None,
         }
     }
@@ -299,6 +302,7 @@ impl Response {
             headers,
             body,
             instance: None,
+            address: None,
             request_id: None,
         }
     }

@@ -36,6 +36,13 @@ pub fn matches_values(headers: &Headers) -> bool {
     preferences(headers, "match").any(|value| value.eq_ignore_ascii_case("values"))
 }
 
+/// Whether only a ready instance is a success, so that one that is not ready is a 503 instead of a 202
+/// (`Prefer: strict`, a preference of our own): forward authentication takes any 2xx for a yes.
+#[must_use]
+pub fn strict(headers: &Headers) -> bool {
+    preferences(headers, "strict").any(|value| !value.eq_ignore_ascii_case("false"))
+}
+
 /// Whether the request is not to be answered from the cache without asking Kubernetes
 /// (`Cache-Control: no-cache`, RFC 9111 §5.2.1.4).
 #[must_use]
@@ -47,14 +54,15 @@ pub fn reads(headers: &Headers) -> bool {
         .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
 }
 
-/// The values of a preference, in their order.
+/// The values of a preference, in their order; one without a value has an empty one (§2).
 fn preferences<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all("prefer")
         .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
         .filter_map(move |preference| {
-            let (name, value) = preference.split(';').next()?.split_once('=')?;
+            let preference = preference.split(';').next()?;
+            let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             let is_it = name.trim().eq_ignore_ascii_case(wanted);
             is_it.then(|| value.trim().trim_matches('"'))
         })
@@ -102,6 +110,20 @@ mod tests {
             (&["match", "match=", "match=value", "matches=values"], false),
         ] {
             assert_eq!(matches_values(&prefer(values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn strict_needs_no_value() {
+        for (values, expected) in [
+            (&[][..], false),
+            (&["strict"], true),
+            (&["wait=3, Strict; x=y"], true),
+            (&["strict=true"], true),
+            (&["strict=\"False\""], false),
+            (&["handling=strict", "stricter", "x=strict"], false),
+        ] {
+            assert_eq!(strict(&prefer(values)), expected, "{values:?}");
         }
     }
 

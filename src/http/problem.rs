@@ -118,7 +118,7 @@ pub(super) fn detail(status: u16, detail: Value) -> Response {
 }
 
 /// Rounded up, since an earlier retry does not help; at least 1.
-fn whole_secs(duration: std::time::Duration) -> u64 {
+pub(super) fn whole_secs(duration: std::time::Duration) -> u64 {
     let begun = u64::from(duration.subsec_nanos() > 0);
     duration.as_secs().saturating_add(begun).max(1)
 }

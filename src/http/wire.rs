@@ -8,6 +8,7 @@
 use crate::app::cache::InstanceVersion;
 use crate::http::message::{Response, Text, field};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::SystemTime;
 use tiny_http::{Header, StatusCode};
 
@@ -105,10 +106,10 @@ impl Heads {
 
     /// Appends the head of `response` to `out`, up to and with the empty line.
     ///
-    /// The head has `Date`. At its end are `Instance-Id` and `ETag`, if it is about an instance, and
-    /// `X-Request-Id`, if the request has an ID: they differ where the rest is alike. Unless the
-    /// status forbids it, `Content-Length` is the length of the body, also when the body is not
-    /// sent (HEAD).
+    /// The head has `Date`. At its end are `Instance-Id`, `ETag` and `X-Instance-Address`, if it is
+    /// about an instance, and `X-Request-Id`, if the request has an ID: they differ where the rest is
+    /// alike. Unless the status forbids it, `Content-Length` is the length of the body, also when the
+    /// body is not sent (HEAD).
     ///
     /// # Errors
     /// [`BadHeader`] when a name or value must not be sent; `out` is unchanged.
@@ -164,6 +165,12 @@ fn write_end(out: &mut Vec<u8>, response: &Response) {
     if let Some(instance) = &response.instance {
         write_instance(out, instance);
     }
+    // As the host of a URL (RFC 3986 §3.2.2), for proxies: a port follows at once.
+    let _ = match response.address {
+        Some(IpAddr::V4(ip)) => write!(out, "X-Instance-Address: {ip}\r\n"),
+        Some(IpAddr::V6(ip)) => write!(out, "X-Instance-Address: [{ip}]\r\n"),
+        None => Ok(()),
+    };
     if let Some(id) = &response.request_id {
         out.extend_from_slice(b"X-Request-Id: ");
         out.extend_from_slice(id.as_str().as_bytes());
@@ -265,6 +272,7 @@ fn checked_field(name: &str, value: &str) -> Option<Header> {
         "date",
         "instance-id",
         "server",
+        "x-instance-address",
         "x-request-id",
     ];
     let hop = ["transfer-encoding", "trailer", "upgrade"];

@@ -40,6 +40,7 @@
 //! | `end_to_end` | ignored without a cluster: our own program on a real cluster, with real pods |
 //! | `in_cluster` | ignored without a cluster: our image in a real cluster, called by its Service from inside |
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
+//! | `proxies` | what proxies stand on, and the recipes for them, run by the real ones |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the commands that the sandbox suggests work |
 //! | `readme` | names, links and log lines in the documents exist |
@@ -89,6 +90,7 @@ mod metrics;
 mod openapi;
 mod outage;
 mod predecessor;
+mod proxies;
 mod readme;
 mod reads;
 mod recordings;

@@ -229,8 +229,14 @@ fn written_codes() -> BTreeSet<(u64, String)> {
         let code = part.split('"').next().expect("a word");
         found.insert((503, code.to_owned()));
     }
-    // `/create` alone has this one.
-    found.insert((502, "start_failed".to_owned()));
+    // Of `/create`, and of requests that are strict.
+    for (status, code) in [
+        (502, "start_failed"),
+        (503, "start_failed"),
+        (503, "not_ready"),
+    ] {
+        found.insert((status, code.to_owned()));
+    }
     found
 }
 
@@ -371,6 +377,7 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("GET", "/release/bob", NO_HEADER, ""),
     ("GET", "/release/nobody", NO_HEADER, ""),
     ("GET", "/app/fails/a", NO_HEADER, ""),
+    ("GET", "/app/fails/a", ("Prefer", "strict"), ""),
     ("PATCH", "/app/hello/ann", JSON, "[]"),
     ("PATCH", "/app/hello/ann", JSON, ""),
     ("PATCH", "/app/hello/ann", JSON, "{"),
@@ -455,7 +462,9 @@ fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>)
     };
     let environment = TestEnvironment::builder().pod_script(lingers).start();
     let mut held = Held::new(&environment);
-    held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
+    for prefer in ["wait=0", "strict, wait=0"] {
+        held.ask("GET", "/app/hello/ann", &[("Prefer", prefer)], "");
+    }
     environment.make_ready("hello-ann");
     eventually("it is ready", || {
         let response = held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");

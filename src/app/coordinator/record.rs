@@ -361,7 +361,7 @@ impl Record {
             is_job_unknown: operation.is_job_unknown(),
             is_deleting: operation.is_calling(CallKind::Delete),
             may_replace,
-            is_delayed: failure.is_some_and(|it| !it.restart_at.is_some_and(has_passed)),
+            kept_for: failure.and_then(|failure| failure.kept_for(context.now)),
             last: &operation.last,
             timings: &|| self.timings(observed, context),
         };

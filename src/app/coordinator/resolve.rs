@@ -285,8 +285,8 @@ pub(super) struct Facts<'a> {
     pub(super) is_deleting: bool,
     /// Whether a new request replaces the failed or ended instance.
     pub(super) may_replace: bool,
-    /// Whether the instance has failed and its restart delay is not over.
-    pub(super) is_delayed: bool,
+    /// How long a failed instance is still kept.
+    pub(super) kept_for: Option<Duration>,
     /// The last reports of Jobs that are gone or being deleted.
     pub(super) last: &'a [Last],
     /// The durations of the phases of the start.
@@ -333,6 +333,10 @@ impl Facts<'_> {
             progress: Progress {
                 finding,
                 is_failure_report,
+                kept_for: self
+                    .kept_for
+                    .filter(|_| is_failure_report)
+                    .unwrap_or_default(),
             },
             instance: self.job.map(|uid| InstanceVersion {
                 uid: uid.clone(),
@@ -457,7 +461,7 @@ fn awaited<'a>(waiter: &'a Waiter, observed: &Observed, facts: &Facts<'_>) -> &'
         false => !facts.is_end_unknown(job),
     };
     let is_for_next = |job: &Uid| facts.was_disrupted(job) || facts.was_stopped_before(job, waiter);
-    let is_kept = facts.is_delayed && !facts.is_deleting && observed.state != Deleting;
+    let is_kept = facts.kept_for.is_some() && !facts.is_deleting && observed.state != Deleting;
     match &waiter.state {
         // The Job that it waited for is gone.
         Replacement(uid) if !is_this(uid) => &Next,

@@ -6,6 +6,7 @@ mod fencing;
 mod headers;
 mod lists;
 mod memory;
+mod proxies;
 mod templates;
 
 use super::*;
@@ -15,7 +16,7 @@ use crate::app::fixture::{World, handle, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
 use crate::health::HealthInputs;
 use crate::http::conditional::Condition;
-use crate::http::handlers::Starts;
+use crate::http::handlers::{NotReady, Starts};
 use crate::model::labels::RESERVED;
 use crate::model::status::{Finding, Phase};
 use crate::store::Sink as _;
@@ -94,10 +95,11 @@ fn progress_begins_with_the_legacy_status() {
         let progress = Progress {
             finding: finding.clone(),
             is_failure_report,
+            kept_for: Duration::ZERO,
         };
         resumed(
             &bench,
-            Pending::Ensure(Starts::AsAsked, Condition::default()),
+            Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
             app::Response::Progress {
                 instance: None,
                 progress,
@@ -148,7 +150,7 @@ fn responses_of_the_coordinator() {
     }
     let stopped = resumed(
         &bench,
-        Pending::Ensure(Starts::AsAsked, Condition::default()),
+        Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
         app::Response::Failed(Error::Stopped),
     );
     check(
@@ -194,7 +196,7 @@ fn retryable_errors_have_a_retry_after() {
     ] {
         let response = resumed(
             &bench,
-            Pending::Ensure(Starts::AsAsked, Condition::default()),
+            Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
             app::Response::Failed(error),
         );
         assert_eq!(response.status, status, "{code}");

@@ -4,9 +4,9 @@
 //! They start and stop instances through the same app as the other routes; only their requests and
 //! responses differ, and only that is here.
 
-use super::responses::add_finding;
+use super::responses::not_ready;
 use super::{Api, Call, Outcome, Pending, Starts, reply};
-use crate::app::{self, Error, Expectation, InstanceRequest, Intent, Progress};
+use crate::app::{self, Error, Expectation, InstanceRequest, Intent};
 use crate::budget::Purpose;
 use crate::http::message::Response;
 use crate::http::{body, problem};
@@ -67,7 +67,7 @@ pub(super) fn created(response: app::Response, starts: Starts) -> Result<Respons
             let body = json!({"hostname": ready.ip, "addr": ready.ip});
             Response::json(200, body.to_string())
         }
-        Progress { progress, .. } if progress.is_failure_report => start_failed(&progress),
+        Progress { progress, .. } if progress.is_failure_report => not_ready(&progress, 502),
         // The app reports progress of what it has started only when it shuts down; otherwise it
         // stops an instance that is not ready in time.
         Progress { .. } if starts == Starts::AsAsked => return Err(Error::Draining),
@@ -78,10 +78,4 @@ pub(super) fn created(response: app::Response, starts: Starts) -> Result<Respons
         Failed(error) => return Err(error),
         Labelled(_) | List(_) | TokenReviewed(_) | Unread(_) => return Err(Error::Internal),
     })
-}
-
-fn start_failed(progress: &Progress) -> Response {
-    let mut body = json!({"status": "error", "msg": null, "code": "start_failed"});
-    add_finding(&mut body, &progress.finding);
-    Response::json(502, body.to_string())
 }

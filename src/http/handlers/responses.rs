@@ -3,6 +3,7 @@
 //! Pure. Errors are in [`problem`](crate::http::problem), bodies of the older routes in
 //! [`legacy`](super::legacy). Which response a request gets is not decided here.
 
+use super::{NotReady, Pending};
 use crate::app::cache::{Entry, InstanceVersion, Ready};
 use crate::app::list::List;
 use crate::app::templates::{TemplateEntry, app_type_in};
@@ -11,6 +12,7 @@ use crate::budget::{Account, Full, Ledger};
 use crate::http::auth::Types;
 use crate::http::conditional::Condition;
 use crate::http::message::{Body, Response};
+use crate::http::problem;
 use crate::model::job::JobSettings;
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
 use crate::model::status::{Budget, Finding};
@@ -29,6 +31,7 @@ pub(super) fn ready(ready: &Ready, condition: &Condition) -> Response {
         Response::json(200, text_of(&Found(ready)))
     };
     response.instance = Some(ready.version.clone());
+    response.address = Some(ready.ip);
     let response = response.header("cache-control", "no-cache");
     match ready.values {
         ValuesMatch::Same => response.header("preference-applied", "match=values"),
@@ -56,13 +59,36 @@ pub(super) fn success() -> Response {
     Response::json(200, r#"{"status":"Success"}"#)
 }
 
-/// The 202 of a GET of an instance that is not ready.
-pub(super) fn progress(progress: &Progress, instance: Option<InstanceVersion>) -> Response {
-    let mut body = json!({"status": progress.legacy_word()});
+/// The 202 of a GET of an instance that is not ready; 503 if its caller takes any 2xx for a ready one.
+pub(super) fn unready(
+    pending: &Pending,
+    progress: &Progress,
+    instance: Option<InstanceVersion>,
+) -> Response {
+    let response = if let Pending::Ensure(_, _, NotReady::Error) = pending {
+        let retry_after = problem::whole_secs(progress.kept_for).to_string();
+        let response = not_ready(progress, 503).header("retry-after", retry_after);
+        response.header("preference-applied", "strict")
+    } else {
+        let mut body = json!({"status": progress.legacy_word()});
+        add_finding(&mut body, &progress.finding);
+        Response::json(202, body.to_string())
+    };
+    Response {
+        instance,
+        ..response
+    }
+}
+
+/// The error of an instance that is not ready.
+pub(super) fn not_ready(progress: &Progress, status: u16) -> Response {
+    let code = match progress.is_failure_report {
+        true => "start_failed",
+        false => "not_ready",
+    };
+    let mut body = json!({"status": "error", "msg": null, "code": code});
     add_finding(&mut body, &progress.finding);
-    let mut response = Response::json(202, body.to_string());
-    response.instance = instance;
-    response
+    Response::json(status, body.to_string())
 }
 
 /// The 202 of a DELETE that waited for the Job to be gone while it still exists.
@@ -77,7 +103,7 @@ pub(super) fn stopping(progress: &Progress) -> Response {
 }
 
 /// Adds the fields that describe an instance that is not ready.
-pub(super) fn add_finding(body: &mut Value, finding: &Finding) {
+fn add_finding(body: &mut Value, finding: &Finding) {
     body["phase"] = json!(finding.phase.as_str());
     body["reason"] = json!(&*finding.reason);
     body["msg"] = json!(&*finding.message);

@@ -215,3 +215,15 @@ fn the_instance_of_a_response_comes_after_what_is_alike() {
         assert_eq!(of(uid, ""), "\r\n", "{uid:?}");
     }
 }
+
+#[test]
+fn the_address_of_an_instance_is_the_host_of_a_url() {
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
+    for (ip, host) in [("10.1.2.3", "10.1.2.3"), ("fd00::1", "[fd00::1]")] {
+        let mut response = Response::json(200, "{}");
+        response.address = Some(ip.parse().unwrap());
+        let text = written(&mut heads, &response, Persistence::Implied);
+        let end = format!("Content-Length: 2\r\nX-Instance-Address: {host}\r\n\r\n");
+        assert!(text.ends_with(&end), "{text}");
+    }
+}

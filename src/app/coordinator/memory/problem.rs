@@ -55,6 +55,19 @@ pub struct Failure {
     pub(super) in_a_row: u32,
 }
 
+/// The longest time for which an instance is said to be kept. With `restart-failed: never` a DELETE ends it
+/// at any time.
+const KEPT_FOR_MAX: Duration = Duration::from_secs(300);
+
+impl Failure {
+    /// How long no GET replaces the instance yet; `None` once one does.
+    pub fn kept_for(&self, now: Instant) -> Option<Duration> {
+        let rest = |at: Instant| at.saturating_duration_since(now);
+        let rest = self.restart_at.map_or(KEPT_FOR_MAX, rest).min(KEPT_FOR_MAX);
+        (!rest.is_zero()).then_some(rest)
+    }
+}
+
 impl Problem {
     /// The problem of an instance with this finding; `before` is that of its last observation.
     pub(super) fn new(

@@ -94,7 +94,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         is_job_unknown: false,
         is_deleting: case.is_deleting,
         may_replace: case.may_replace,
-        is_delayed: case.is_delayed,
+        kept_for: case.is_delayed.then_some(Duration::MAX),
         last: &last,
         timings: &|| None,
     };
@@ -227,7 +227,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
         is_job_unknown: false,
         is_deleting: false,
         may_replace: false,
-        is_delayed: false,
+        kept_for: None,
         last: &last,
         timings: &|| None,
     };

@@ -199,6 +199,7 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
         progress: Progress {
             finding,
             is_failure_report: true,
+            kept_for: Duration::ZERO,
         },
         timings: None,
     });
@@ -207,7 +208,7 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
         check_head(
             resumed(
                 &bench,
-                Pending::Ensure(Starts::AsAsked, Condition::default()),
+                Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
                 response,
             ),
             None,

@@ -1,0 +1,378 @@
+//! `manifests/examples/nginx.conf` as it is, but for addresses and ports, run by Debian's nginx.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::app::{App, KEY, Recorder, field};
+use crate::fake_kube::dynamics::PodAddresses;
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{
+    Builder, Client, TEMPLATE, TEST_TIMEOUT, TemporaryFolder, TestEnvironment, eventually,
+    repository,
+};
+
+/// The second part of the addresses of pods: those of other tests have no app.
+const PODS: u8 = 87;
+
+/// nginx between its visitors and the service; killed when it is dropped.
+struct Proxy {
+    environment: TestEnvironment,
+    app: App,
+    recorder: Recorder,
+    address: SocketAddr,
+    nginx: Child,
+    _folder: TemporaryFolder,
+}
+
+/// The recipe with these in place of what it has.
+fn recipe(replacements: &[(&str, String)]) -> String {
+    let path = repository().join("manifests/examples/nginx.conf");
+    let text = std::fs::read_to_string(path).expect("the recipe is there");
+    replacements.iter().fold(text, |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text.replace(from, to)
+    })
+}
+
+/// An address that no other test takes: a free port could be somebody else's a moment later.
+fn own_address() -> SocketAddr {
+    static COUNTER: AtomicU8 = AtomicU8::new(1);
+    let process = (std::process::id() % 250) as u8;
+    let count = COUNTER.fetch_add(1, Ordering::SeqCst);
+    SocketAddr::from(([127, PODS - 1, process, count], 8080))
+}
+
+impl Proxy {
+    #[track_caller]
+    fn start(builder: Builder) -> Self {
+        let environment = builder
+            .kube(|kube| kube.pod_addresses(PodAddresses::Each(127, PODS)))
+            .start();
+        let app = App::start(PODS);
+        let recorder = Recorder::start(environment.address(0));
+        let folder = TemporaryFolder::new();
+        let address = own_address();
+        let config = recipe(&[
+            (
+                "server config-controller:3333",
+                format!("server {}", recorder.address),
+            ),
+            ("listen 8080", format!("listen {address}")),
+            ("$instance:8080", format!("$instance:{}", app.port)),
+        ]);
+        let config = folder.write("nginx.conf", &config);
+        let pid = folder.path("pid");
+        let nginx = Command::new("nginx")
+            .arg("-c")
+            .arg(config)
+            .args(["-e", "stderr", "-g"])
+            .arg(format!(
+                "daemon off; master_process off; pid {};",
+                pid.display()
+            ))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx can be run: it is in Debian's package nginx-light");
+        let proxy = Self {
+            environment,
+            app,
+            recorder,
+            address,
+            nginx,
+            _folder: folder,
+        };
+        eventually("nginx listens", || TcpStream::connect(address).ok());
+        proxy
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// Sends a request with these lines after its first, and returns the connection.
+    fn send(&self, target: &str, fields: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).expect("nginx listens");
+        stream
+            .set_read_timeout(Some(TEST_TIMEOUT))
+            .expect("a time limit");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: apps.example\r\n{fields}\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .expect("a request is taken");
+        stream
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.nginx.kill();
+        let _ = self.nginx.wait();
+    }
+}
+
+/// Reads until this has come, and returns all until there.
+#[track_caller]
+fn read_until(stream: &mut TcpStream, end: &[u8]) -> String {
+    let mut found = Vec::new();
+    let mut byte = [0];
+    while !found.ends_with(end) {
+        stream.read_exact(&mut byte).expect("more to come");
+        found.push(byte[0]);
+    }
+    String::from_utf8_lossy(&found).into_owned()
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn a_visitor_starts_an_instance_and_each_name_is_its_own() {
+    let proxy = Proxy::start(TestEnvironment::builder());
+    let client = proxy.client();
+    let first = client.get("/hello/ann/a%2Fb/?q=%41&r=1");
+    assert_eq!(first.status, 200, "{}", first.text);
+    let ann = proxy.environment.start_instance("/app/hello/ann");
+    let mut lines = first.text.lines();
+    assert_eq!(lines.next(), Some(&*ann));
+    assert_eq!(lines.next(), Some("GET /a%2Fb/?q=%41&r=1 HTTP/1.1"));
+    assert_eq!(field(&first.text, "x-forwarded-prefix"), Some("/hello/ann"));
+    let bob = client.get("/hello/bob/");
+    assert_eq!(proxy.environment.jobs(), ["hello-ann", "hello-bob"]);
+    assert_ne!(bob.text.lines().next(), Some(&*ann));
+    // A body reaches the app, and no part of it the service.
+    proxy.recorder.take();
+    let posted = client.begin("POST", "/hello/ann/form", &[], "a=1").finish();
+    assert!(
+        posted.text.starts_with(&format!("{ann}\nPOST /form ")),
+        "{}",
+        posted.text
+    );
+    assert!(posted.text.ends_with("\r\n\r\na=1"), "{}", posted.text);
+    let heads = proxy.recorder.take();
+    assert!(
+        heads[0].starts_with("GET /app/hello/ann HTTP/1.1\r\n"),
+        "{heads:?}"
+    );
+    assert_eq!(field(&heads[0], "content-length"), None);
+    // Its own errors are the app's, and it leads nowhere else.
+    let broken = client.get("/hello/ann/broken");
+    assert_eq!((broken.status, &*broken.text), (500, "the app"));
+    assert_eq!(client.get("/hello/ann/internal").text, "the app");
+    let moved = client.get("/hello/ann?q=1");
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (308, "/hello/ann/?q=1")
+    );
+}
+
+/// What a browser sends is for the app: `Accept: text/event-stream` would open another stream,
+/// `If-None-Match` get 304, `Sec-Fetch-Site` 403, and so on.
+#[test]
+#[ignore = "needs nginx"]
+fn nothing_of_a_visitors_headers_reaches_the_service() {
+    let proxy = Proxy::start(TestEnvironment::builder());
+    let visitor = [
+        ("Accept", "text/event-stream"),
+        ("Authorization", "Basic YTpi"),
+        ("Cache-Control", "no-cache"),
+        ("Cookie", "a=b"),
+        ("If-Match", "\"x\""),
+        ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("If-None-Match", "*"),
+        ("Instance-Owner", "eve"),
+        ("Last-Event-ID", "1"),
+        ("Prefer", "create=false"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("X-Instance-Address", "127.0.0.1"),
+        ("X-Request-Id", "mine"),
+    ];
+    let client = proxy.client();
+    let response = client.begin("GET", "/hello/ann/", &visitor, "").finish();
+    assert_eq!(response.status, 200, "{}", response.text);
+    for (name, value) in visitor {
+        assert_eq!(field(&response.text, name), Some(value));
+    }
+    let service =
+        "GET /app/hello/ann HTTP/1.1\r\nPrefer: strict, wait=10\r\nHost: config-controller\r\n\r\n";
+    assert_eq!(proxy.recorder.take(), [service]);
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn websocket_event_source_and_conditional_requests_of_the_app_pass() {
+    let proxy = Proxy::start(TestEnvironment::builder());
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
+    );
+    // It starts the instance, too.
+    let mut socket = proxy.send("/hello/ann/socket", &upgrade);
+    let head = read_until(&mut socket, b"\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    for text in ["hello", "again"] {
+        let mask = [1, 2, 3, 4];
+        let masked = text
+            .bytes()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask);
+        let masked: Vec<u8> = masked.collect();
+        let frame = [&[0x81, 0x80 | 5], &mask[..], &masked[..]].concat();
+        socket.write_all(&frame).expect("a frame is taken");
+        // A whole text frame of five bytes, which has no mask.
+        assert_eq!(
+            read_until(&mut socket, text.as_bytes()),
+            format!("\u{fffd}\u{5}{text}")
+        );
+    }
+    // Each event comes before the app knows of the next.
+    let mut events = proxy.send("/hello/ann/events", "Accept: text/event-stream\r\n");
+    let head = read_until(&mut events, b"\r\n\r\n");
+    assert_eq!(
+        field(&head, "content-type"),
+        Some("text/event-stream"),
+        "{head}"
+    );
+    for number in 1..=3 {
+        read_until(
+            &mut events,
+            format!("id: {number}\ndata: 127.{PODS}.0.1\n\n").as_bytes(),
+        );
+        proxy.app.next_event.send(()).expect("the app goes on");
+    }
+    let client = proxy.client();
+    let page = client.get("/hello/ann/page");
+    assert_eq!((page.status, &*page.text), (200, "the page"));
+    let condition = [("If-None-Match", page.header("etag"))];
+    let again = client
+        .begin("GET", "/hello/ann/page", &condition, "")
+        .finish();
+    assert_eq!((again.status, &*again.text), (304, ""));
+}
+
+/// They are known as not ready within the wait of the recipe; here that is shorter.
+#[test]
+#[ignore = "needs nginx"]
+fn a_slow_app_gets_503_with_retry_after_and_then_200() {
+    let builder = TestEnvironment::builder()
+        .setting("START_WAIT", "300ms")
+        .setting("START_WAIT_MAX", "300ms")
+        .template("slow", TEMPLATE)
+        .template(
+            "fails",
+            &format!("metadata: {{annotations: {{fake-kube/exit-code: \"3\"}}}}\n{TEMPLATE}"),
+        );
+    let proxy = Proxy::start(builder);
+    proxy
+        .environment
+        .kube
+        .set_pod_script("slow-ann", PodScript::by_hand());
+    let client = proxy.client();
+    let response = client.get("/slow/ann/");
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (503, "1")
+    );
+    assert_eq!(response.header("refresh"), "1");
+    assert_eq!(response.header("cache-control"), "no-store");
+    proxy.environment.make_ready("slow-ann");
+    eventually("it is ready", || {
+        (client.get("/slow/ann/").status == 200).then_some(())
+    });
+    let failed = eventually("its failure is known", || {
+        let response = client.get("/fails/ann/");
+        (response.header("retry-after") != "1").then_some(response)
+    });
+    assert_eq!(failed.status, 503);
+    let secs: u64 = failed.header("retry-after").parse().expect("seconds");
+    assert!((2..=10).contains(&secs), "{secs}");
+}
+
+/// Neither a service nor an app that cannot be reached is a 500.
+#[test]
+#[ignore = "needs nginx"]
+fn what_cannot_be_reached_is_503_and_what_is_unknown_404() {
+    let mut proxy = Proxy::start(TestEnvironment::builder().template("slow", TEMPLATE));
+    let client = proxy.client();
+    // The pods after the app's.
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        proxy
+            .environment
+            .start_instance(&format!("/app/hello/{name}"));
+    }
+    let response = client.get("/hello/ann/");
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (503, "1")
+    );
+    // It is in the recipe, and not in the namespace.
+    assert_eq!(client.get("/fails/ann/").status, 404);
+    let service = proxy.environment.take_service();
+    let _ = service.drain(Duration::ZERO, Duration::ZERO);
+    let response = client.get("/hello/a/");
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (503, "1")
+    );
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn no_url_reaches_anything_but_the_instance_that_it_names() {
+    let proxy = Proxy::start(TestEnvironment::builder());
+    for target in [
+        "/",
+        "/-/instance",
+        "/app/hello/ann",
+        "/hello/",
+        "/hello//",
+        "/hello/../",
+        "/hello/./",
+        "/hello/.ann/",
+        "/hello/%61nn/",
+        "/hello/%2e%2e/x",
+        "/hello/..%2f..%2fmetrics/",
+        "/hello/ann%2fbob/",
+        "/hello/ann%3fcreate=false/",
+        "/hello/ann%20HTTP/1.1%0d%0aX-Forged:%201/",
+        "/hello/ann%00/",
+        "/hello/ann;x/",
+        "/hello/ann@x/",
+        "/hello/\u{e4}/",
+        "/Hello/ann/",
+        "/hellos/ann/",
+        "/nope/ann/",
+        "//hello/ann/",
+        "/x/../hello/ann/",
+        "/hello/ann?/x/",
+    ] {
+        let mut stream = proxy.send(target, "Connection: close\r\n");
+        let status = read_until(&mut stream, b"\r\n");
+        // What climbs above the root is a bad request to nginx.
+        let is_moved = status.starts_with("HTTP/1.1 308 ") && target == "/hello/ann?/x/";
+        let status = status.replace(" 400 Bad Request", " 404 Not Found");
+        assert!(
+            status.starts_with("HTTP/1.1 404 ") || is_moved,
+            "{target}: {status}"
+        );
+    }
+    assert_eq!(proxy.recorder.take(), Vec::<String>::new());
+    // What follows the name is the app's, whatever it is.
+    for rest in [
+        "/../bob/",
+        "//x",
+        "/%2e%2e/bob/",
+        "/?a=/../..",
+        "/%0d%0aX-Forged:%201",
+    ] {
+        let mut stream = proxy.send(&format!("/hello/ann{rest}"), "Connection: close\r\n");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("a response");
+        assert!(
+            text.contains(&format!("\nGET {rest} HTTP/1.1\r\n")),
+            "{rest}: {text}"
+        );
+        assert_eq!(field(&text, "x-forged"), None);
+    }
+    assert_eq!(proxy.environment.jobs(), ["hello-ann"]);
+}
