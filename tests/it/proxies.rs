@@ -4,11 +4,11 @@
 //! | module | what it shows |
 //! |---|---|
 //! | (here) | the header and the preference, without a proxy |
-//! | `nginx` | ignored without nginx: its recipe, with an app that uses what proxies spoil |
+//! | `recipes` | ignored without nginx and Envoy: their recipes, with an app that uses what proxies spoil |
 //! | `app` | that app, and a recorder that shows what it and the service receive |
 
 mod app;
-mod nginx;
+mod recipes;
 
 use std::time::Duration;
 

