@@ -22,6 +22,7 @@ use crate::store::WatchStats;
 use crate::threads::lock;
 use crate::traces::Traces;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,13 +52,19 @@ pub struct Sources {
 }
 
 /// Reads the values of all metrics of a service.
-#[derive(Debug)]
 pub struct Collector {
     sources: Sources,
     /// Set once the front runs, which is started after this collector.
     front: OnceLock<(Arc<FrontStats>, WaitingBounds)>,
     expensive: Mutex<Option<Expensive>>,
     recent: Mutex<Recent>,
+}
+
+/// Only the name: the program would otherwise have in it how all parts are printed, which nobody asks for.
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Collector")
+    }
 }
 
 /// The last text. It takes milliseconds to make, on an I/O thread, so it is made for a few scrapes
