@@ -10,7 +10,8 @@
 //! through [`router`] (which row of [`endpoints`]), [`hosts`] (the name it was sent to), [`auth`],
 //! [`origin`] (the site of the page that sent it) and its handler in [`handlers`]. Handlers use [`prefer`] and
 //! [`body`] (contents of a request), [`problem`] (the body of an error), [`timing`] (the duration
-//! of each phase of a start) and [`openapi`] (all of this as a document, and as a page).
+//! of each phase of a start) and [`openapi`] (all of this as a document, and as a page; its text is
+//! `packed` in the program).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -28,6 +29,7 @@ pub mod mailbox;
 pub mod message;
 pub mod openapi;
 pub mod origin;
+mod packed;
 pub mod prefer;
 pub mod problem;
 pub mod router;

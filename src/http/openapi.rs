@@ -7,21 +7,26 @@
 mod page;
 
 use super::message::{Body, Response};
+use super::packed::{pack, unpack};
 use serde_json::Value;
 use std::sync::LazyLock;
 
 /// The document as it is served: compact as all JSON of the contract, keys in the order of the file, and a
-/// newline. The compiler removes the other white space, which would be a hundredth of the program.
-pub const DOCUMENT: &str = match str::from_utf8(&COMPACT) {
-    Ok(text) => text,
-    Err(_) => panic!("white space is removed from UTF-8"),
-};
+/// newline. It is in the program without other white space and packed, and unpacked at the first request.
+pub static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    String::from_utf8(unpack(&PACKED)).expect("a file of ours, which the tests read")
+});
 
 const WRITTEN: &[u8] = include_bytes!("openapi.json");
 
 // It takes the compiler a moment.
 #[allow(long_running_const_eval)]
-static COMPACT: [u8; compact::<0>(WRITTEN).1] = compact(WRITTEN).0;
+const COMPACT: ([u8; WRITTEN.len()], usize) = compact(WRITTEN);
+
+#[allow(long_running_const_eval)]
+const PACKING: ([u8; COMPACT.1], usize) = pack(COMPACT.0.split_at(COMPACT.1).0);
+
+static PACKED: [u8; PACKING.1] = *PACKING.0.first_chunk().expect("it is the length of that");
 
 /// JSON without the white space between its parts, as far as it fits, and its length. The last byte stays.
 const fn compact<const N: usize>(json: &[u8]) -> ([u8; N], usize) {
@@ -55,7 +60,7 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 static PAGE: LazyLock<String> = LazyLock::new(|| page::page(&parsed()));
 
 fn parsed() -> Value {
-    serde_json::from_str(DOCUMENT).expect("a file of ours, which the tests read")
+    serde_json::from_str(&DOCUMENT).expect("a file of ours, which the tests read")
 }
 
 /// The response to `GET /openapi.json`.

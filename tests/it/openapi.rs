@@ -26,7 +26,7 @@ use crate::harness::{
 use schema::{faults, resolved};
 
 static PARSED: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(DOCUMENT).expect("the document is JSON"));
+    LazyLock::new(|| serde_json::from_str(&DOCUMENT).expect("the document is JSON"));
 
 /// Headers of HTTP itself, which no operation has to name.
 const OF_HTTP: [&str; 6] = [

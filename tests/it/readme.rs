@@ -238,7 +238,7 @@ fn sources() -> String {
 
 /// The words of a schema that is an `enum`, each with its statuses.
 fn words(name: &str) -> BTreeMap<String, Vec<u64>> {
-    let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
+    let document: Value = serde_json::from_str(&DOCUMENT).expect("the document is JSON");
     let schema = &document["components"]["schemas"][name];
     let listed = schema["enum"].as_array().expect("the schema lists words");
     let codes = schema["x-codes"].as_array();
