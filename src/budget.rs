@@ -15,7 +15,7 @@ pub use division::{Bounds, Division, Full, Purpose, Sums, is_beyond};
 pub use ledger::{Account, Hold, Ledger, PeerKey};
 pub use memory::{CONNECTION_BYTES, LIMIT_DEFAULT, Memory, TLS_CONNECTION_BYTES};
 pub use shared::{Draft, Loan, SharedBytes};
-pub use waiting::{Exceeded, Held, WaitingBounds};
+pub use waiting::{Exceeded, Held, PAGES_MAX, WaitingBounds};
 
 use crate::threads::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -432,10 +432,8 @@ mod tests {
     }
 
     fn bounds() -> WaitingBounds {
-        WaitingBounds {
-            bytes: Ledger::of_bytes(1, Division::default()),
-            places: Ledger::of_places(1, Division::default()),
-        }
+        let bytes = Ledger::of_bytes(1, Division::default());
+        WaitingBounds::new(bytes, 1, Division::default())
     }
 
     #[test]

@@ -275,8 +275,9 @@ impl Service {
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
         let dry_runs = background.dry_runs(&catalog, renderer, &cache)?;
-        let ledger = Arc::clone(&front.ledger);
-        background.lists((&cache, &census), (&catalog, &dry_runs), &ledger, &sink)?;
+        let (bytes, waiting) = (Arc::clone(&front.ledger), config.waiting);
+        let bounds = WaitingBounds::new(bytes, waiting.parked_max, waiting.division);
+        background.lists((&cache, &census), (&catalog, &dry_runs), &bounds, &sink)?;
         let config_maps_left_out = Arc::clone(&stores.left_out);
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
@@ -308,10 +309,6 @@ impl Service {
             metrics,
             traces: traces.clone(),
             clock: Arc::clone(&clock),
-        };
-        let bounds = WaitingBounds {
-            bytes: Arc::clone(&front.ledger),
-            places: Ledger::of_places(config.waiting.parked_max, config.waiting.division),
         };
         let dispatcher = Dispatcher {
             api,
@@ -452,14 +449,15 @@ impl Background<'_> {
         &self,
         (cache, census): (&Cache, &Census),
         (catalog, dry_runs): (&Arc<SharedCatalog>, &DryRuns),
-        ledger: &Arc<Ledger>,
+        bounds: &WaitingBounds,
         sink: &Arc<dyn ResponseSink>,
     ) -> Result<(), Error> {
         let assembler = Assembler {
             cache: cache.clone(),
             census: census.clone(),
-            ledger: Arc::clone(ledger),
+            bounds: bounds.clone(),
             encode: handlers::entry,
+            page: handlers::PAGE,
             templates: Templates {
                 catalog: Arc::clone(catalog),
                 reports: Arc::new(dry_runs.clone()),

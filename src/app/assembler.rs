@@ -9,9 +9,10 @@ use super::error::Error;
 use super::keys::own_key_of;
 use super::list::List;
 use super::lists::{Changes, ListOf, Task};
+use super::pages::{PageForm, Roster};
 use super::request::ResponseSink;
 use super::templates::Templates;
-use crate::budget::{Division, Ledger};
+use crate::budget::{Division, Ledger, WaitingBounds};
 use crate::clock::Clock;
 use crate::kube::types::Job;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
@@ -35,10 +36,12 @@ pub struct Assembler {
     pub census: Census,
     /// The JSON of an instance.
     pub encode: Encode,
+    /// The JSON of a page of all instances.
+    pub page: PageForm,
     /// The templates.
     pub templates: Templates,
     /// What the lists are charged to.
-    pub ledger: Arc<Ledger>,
+    pub bounds: WaitingBounds,
     /// Where responses go.
     pub sink: Arc<dyn ResponseSink>,
     /// The time.
@@ -106,9 +109,9 @@ impl Assembler {
         };
         let list = match (&task.of, changed) {
             (ListOf::Instances(app_type), Some((names, before))) => {
-                before.after(names, self.encode_of(app_type), &self.ledger)
+                before.after(names, self.encode_of(app_type), &self.bounds.bytes)
             }
-            (of, _) => self.all(of, &self.ledger),
+            (of, _) => self.all(of, &self.bounds.bytes),
         };
         list.map(Arc::new)
     }
@@ -120,6 +123,15 @@ impl Assembler {
                 List::new(&self.names(app_type), "", self.encode_of(app_type), ledger)
             }
             ListOf::Templates => self.templates.list(&self.census, ledger),
+            ListOf::Page(query) => self.roster().page(query, &self.page, ledger),
+        }
+    }
+
+    fn roster(&self) -> Roster<'_> {
+        Roster {
+            cache: &self.cache,
+            census: &self.census,
+            catalog: &self.templates.catalog,
         }
     }
 

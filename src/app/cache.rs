@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod check;
+mod item;
 
 /// An older cache is not current.
 const CURRENT_WITHIN: Duration = Duration::from_secs(5);

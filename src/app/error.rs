@@ -59,6 +59,10 @@ pub enum Error {
     PreconditionFailed(InstanceKey),
     /// A header of the request cannot be read; holds the message. The caller changes it.
     BadHeader(Arc<str>),
+    /// A parameter of the query is unknown or cannot be read; holds the message. The caller changes it.
+    QueryInvalid(Arc<str>),
+    /// The caller may not use this type, which a parameter names. The caller chooses another.
+    TypeForbidden(Box<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
     /// An admission plug-in or webhook rejected the Job; holds the message of Kubernetes.
@@ -120,6 +124,8 @@ pub enum Bound {
     Inbox,
     /// Requests that wait for a token review, or tokens under review.
     Reviews,
+    /// Different pages of the list of all instances that are waited for.
+    Pages,
 }
 
 impl Bound {
@@ -132,6 +138,7 @@ impl Bound {
             Self::ParkedPerKey => "parked_per_key_max",
             Self::Inbox => "inbox",
             Self::Reviews => "token_reviews",
+            Self::Pages => "pages",
         }
     }
 }
@@ -145,6 +152,7 @@ impl fmt::Display for Bound {
             Self::ParkedPerKey => "PARKED_PER_KEY_MAX",
             Self::Inbox => "the coordinator's inbox",
             Self::Reviews => "token reviews",
+            Self::Pages => "pages of instances",
         })
     }
 }
@@ -253,7 +261,11 @@ impl fmt::Display for Error {
                 "the template needs a value for '{variable}': add {variable}=... to the query"
             ),
             Self::VariableInvalid(text) => write!(f, "invalid value for the template: {text}"),
+            Self::TypeForbidden(app_type) => {
+                write!(f, "this token may not use the app type '{app_type}'")
+            }
             Self::BadHeader(text)
+            | Self::QueryInvalid(text)
             | Self::ReservedKey(text)
             | Self::KeyInvalid(text)
             | Self::ValueInvalid(text)

@@ -8,12 +8,9 @@
 //! ([`Index::settle`]). Nothing here takes longer with more instances.
 
 use super::keys::{key_of_pod, own_key_of};
-use super::list::List;
-use super::lists::{ListOf, Lists, Task};
+use super::lists::{ListOf, Lists};
 use super::lost_pods::LostPods;
-use super::request_handle::RequestHandle;
 use crate::budget::Memory;
-use crate::clock::Clock;
 use crate::kube::types::{Job, Pod, Resource, Uid};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
@@ -23,10 +20,11 @@ use crate::threads::lock;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// The words for statuses in metrics, in the order of [`Counts`].
+mod reading;
+
+/// The words for statuses in metrics and lists, in the order of [`Counts`].
 pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
 
 /// How many instances are in which status; see [`STATUS_WORDS`].
@@ -210,11 +208,19 @@ impl Index {
     pub fn settle(&self, key: &InstanceKey, since: Changes, place: usize) {
         let mut state = self.state();
         let hash = state.hash(key);
-        let State { counted, types, .. } = &mut *state;
+        let State {
+            counted,
+            types,
+            lists,
+            ..
+        } = &mut *state;
         let counted = counted.get_mut(&hash);
         if let Some(counted) = counted.filter(|counted| counted.changes == since.0)
             && let Some(counts) = types.get_mut(&key.app_type)
         {
+            if usize::from(counted.place) != place {
+                lists.change_pages(&key.app_type);
+            }
             counts[usize::from(counted.place)] -= 1;
             counts[place] += 1;
             counted.place = u8::try_from(place).expect("there are five places");
@@ -229,8 +235,16 @@ impl Index {
         let counted = counted.get_mut(&hash).filter(|it| !it.is_settled);
         if let Some(counted) = counted {
             counted.is_settled = true;
-            lists.change(&of_instances(key), &key.name);
+            lists.change(key);
         }
+    }
+
+    /// Where this instance counts, by [`STATUS_WORDS`]; `None` if there is none.
+    #[must_use]
+    pub fn place(&self, key: &InstanceKey) -> Option<usize> {
+        let state = self.state();
+        let counted = state.counted.get(&state.hash(key))?;
+        Some(usize::from(counted.place))
     }
 
     /// Whether it has.
@@ -323,98 +337,9 @@ impl Index {
         self.state().sessions.values().map(Vec::len).sum()
     }
 
-    /// The list of a type, if it is known and nothing has changed since; an empty one if the type
-    /// has no instances.
-    #[must_use]
-    pub fn list(&self, app_type: &str, now: Instant) -> Option<Arc<List>> {
-        let mut state = self.state();
-        let State { types, lists, .. } = &mut *state;
-        match types.get_key_value(app_type) {
-            Some((known, _)) => lists.read(&ListOf::Instances(known.clone()), now),
-            None => Some(List::empty()),
-        }
-    }
-
-    /// The list of all templates, if it is known and nothing has changed since.
-    #[must_use]
-    pub fn template_list(&self, now: Instant) -> Option<Arc<List>> {
-        self.state().lists.read(&ListOf::Templates, now)
-    }
-
-    /// This request gets that list later.
-    pub fn await_list(&self, of: &ListOf, reader: RequestHandle, now: Instant) {
-        self.state().lists.wait(of, reader, now);
-        self.is_wanted.notify_one();
-    }
-
-    /// Something is known of templates that was not before.
-    pub fn templates_changed(&self) {
-        self.state().lists.change_all(&ListOf::Templates);
-    }
-
-    /// The caller of this request has hung up.
-    pub fn abandon(&self, reader: RequestHandle) {
-        self.state().lists.abandon(reader);
-    }
-
-    /// See [`Lists::take_due`].
-    #[must_use]
-    pub fn take_due(&self, now: Instant) -> Option<Task> {
-        self.state().lists.take_due(now)
-    }
-
-    /// See [`Lists::wait_for_room`].
-    pub fn wait_for_room(&self, task: &mut Task, now: Instant) {
-        self.state().lists.wait_for_room(task, now);
-    }
-
-    /// See [`Lists::finish`].
-    pub fn finish(
-        &self,
-        of: &ListOf,
-        list: Option<&Arc<List>>,
-        now: Instant,
-    ) -> Vec<RequestHandle> {
-        self.state().lists.finish(of, list, now)
-    }
-
-    /// See [`Lists::drop_last`].
-    pub fn drop_last_list(&self, of: &ListOf) -> bool {
-        self.state().lists.drop_last(of)
-    }
-
-    /// See [`Lists::drop_all`].
-    pub fn drop_all_lists(&self) -> bool {
-        self.state().lists.drop_all()
-    }
-
-    /// Blocks until a list is due, or for that time at most; then drops lists that nobody reads.
-    pub fn wait_for_readers(&self, clock: &dyn Clock, longest: Duration) {
-        let mut state = self.state();
-        let now = clock.now();
-        let due = state.lists.next_due(now);
-        let wait = due.map_or(longest, |due| due.saturating_duration_since(now));
-        if !wait.is_zero() {
-            let woken = self.is_wanted.wait_timeout(state, wait.min(longest));
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.lists.forget_unread(clock.now());
-    }
-
-    /// The lists that readers would get now; for tests, since it takes long.
-    #[must_use]
-    pub fn lists(&self) -> Vec<(ListOf, Arc<List>)> {
-        self.state().lists.clean()
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
-}
-
-/// The list that this instance is in.
-fn of_instances(key: &InstanceKey) -> ListOf {
-    ListOf::Instances(key.app_type.clone())
 }
 
 fn hash(hasher: &RandomState, key: &InstanceKey) -> u64 {
@@ -476,7 +401,7 @@ impl State {
         };
         self.counted.insert(self.hash(key), counted);
         self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
-        self.lists.change(&of_instances(key), &key.name);
+        self.lists.change(key);
     }
 
     fn remove(&mut self, key: &InstanceKey) {
@@ -484,10 +409,10 @@ impl State {
             && let Some(counts) = self.types.get_mut(&key.app_type)
         {
             counts[usize::from(counted.place)] -= 1;
-            self.lists.change(&of_instances(key), &key.name);
+            self.lists.change(key);
             if *counts == Counts::default() {
                 self.types.remove(&key.app_type);
-                self.lists.emptied(&of_instances(key));
+                self.lists.emptied(&ListOf::Instances(key.app_type.clone()));
             }
         }
     }
@@ -527,7 +452,7 @@ impl State {
         if let Some(counted) = self.counted.get_mut(&hash) {
             counted.changes = counted.changes.wrapping_add(1);
             counted.is_settled = false;
-            self.lists.change(&of_instances(key), &key.name);
+            self.lists.change(key);
         }
     }
 

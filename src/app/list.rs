@@ -1,4 +1,5 @@
-//! [`List`]: the instances of one type, or all templates, as bytes that all readers share.
+//! [`List`]: the instances of one type, all templates, or a page of all instances, as bytes that all readers
+//! share.
 //!
 //! Pure. A list is one JSON array. Its entries stand by name, so that the next list copies those
 //! that have not changed. The JSON of an entry is made by whoever asks for the list. Which entries
@@ -127,6 +128,11 @@ impl List {
         draft.append(if ends.is_empty() { b"[]" } else { b"]" })?;
         draft.append(tail.as_bytes())?;
         Ok(Self::of(draft, tail, names_text, ends))
+    }
+
+    /// These bytes, which are a page; its entries have no names.
+    pub(super) fn page(draft: Draft) -> Self {
+        Self::of(draft, "", String::new(), Vec::new())
     }
 
     fn of(draft: Draft, tail: &'static str, names: String, ends: Vec<End>) -> Self {

@@ -3,9 +3,11 @@
 //! Pure: time is an argument. A list that nobody reads has nothing here. Who assembles one, and
 //! from what, is in [`super::assembler`].
 
+use super::instances::PageQuery;
 use super::list::List;
 use super::request_handle::RequestHandle;
-use crate::model::names::{AppType, InstanceName};
+use crate::budget::{Full, Hold};
+use crate::model::names::{AppType, InstanceKey, InstanceName};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,10 +29,16 @@ pub const ROOM_PERIOD: Duration = Duration::from_millis(500);
 /// again, which then costs no more than the changes have.
 pub const NAMES_MORE_MAX: usize = 64;
 
+/// So many pages of all instances are kept; those that nobody waits for go first, the one that was read the
+/// longest ago before the others.
+pub const PAGES_MAX: usize = 128;
+
 /// The lists that are read.
 #[derive(Debug, Default)]
 pub struct Lists {
     kept: HashMap<ListOf, Kept>,
+    /// How many of them are pages.
+    pages: usize,
 }
 
 /// What a list is of.
@@ -40,6 +48,14 @@ pub enum ListOf {
     Instances(AppType),
     /// What is known of all templates.
     Templates,
+    /// A page of all instances.
+    Page(Arc<PageQuery>),
+}
+
+impl ListOf {
+    const fn is_page(&self) -> bool {
+        matches!(self, Self::Page(_))
+    }
 }
 
 /// One list.
@@ -57,6 +73,8 @@ struct Kept {
     /// Since when there has been no memory for it, while somebody waits for it.
     no_room_since: Option<Instant>,
     read_at: Instant,
+    /// Of a page that somebody waits for: the place of the first who did.
+    place: Option<Hold>,
 }
 
 /// What has changed of a list.
@@ -101,6 +119,7 @@ impl Kept {
             assembled_at: None,
             no_room_since: None,
             read_at: now,
+            place: None,
         }
     }
 
@@ -145,10 +164,52 @@ impl Lists {
         kept.readers.push(reader);
     }
 
+    /// A request waits for this page, as by [`Lists::wait`]. A page that nobody else waits for takes this
+    /// place.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn wait_for_page(
+        &mut self,
+        query: &Arc<PageQuery>,
+        reader: RequestHandle,
+        place: Result<Hold, Full>,
+        now: Instant,
+    ) -> Result<(), Full> {
+        let of = ListOf::Page(Arc::clone(query));
+        let known = self.kept.get(&of);
+        if known.is_none_or(|kept| !kept.is_in_use()) {
+            let (place, is_new) = (Some(place?), known.is_none());
+            if is_new {
+                self.make_room_for_a_page();
+            }
+            let kept = self.kept.entry(of.clone());
+            kept.or_insert_with(|| Kept::new(now)).place = place;
+            self.pages += usize::from(is_new);
+        }
+        self.wait(&of, reader, now);
+        Ok(())
+    }
+
+    fn make_room_for_a_page(&mut self) {
+        let pages = self.kept.iter().filter(|(of, _)| of.is_page());
+        let unused = pages.filter(|(_, kept)| !kept.is_in_use());
+        let oldest = unused.min_by_key(|(_, kept)| kept.read_at);
+        if self.pages >= PAGES_MAX
+            && let Some(oldest) = oldest.map(|(of, _)| of.clone())
+        {
+            self.kept.remove(&oldest);
+            self.pages -= 1;
+        }
+    }
+
     /// The caller of this request has hung up.
     pub fn abandon(&mut self, reader: RequestHandle) {
         for kept in self.kept.values_mut() {
             kept.readers.retain(|other| *other != reader);
+            if !kept.is_in_use() {
+                kept.place = None;
+            }
         }
     }
 
@@ -159,8 +220,32 @@ impl Lists {
         }
     }
 
+    /// Something is known of templates that was not before: whether instances are of the present one, too.
+    pub fn templates_changed(&mut self) {
+        for (of, kept) in &mut self.kept {
+            if of.is_page() || *of == ListOf::Templates {
+                kept.changes = Changes::All;
+            }
+        }
+    }
+
+    /// Something of an instance of this type has changed that only pages show.
+    pub fn change_pages(&mut self, app_type: &AppType) {
+        if self.pages == 0 {
+            return;
+        }
+        for (of, kept) in &mut self.kept {
+            if matches!(of, ListOf::Page(query) if query.selection.has_type(app_type.as_str())) {
+                kept.changes = Changes::All;
+            }
+        }
+    }
+
     /// The entry of this instance has changed, or has come or gone.
-    pub fn change(&mut self, of: &ListOf, name: &InstanceName) {
+    pub fn change(&mut self, key: &InstanceKey) {
+        let InstanceKey { app_type, name } = key;
+        self.change_pages(app_type);
+        let of = &ListOf::Instances(app_type.clone());
         if let Some(kept) = self.kept.get_mut(of)
             && let Changes::Of(names) = &mut kept.changes
         {
@@ -233,11 +318,15 @@ impl Lists {
             Some(_) => kept.no_room_since = None,
             None => kept.changes = Changes::All,
         }
-        if kept.clean().is_none() {
-            return Vec::new();
+        let readers = match kept.clean() {
+            Some(_) => std::mem::take(&mut kept.readers),
+            None => Vec::new(),
+        };
+        if kept.readers.is_empty() {
+            kept.place = None;
         }
-        let readers = std::mem::take(&mut kept.readers);
-        if list.is_some_and(|list| list.is_empty()) {
+        let is_empty = list.is_some_and(|list| list.is_empty());
+        if is_empty && kept.clean().is_some() && !of.is_page() {
             self.kept.remove(of);
         }
         readers
@@ -269,6 +358,7 @@ impl Lists {
         let is_read = |kept: &Kept| now.saturating_duration_since(kept.read_at) < UNREAD_KEPT;
         self.kept
             .retain(|_, kept| kept.is_in_use() || is_read(kept));
+        self.pages = self.kept.keys().filter(|of| of.is_page()).count();
     }
 
     /// The lists that are known and clean; for tests, since it takes long.

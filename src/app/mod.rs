@@ -32,12 +32,14 @@ pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod index;
+pub mod instances;
 pub mod keys;
 pub mod lifecycle;
 pub mod list;
 pub mod lists;
 mod log_line;
 mod lost_pods;
+pub mod pages;
 pub mod queue;
 pub mod rendering;
 pub mod reporter;
@@ -56,6 +58,7 @@ pub use request::{
 pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
 
+use crate::budget::{Full, Hold};
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
@@ -65,6 +68,7 @@ use cache::{Cache, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
+use instances::PageQuery;
 use list::List;
 use lists::ListOf;
 use review::{Asked, Bearer, Reviews, Scope};
@@ -173,6 +177,37 @@ impl App {
     pub fn await_templates(&self, handle: RequestHandle) {
         let index = self.cache.index();
         index.await_list(&ListOf::Templates, handle, self.clock.now());
+    }
+
+    /// This page of all instances. `None` if it is not known, or something has changed since: a request for it
+    /// waits ([`App::await_page`]).
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: an empty page would be wrong.
+    pub fn page(&self, query: &Arc<PageQuery>) -> Result<Option<Arc<List>>, Error> {
+        self.check_synced()?;
+        Ok(self.cache.index().page(query, self.clock.now()))
+    }
+
+    /// The request of `handle` gets this page soon, also while this replica shuts down. `place` is among those
+    /// of all pages; it is not needed where others wait for the same one.
+    ///
+    /// # Errors
+    /// That there is no place.
+    pub fn await_page(
+        &self,
+        query: &Arc<PageQuery>,
+        handle: RequestHandle,
+        place: Result<Hold, Full>,
+    ) -> Result<(), Error> {
+        let index = self.cache.index();
+        let waits = index.await_page(query, handle, place, self.clock.now());
+        waits.map_err(|full| {
+            Error::TooManyRequests(match full {
+                Full::Budget => Bound::Pages,
+                Full::Share => Bound::CallerShare,
+            })
+        })
     }
 
     /// The instance of this key, if it is ready.

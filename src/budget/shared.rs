@@ -58,7 +58,9 @@ impl Draft {
     pub fn append(&mut self, piece: &[u8]) -> Result<(), Full> {
         let len = self.bytes.len() + piece.len();
         if len > self.hold.bytes() {
-            self.reserve(len)?;
+            // Half as much more, if there is room, so that many pieces are moved few times.
+            let more = (len + len / 2).min(self.ledger.shared_max()).max(len);
+            self.reserve(more).or_else(|_| self.reserve(len))?;
         }
         self.bytes.extend_from_slice(piece);
         Ok(())

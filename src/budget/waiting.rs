@@ -3,7 +3,7 @@
 //! Both are held by a request until it is answered, and by a start until its call to Kubernetes has
 //! ended: its caller may have hung up by then. Which requests wait is decided in the HTTP front.
 
-use super::{Account, Full, Hold, Ledger, Purpose};
+use super::{Account, Division, Full, Hold, Ledger, Purpose};
 use std::sync::Arc;
 
 /// The bounds on requests that wait.
@@ -13,7 +13,13 @@ pub struct WaitingBounds {
     pub bytes: Arc<Ledger>,
     /// The places.
     pub places: Arc<Ledger>,
+    /// The places of pages of the list of all instances that somebody waits for, [`PAGES_MAX`].
+    pub pages: Arc<Ledger>,
 }
+
+/// So many different pages of the list of all instances may be waited for at the same time: each takes
+/// milliseconds, and other lists wait behind them.
+pub const PAGES_MAX: usize = 64;
 
 /// What one request holds while it waits; it is released with the last clone of its `Arc`.
 #[derive(Debug)]
@@ -40,6 +46,16 @@ pub enum Exceeded {
 }
 
 impl WaitingBounds {
+    /// Bounds of so many bytes and places, which callers divide like that.
+    #[must_use]
+    pub fn new(bytes: Arc<Ledger>, places_max: usize, division: Division) -> Self {
+        Self {
+            bytes,
+            places: Ledger::of_places(places_max, division),
+            pages: Ledger::of_places(PAGES_MAX, division),
+        }
+    }
+
     /// Charges a place and so many bytes to this account.
     ///
     /// # Errors

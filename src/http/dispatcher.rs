@@ -190,7 +190,9 @@ impl Handler for Dispatcher {
         let app = &self.api.app;
         match waiting.map(|waiting| waiting.what_for) {
             Some(WaitingFor::Review(_)) => app.abandon_review(handle),
-            Some(WaitingFor::App(Pending::List(..))) => app.abandon_list(handle),
+            Some(WaitingFor::App(Pending::List(..) | Pending::Templates(..))) => {
+                app.abandon_list(handle);
+            }
             Some(WaitingFor::App(_)) => app.abandon(handle),
             None => {
                 app.abandon_review(handle);
@@ -363,6 +365,10 @@ impl Dispatcher {
     fn failed(&self, exchange: &Exchange, mut error: Error) -> Response {
         match &mut error {
             Error::TooManyRequests(bound) => self.instrumentation.metrics.rejected(bound.cause()),
+            Error::TypeForbidden(app_type) => {
+                let denied = Denied::Forbidden(app_type.to_string());
+                self.instrumentation.metrics.rejected(denied.cause());
+            }
             Error::InstancesTakeMemory { .. } => {
                 self.instrumentation.metrics.rejected(INSTANCE_BYTES);
             }

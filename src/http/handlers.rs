@@ -5,9 +5,11 @@
 //! authenticated and authorized the request before; [`super::problem`] makes the response of an
 //! error, so a handler returns an [`Error`] as it is.
 
+mod all_instances;
 mod legacy;
 mod responses;
 
+pub use all_instances::{PAGE, instance_item};
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 pub use responses::{entry, template};
 

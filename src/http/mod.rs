@@ -33,6 +33,7 @@ mod packed;
 pub mod prefer;
 pub mod problem;
 pub mod router;
+pub mod selection;
 pub mod server;
 pub mod timing;
 pub mod tls;

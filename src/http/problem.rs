@@ -48,6 +48,8 @@ impl From<&Error> for Problem {
             Error::OtherValues(_) => (409, "other_values", None),
             Error::PreconditionFailed(_) => (412, "precondition_failed", None),
             Error::BadHeader(_) => (400, "bad_request", None),
+            Error::QueryInvalid(_) => (422, "query_invalid", None),
+            Error::TypeForbidden(_) => (403, "forbidden", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::QuotaExceeded(_) => (403, "refused", Some(1)),
@@ -93,7 +95,7 @@ impl From<&Denied> for Problem {
             Denied::Malformed => "the Authorization header must be a single 'Bearer TOKEN'".into(),
             Denied::Unknown => "the token is unknown or has expired".into(),
             Denied::Forbidden(app_type) => {
-                format!("this token may not use the app type '{app_type}'")
+                Error::TypeForbidden(app_type.as_str().into()).to_string()
             }
             Denied::Bound => {
                 "this token is bound to app types, and the response would name all; use a token without types".into()

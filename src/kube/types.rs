@@ -312,6 +312,8 @@ pub struct Pod {
     pub containers: Box<[ContainerStatus]>,
     /// Grace period of its deletion in seconds; 0 unless it is being deleted.
     pub deletion_grace_secs: u32,
+    /// How often its containers were restarted.
+    pub restarts: u32,
     /// Whether it has a `metadata.generation`: no API server before Kubernetes 1.33 sets one.
     pub has_generation: bool,
     /// What callers get of it, as a short value.

@@ -32,7 +32,7 @@ pub use mako::{CONTROL_DEPTH_MAX, PLACEHOLDERS_MAX};
 pub use places::{Place, Places};
 pub use render::RENDERED_BYTES_MAX;
 pub use select::STEPS_MAX;
-pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
+pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError, query_pairs};
 
 use super::excerpt::excerpt;
 use crate::yaml::{self, Tree};

@@ -3,6 +3,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `apps` | lists, `/info`, probes, 404, 405, redirects |
+//! | `instances` | the list of all instances, and stops of many |
 //! | `start` | one GET makes one Job, under races and lost responses |
 //! | `wait` | how long a start is waited for, what a 202 says, how a failure is reported |
 //! | `stop` | DELETE, and a start while the same name goes |
@@ -81,6 +82,7 @@ mod https;
 mod image;
 mod in_cluster;
 mod input;
+mod instances;
 mod labels;
 mod legacy;
 mod limits;

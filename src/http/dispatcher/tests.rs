@@ -4,6 +4,7 @@
 mod bench;
 mod fencing;
 mod headers;
+mod instances;
 mod lists;
 mod memory;
 mod proxies;

@@ -289,6 +289,7 @@ impl<'de> Deserialize<'de> for Address {
 #[serde(rename_all = "camelCase")]
 struct ContainerWire {
     name: Option<ContainerName>,
+    restart_count: Option<i32>,
     state: Option<StateWire>,
     last_state: Option<StateWire>,
 }
@@ -370,6 +371,10 @@ impl From<PodWire> for Pod {
         let spec = wire.spec.unwrap_or_default();
         let status = wire.status.unwrap_or_default();
         let of_pod = spec.restart_policy.unwrap_or_default();
+        let containers = status.container_statuses.iter();
+        let containers = containers.chain(&status.init_container_statuses);
+        let restarts = containers.filter_map(|wire| u32::try_from(wire.restart_count?).ok());
+        let restarts = restarts.fold(0, u32::saturating_add);
         let inits = status.init_container_statuses.into_iter();
         let inits =
             inits.map(|wire| container(wire, ContainerKind::Init, &spec.init_containers, of_pod));
@@ -403,6 +408,7 @@ impl From<PodWire> for Pod {
             start_time: status.start_time,
             conditions: status.conditions,
             containers: inits.chain(apps).collect(),
+            restarts,
         };
         pod.cut_messages(OBJECT_MESSAGES_BYTES_MAX);
         pod

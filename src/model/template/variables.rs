@@ -37,9 +37,8 @@ impl Variables {
             return Err(VariablesError::TooLong);
         }
         let mut variables = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            variables.set(decode(name), decode(value));
+        for (name, value) in query_pairs(query) {
+            variables.set(name, value);
             if variables.pairs.len() > VARIABLES_MAX {
                 return Err(VariablesError::TooMany);
             }
@@ -67,6 +66,15 @@ impl Variables {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+/// The decoded pairs of a query string, as [`Variables::from_query`] reads them, without its bounds.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
 }
 
 fn decode(text: &str) -> String {

@@ -8,7 +8,7 @@ use config_controller::model::names::InstanceName;
 use serde_json::Value;
 
 /// Keywords that do not constrain values.
-const REMARKS: [&str; 4] = ["description", "deprecated", "x-codes", "$ref"];
+const REMARKS: [&str; 5] = ["description", "default", "deprecated", "x-codes", "$ref"];
 
 /// The one pattern that the document has: what [`InstanceName`] takes.
 const NAME_PATTERN: &str = r"^(?!\.{1,2}$)(?!\s)[^/?#%\\\u0000-\u001f\u007f-\u009f]+(?<!\s)$";
@@ -75,6 +75,10 @@ impl Check<'_> {
                 "minimum" => {
                     let is = value.as_f64().is_none_or(|n| Some(n) >= rule.as_f64());
                     self.expect(is, place, || format!("{value} is below {rule}"));
+                }
+                "maximum" => {
+                    let is = value.as_f64().is_none_or(|n| Some(n) <= rule.as_f64());
+                    self.expect(is, place, || format!("{value} is above {rule}"));
                 }
                 "required" | "properties" | "additionalProperties" | "propertyNames" => {
                     self.object(schema, keyword, value, place);
@@ -189,7 +193,7 @@ fn object(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
 fn the_validator_reports_violations() {
     use serde_json::json;
     let document = json!({"s": {"type": "object", "required": ["a"], "properties": {
-        "a": {"enum": ["x", "y"]}, "n": {"type": ["integer", "null"], "minimum": 2},
+        "a": {"enum": ["x", "y"]}, "n": {"type": ["integer", "null"], "minimum": 2, "maximum": 9},
         "t": {"type": "string", "format": "date-time"}, "l": {"type": "array", "minItems": 1, "items": {"const": 1}},
     }}, "free": {"type": "object", "additionalProperties": {"type": "string"}, "propertyNames": {"not": {"const": "ip"}}}});
     let narrow = json!({"$ref": "#/s", "properties": {"a": {"enum": ["x"]}}});
@@ -209,6 +213,7 @@ fn the_validator_reports_violations() {
         (&narrow, json!([]), false),
         (&narrow, json!({"a": "x", "n": 1}), false),
         (&narrow, json!({"a": "x", "n": 2.5}), false),
+        (&narrow, json!({"a": "x", "n": 10}), false),
         (&narrow, json!({"a": "x", "t": "yesterday"}), false),
         (&narrow, json!({"a": "x", "l": []}), false),
         (&narrow, json!({"a": "x", "l": [1, 2]}), false),

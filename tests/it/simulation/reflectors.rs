@@ -53,7 +53,7 @@ impl Wiring<'_> {
         (cache, census): (&Cache, &Census),
         inbox: &Inbox,
     ) -> [Box<dyn AnyReflector>; 3] {
-        let read = Arc::clone(catalog);
+        let (read, of_lists) = (Arc::clone(catalog), cache.clone());
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         let misses_pods = self.defect == Defect::MissesPods;
@@ -61,7 +61,10 @@ impl Wiring<'_> {
             self.reflector(
                 config_maps,
                 &format!("{PREFIX}template=true"),
-                Box::new(move |changes| read.update(changes)),
+                Box::new(move |changes| {
+                    read.update(changes);
+                    of_lists.index().templates_changed();
+                }),
             ),
             self.reflector(
                 jobs,

@@ -15,6 +15,7 @@ use config_controller::app::catalog::{Offer, SharedCatalog};
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::dry_runs::{Report, Reports};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
+use config_controller::app::instances::{PageQuery, Selection};
 use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
 use config_controller::app::templates::Templates;
@@ -115,22 +116,21 @@ fn assembler(
         cache: cache.clone(),
         census: census.clone(),
         encode: handlers::entry,
+        page: handlers::PAGE,
         templates: Templates {
             catalog: Arc::clone(catalog),
             reports: Arc::new(Untried),
             encode: handlers::template,
         },
-        ledger: Arc::clone(&bounds.bytes),
+        bounds: bounds.clone(),
         sink: Arc::new(Nobody),
         clock,
     }
 }
 
 fn waiting_bounds(limits: Limits) -> WaitingBounds {
-    WaitingBounds {
-        bytes: Ledger::of_bytes(BYTES_MAX, limits.division),
-        places: Ledger::of_places(limits.parked_max, limits.division),
-    }
+    let bytes = Ledger::of_bytes(BYTES_MAX, limits.division);
+    WaitingBounds::new(bytes, limits.parked_max, limits.division)
 }
 
 /// A call in flight.
@@ -427,17 +427,34 @@ impl Replica {
         Ok(())
     }
 
-    /// Callers read the list of each type, so that each further change must mark it as changed.
+    /// Callers read the list of each type and pages of all, so that each further change must mark them as
+    /// changed.
     fn read_lists(&self) {
+        let nobody = RequestHandle {
+            io: 0,
+            slot: 0,
+            serial: 0,
+        };
         for app_type in self.cache.counts().keys() {
             if let Ok(None) = self.app.list(app_type.as_str()) {
-                let nobody = RequestHandle {
-                    io: 0,
-                    slot: 0,
-                    serial: 0,
-                };
                 let waits = self.app.await_list(app_type.as_str(), nobody);
                 assert!(waits.is_ok(), "the type has instances");
+            }
+        }
+        for statuses in [BTreeSet::new(), BTreeSet::from([1])] {
+            let query = Arc::new(PageQuery {
+                selection: Selection {
+                    statuses,
+                    ..Selection::default()
+                },
+                limit: 3,
+                after: None,
+            });
+            if let Ok(None) = self.app.page(&query) {
+                let pages = &self.bounds.pages;
+                let place = pages.hold(Account::Service, Purpose::Transfer, 1);
+                let waits = self.app.await_page(&query, nobody, place);
+                assert!(waits.is_ok(), "there is a place for each");
             }
         }
         while self.assembler.step() {}

@@ -125,10 +125,11 @@ impl Bench {
             api,
             hosts: AllowedHosts::default(),
             authenticator,
-            bounds: WaitingBounds {
-                bytes: Ledger::of_bytes(HELD_BYTES_MAX, Division::default()),
-                places: Ledger::of_places(100, Division::default()),
-            },
+            bounds: WaitingBounds::new(
+                Ledger::of_bytes(HELD_BYTES_MAX, Division::default()),
+                100,
+                Division::default(),
+            ),
             instrumentation,
         };
         Self {
@@ -166,12 +167,13 @@ impl Bench {
             cache: self.world.cache.clone(),
             census: self.world.census.clone(),
             encode: crate::http::handlers::entry,
+            page: crate::http::handlers::PAGE,
             templates: Templates {
                 catalog: Arc::clone(&self.catalog),
                 reports: Arc::new(Untried),
                 encode: crate::http::handlers::template,
             },
-            ledger: Arc::clone(&self.dispatcher.bounds.bytes),
+            bounds: self.dispatcher.bounds.clone(),
             sink: Arc::clone(&sink) as Arc<dyn ResponseSink>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
         };

@@ -1,0 +1,153 @@
+//! `/instances`: the list of all instances, page by page, while they start, change and end.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{Client, TEMPLATE, TestEnvironment, apply_templates, eventually};
+
+/// Types and names of all instances, page by page, with the query of each page.
+fn names(client: Client, query: &str) -> Vec<String> {
+    let (mut found, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("/instances?{query}{next}")).expect(200);
+        for item in page["instances"].as_array().expect("a list") {
+            let text = |name: &str| item[name].as_str().expect("a text").to_owned();
+            found.push(text("type") + "/" + &text("name"));
+        }
+        match page["continue"].as_str() {
+            Some(it) => next = format!("&continue={it}"),
+            None => return found,
+        }
+    }
+}
+
+/// The one instance of this name.
+fn item(environment: &TestEnvironment, query: &str) -> Value {
+    let page = environment.get(&format!("/instances?{query}")).expect(200);
+    page["instances"][0].clone()
+}
+
+#[test]
+fn an_instance_is_listed_from_its_start_to_its_stop() {
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .template("other", TEMPLATE)
+        .start();
+    assert_eq!(names(environment.client(), ""), [""; 0]);
+    environment.get_at_once("/app/hello/ann").expect(202);
+    environment.wait_pod("hello-ann");
+    let status = |expected: &str| {
+        eventually(expected, || {
+            let item = item(&environment, "type=hello");
+            (item["status"] == expected).then_some(item)
+        })
+    };
+    let starting = status("starting");
+    assert_eq!(starting["ip"], Value::Null);
+    assert!(starting["phase"].is_string() && starting["reason"].is_string());
+    environment.make_ready("hello-ann");
+    let ready = status("ready");
+    let found = environment.get("/app/hello/ann");
+    assert_eq!(found.expect(200)["ip"], ready["ip"]);
+    assert_eq!(found.header("instance-id"), ready["uid"]);
+    assert_eq!(
+        [&ready["stale"], &ready["restarts"]],
+        [&json!(false), &json!(0)]
+    );
+    environment
+        .patch("/app/hello/ann", &json!({"team": "a"}))
+        .expect(200);
+    // A replica shows its own writes at once.
+    assert_eq!(
+        item(&environment, "label=team=a")["labels"],
+        json!({"team": "a"})
+    );
+    assert_eq!(names(environment.client(), "label=team=b"), [""; 0]);
+    environment.delete("/app/hello/ann").expect(200);
+    assert_eq!(item(&environment, "")["status"], "stopping");
+}
+
+#[test]
+fn those_of_a_status_are_as_many_as_the_metric_says_until_they_are_gone() {
+    let environment = TestEnvironment::new();
+    for name in ["a", "b", "c"] {
+        environment.start_instance(&format!("/app/hello/{name}"));
+    }
+    assert_eq!(names(environment.client(), "status=ready").len(), 3);
+    let metrics = environment.get("/metrics").text;
+    let line = r#"config_controller_instances{type="hello",status="ready"} 3"#;
+    assert!(metrics.contains(line), "{metrics}");
+    environment.delete("/app/hello/b").expect(200);
+    eventually("it is gone", || {
+        (names(environment.client(), "") == ["hello/a", "hello/c"]).then_some(())
+    });
+}
+
+#[test]
+fn a_change_of_the_template_makes_instances_stale() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    assert_eq!(item(&environment, "")["stale"], false);
+    let edited = TEMPLATE.replace("app:1", "app:2");
+    apply_templates(&environment.kube, "apps", &[("hello", &edited)], json!({}));
+    eventually("it is stale", || {
+        (item(&environment, "")["stale"] == true).then_some(())
+    });
+}
+
+#[test]
+fn pages_and_their_tags_are_those_of_each_replica() {
+    let mut environment = TestEnvironment::builder()
+        .template("other", TEMPLATE)
+        .start();
+    for path in ["/app/hello/a", "/app/hello/b", "/app/other/a"] {
+        environment.start_instance(path);
+    }
+    let other = environment.add_replica();
+    environment.wait_ready(other);
+    let all = ["hello/a", "hello/b", "other/a"];
+    for limit in 1..=3 {
+        // Each page of another replica than the one before.
+        let first = environment
+            .get(&format!("/instances?limit={limit}"))
+            .expect(200);
+        let next = first["continue"]
+            .as_str()
+            .map(|it| format!("continue={it}"));
+        let rest = next.map(|next| names(environment.replica(other), &next));
+        assert_eq!(rest.unwrap_or_default(), all[limit..]);
+    }
+    let tag = |replica: usize| {
+        let page = environment.replica(replica).get("/instances?limit=2");
+        page.expect(200);
+        page.header("etag").to_owned()
+    };
+    assert_eq!(tag(0), tag(other));
+    let headers = [("If-None-Match", &*tag(0))];
+    let client = environment.client();
+    let same = client.begin("GET", "/instances?limit=2", &headers, "");
+    assert_eq!(same.finish().status, 304);
+    let head = client.begin("HEAD", "/instances", &[], "").finish();
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+}
+
+#[test]
+fn many_readers_get_the_newest_page() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    for round in 0..10 {
+        let change = json!({ "round": round.to_string() });
+        environment.patch("/app/hello/ann", &change).expect(200);
+        let paths = (0..100).map(|n| format!("/instances?limit={}", 1 + n % 10));
+        let readers: Vec<_> = paths
+            .map(|path| environment.client().begin_get(&path))
+            .collect();
+        let seen: BTreeSet<String> = readers
+            .into_iter()
+            .map(|reader| reader.finish().expect(200)["instances"][0]["labels"].to_string())
+            .collect();
+        assert_eq!(seen, BTreeSet::from([change.to_string()]));
+    }
+}
