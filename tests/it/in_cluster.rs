@@ -10,11 +10,13 @@
 //! | `upgrade` | a `helm upgrade` and its roll-back fail no request |
 //! | `image` | our image, on the cluster's node |
 //! | `commands` | the README's commands, word for word |
+//! | `names` | an instance by its name in the cluster's DNS |
 //! | `runner` | pods that run a test or a program of this repository |
 //! | `prometheus` | a real Prometheus |
 
 mod commands;
 pub(crate) mod image;
+mod names;
 pub(crate) mod prometheus;
 mod runner;
 mod upgrade;

@@ -1,0 +1,32 @@
+#!/bin/sh
+# A webhook: POSTs each lifecycle event of the instances (starting, ready, failed, disrupted, stopping, gone;
+# relist has the state after a gap) to a URL: its name in the header Event, its JSON as the body.
+#
+#   URL=http://config-controller:3333 HOOK=http://portal/events STATE=/data/last sh webhook.sh [type=hello]
+#
+# An event is sent until the hook takes it, so it may come twice, also after a restart if STATE is kept. With
+# AUTH on, set TOKEN. Needs sh and curl.
+#
+# Tried with curl 7.88 and dash on a stand-in for the stream; not yet by a test with the service itself.
+set -u
+while :; do
+    last=$(cat "$STATE" 2>/dev/null)
+    # Nothing for a minute, not even a heartbeat: the connection is dead.
+    curl -sSN --fail --speed-limit 1 --speed-time 60 -H 'Accept: text/event-stream' \
+        ${last:+-H "Last-Event-ID: $last"} ${TOKEN:+-H "Authorization: Bearer $TOKEN"} "$URL/instances${1:+?$1}" |
+        while IFS= read -r line; do
+            case $line in
+            id:*) id=${line#id: } ;;
+            event:*) event=${line#event: } ;;
+            data:*) data=${line#data: } ;;
+            "")
+                [ "${data:-}" ] || continue
+                printf %s "$data" | curl -sS --fail --retry 5 --retry-connrefused --max-time 10 -o /dev/null \
+                    -H 'Content-Type: application/json' -H "Event: ${event:-}" --data-binary @- "$HOOK" || break
+                printf %s "${id:-}" >"$STATE"
+                event='' data=''
+                ;;
+            esac
+        done
+    sleep 1
+done
