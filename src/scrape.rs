@@ -137,6 +137,7 @@ impl Collector {
 
     fn encode_front(front: &FrontStats, held: &WaitingBounds, registry: &mut Registry) {
         registry.count(&metrics::WAITING_REQUESTS, &[], front.sum(|t| &t.parked));
+        registry.count(&metrics::STREAMS, &[], front.sum(|t| &t.streams));
         registry.count(&metrics::ABANDONED, &[], front.sum(|t| &t.abandoned));
         registry.count(&metrics::CONNECTIONS, &[], front.sum(|t| &t.connections));
         registry.count(

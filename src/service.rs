@@ -21,6 +21,8 @@ use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
 use crate::app::dry_runs::DryRuns;
 use crate::app::engine::{self, Executor, Inbox, Parts};
+use crate::app::events::EventLog;
+use crate::app::relists::{Relister, Relists};
 use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
@@ -237,7 +239,9 @@ impl Service {
         let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
         let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
+        let events = Arc::new(EventLog::new(&hostname(), front.id_seed, handlers::event));
         let parts = Parts {
+            events: Arc::clone(&events),
             coordinator: Coordinator::new(config.waiting),
             inputs,
             inbox: inbox.clone(),
@@ -292,7 +296,17 @@ impl Service {
             clock: server_clock,
         }));
         let app_clock = Arc::clone(&clock);
-        let app = App::new(cache, catalog, inbox, config.waits, app_clock, reviews);
+        let relists = background.relists(&events, (&cache, &catalog), &front.ledger, &sink)?;
+        let streams = (events, relists);
+        let app = App::new(
+            cache,
+            catalog,
+            inbox,
+            config.waits,
+            app_clock,
+            reviews,
+            streams,
+        );
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
@@ -468,6 +482,30 @@ impl Background<'_> {
         };
         let started = assembler.start(self.heartbeats, &on_death(self.endings));
         started.map_err(no_thread)
+    }
+
+    /// Starts the thread that makes the states with which streams begin; returns who waits for one.
+    fn relists(
+        &self,
+        events: &Arc<EventLog>,
+        (cache, catalog): (&Cache, &Arc<SharedCatalog>),
+        ledger: &Arc<Ledger>,
+        sink: &Arc<dyn ResponseSink>,
+    ) -> Result<Arc<Relists>, Error> {
+        let relists = Arc::<Relists>::default();
+        let relister = Relister {
+            events: Arc::clone(events),
+            cache: cache.clone(),
+            catalog: Arc::clone(catalog),
+            encode: handlers::item,
+            ledger: Arc::clone(ledger),
+            relists: Arc::clone(&relists),
+            sink: Arc::clone(sink),
+            clock: Arc::clone(self.clock),
+        };
+        let started = relister.start(self.heartbeats, &on_death(self.endings));
+        started.map_err(no_thread)?;
+        Ok(relists)
     }
 
     /// Starts the threads behind the authenticator.

@@ -137,6 +137,19 @@ pub enum StopCause {
     Stuck,
 }
 
+impl StopCause {
+    /// The word for it in metrics and events.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Requested(_) => "asked",
+            Self::Replaced => "replaced",
+            Self::Disrupted => "disrupted",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
 /// The outcome of one attempt. Its result is already in the stores.
 #[derive(Clone, Debug)]
 pub enum CallOutcome {

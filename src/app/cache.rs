@@ -369,13 +369,26 @@ impl Cache {
         let Lookup::Instance(instance) = self.lookup(key) else {
             return None;
         };
+        Some(self.entry_of(key, &instance))
+    }
+
+    /// The same, if it is of this Job.
+    #[must_use]
+    pub fn entry_with(&self, key: &InstanceKey, job: &Uid) -> Option<Entry> {
+        let Lookup::Instance(instance) = self.lookup(key) else {
+            return None;
+        };
+        (instance.uid() == job).then(|| self.entry_of(key, &instance))
+    }
+
+    fn entry_of(&self, key: &InstanceKey, instance: &Instance) -> Entry {
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. })
-            && self.is_settled(key, &instance);
+            && self.is_settled(key, instance);
         // The pod of a Job that is being deleted will be deleted, too, even if the watch has not
         // shown that yet.
         let is_stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let pod = instance.pod.as_deref();
-        Some(Entry {
+        Entry {
             name: key.name.to_string(),
             ip: pod
                 .filter(|pod| !is_stopping && !pod.metadata.is_deleting())
@@ -386,7 +399,7 @@ impl Cache {
                 .and_then(|pod| pod.start_time)
                 .map(|t| t.seconds()),
             meta: instance.meta(),
-        })
+        }
     }
 }
 

@@ -22,8 +22,10 @@ use super::cache::Cache;
 use super::catalog::SharedCatalog;
 use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
+use super::events::EventLog;
 use super::keys::key_of;
 use super::log_line::log_line;
+use super::relists::item_of;
 use super::rendering::Renderer;
 use super::reporter::Reporter;
 use super::request::ResponseSink;
@@ -152,6 +154,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where lifecycle events go.
     pub reporter: Reporter,
+    /// And those that readers of streams are told.
+    pub events: Arc<EventLog>,
     /// How many workers.
     pub workers: usize,
     /// Where the heartbeats of the threads go.
@@ -249,12 +253,21 @@ impl CoordinatorThread {
     }
 
     fn carry_out(&self, effects: &mut Vec<Effect>) {
+        let parts = &self.parts;
+        let mut has_news = false;
         for effect in effects.drain(..) {
             match effect {
-                Effect::Respond(handle, response) => self.parts.sink.respond(handle, response),
+                Effect::Respond(handle, response) => parts.sink.respond(handle, response),
                 Effect::Call(call) => self.calls.push(call),
-                Effect::Report(event) => self.parts.reporter.report(*event),
+                Effect::Report(event) => {
+                    let item = item_of(&parts.cache, &parts.catalog, &event.key);
+                    has_news |= parts.events.append(&event, item, parts.clock.wall_now());
+                    parts.reporter.report(*event);
+                }
             }
+        }
+        if has_news {
+            parts.sink.announce();
         }
     }
 }

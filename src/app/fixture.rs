@@ -361,6 +361,7 @@ impl Fixture {
                 Effect::Call(call) => {
                     self.calls.insert(call.key.clone(), call.action.clone());
                 }
+                Effect::Report(event) if !event.is_news => continue,
                 Effect::Report(event) => {
                     self.events.push(lines::event_line(event));
                     continue;

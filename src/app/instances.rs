@@ -63,16 +63,21 @@ impl Selection {
         self.statuses.is_empty() || self.statuses.contains(&place)
     }
 
+    /// Whether those with these labels may be.
+    #[must_use]
+    pub fn has_labels(&self, own: &MetaLabels) -> bool {
+        self.labels.iter().all(|(key, value)| {
+            let own = own.get(&**key);
+            own.is_some_and(|own| value.as_ref().is_none_or(|value| **value == **own))
+        })
+    }
+
     /// Whether this instance is one of them.
     #[must_use]
     pub fn has(&self, item: &Item) -> bool {
-        let has_label = |(key, value): &(Box<str>, Option<Box<str>>)| {
-            let own = item.meta.get(&**key);
-            own.is_some_and(|own| value.as_ref().is_none_or(|value| **value == **own))
-        };
         self.has_type(item.key.app_type.as_str())
             && self.has_status(item.status)
-            && self.labels.iter().all(has_label)
+            && self.has_labels(&item.meta)
     }
 }
 

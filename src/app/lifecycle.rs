@@ -1,9 +1,9 @@
-//! Lifecycle events of instances: the one source of metrics, spans and log lines about them.
+//! Lifecycle events of instances: the one source of metrics, spans, log lines and streams about them.
 //!
 //! Pure values. The coordinator emits them ([`super::coordinator`]): each step of a Job's life once
 //! and in order, as far as this replica saw it. `Requested`, `Created` and `NotCreated` come only from
-//! the replica that made the call. [`super::reporter`] is what consumes them. Nothing is decided from
-//! an event.
+//! the replica that made the call. [`super::reporter`] and [`super::events`] consume them. Nothing is
+//! decided from an event.
 
 use super::api_call::StopCause;
 use super::request::Origin;
@@ -27,6 +27,9 @@ pub struct Lifecycle {
     pub at: Instant,
     /// The event.
     pub kind: LifecycleKind,
+    /// Whether it is one. Otherwise it is what this replica found when it looked for the first time, or
+    /// may have reported already: that an instance is ready is not kept here.
+    pub is_news: bool,
     /// The phase that ended with this step and how long it lasted, of a start of this replica.
     pub phase_left: Option<(Phase, Duration)>,
     /// The start of this replica that ended with this step.
@@ -43,8 +46,13 @@ pub enum LifecycleKind {
     Created(Origin),
     /// The call created no Job and is not retried, or its response was lost.
     NotCreated,
-    /// The start entered this phase.
-    InPhase(Phase),
+    /// The start entered this phase, or has another reason to be in it, or is no longer ready.
+    InPhase {
+        /// The phase and its reason.
+        finding: Finding,
+        /// Whether it has been reported as failed, and that stands.
+        is_failing: bool,
+    },
     /// The instance became ready.
     Ready {
         /// The time since the request of its Job, if this replica requested it.
@@ -65,7 +73,9 @@ pub enum LifecycleKind {
     /// It ended by itself with exit code 0, reached its lifetime, or others ended its pod.
     Finished {
         /// `Completed`, `DeadlineExceeded`, or why others ended it.
-        reason: Arc<str>,
+        finding: Finding,
+        /// Whether others ended it.
+        is_disrupted: bool,
         /// As in `Failed`: an end before it was ready is reported to waiting callers, too.
         reported_after: Option<Duration>,
     },

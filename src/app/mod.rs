@@ -16,6 +16,7 @@
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
 //! | `queue`, `rendering` | the order of the calls that wait; manifests, rendered when a call is made |
 //! | `lifecycle`, `reporter`, `timings`, `log_line` | lifecycle events and their reporter; the form of log lines about instances and types |
+//! | `events`, `relists` | the last events, for streams; the state with which a stream begins |
 //! | `review` | reviews of bearer tokens, with threads of its own |
 
 pub mod api_call;
@@ -27,6 +28,7 @@ pub mod coordinator;
 pub mod dry_runs;
 pub mod engine;
 pub mod error;
+pub mod events;
 mod expectation;
 pub mod feed;
 #[cfg(test)]
@@ -41,6 +43,7 @@ mod log_line;
 mod lost_pods;
 pub mod pages;
 pub mod queue;
+pub mod relists;
 pub mod rendering;
 pub mod reporter;
 mod request;
@@ -68,9 +71,11 @@ use cache::{Cache, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
-use instances::PageQuery;
+use events::EventLog;
+use instances::{Item, PageQuery, Selection};
 use list::List;
 use lists::ListOf;
+use relists::{Relists, item_of};
 use review::{Asked, Bearer, Reviews, Scope};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -87,6 +92,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     is_draining: Arc<AtomicBool>,
     reviews: Option<Reviews>,
+    events: Arc<EventLog>,
+    relists: Arc<Relists>,
 }
 
 impl App {
@@ -100,6 +107,7 @@ impl App {
         waits: Waits,
         clock: Arc<dyn Clock>,
         reviews: Option<Reviews>,
+        (events, relists): (Arc<EventLog>, Arc<Relists>),
     ) -> Self {
         Self {
             cache,
@@ -109,6 +117,8 @@ impl App {
             clock,
             is_draining: Arc::default(),
             reviews,
+            events,
+            relists,
         }
     }
 
@@ -314,6 +324,48 @@ impl App {
         if let Some(reviews) = &self.reviews {
             reviews.abandon(handle);
         }
+    }
+
+    /// Asks for the state with which a stream of events begins: the request gets [`Response::Relist`] later.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`], [`Error::Draining`].
+    pub fn relist(&self, handle: RequestHandle, selection: Arc<Selection>) -> Result<(), Error> {
+        self.check_synced()?;
+        if self.is_draining.load(Ordering::SeqCst) {
+            return Err(Error::Draining);
+        }
+        self.relists.wait(handle, selection);
+        Ok(())
+    }
+
+    /// The caller of this request, which waits for that state, has hung up.
+    pub fn abandon_relist(&self, handle: RequestHandle) {
+        self.relists.abandon(handle);
+    }
+
+    /// What has happened to instances.
+    #[must_use]
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// This instance, if there is one.
+    #[must_use]
+    pub fn item(&self, key: &InstanceKey) -> Option<Item> {
+        item_of(&self.cache, &self.catalog, key)
+    }
+
+    /// Monotonic time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// What was last told of this instance, as an event; none if nothing was.
+    #[must_use]
+    pub fn restated(&self, item: &Item) -> Option<Vec<u8>> {
+        self.events.restated(item, self.clock.wall_now())
     }
 
     /// The caller of this request, which waits for a list, has hung up.

@@ -1,5 +1,4 @@
-//! [`Reporter`]: the one consumer of lifecycle events; turns them into log lines, metrics and
-//! spans.
+//! [`Reporter`]: turns lifecycle events into log lines, metrics and spans.
 //!
 //! Nothing is decided here, nothing can fail, and nothing is kept between two events. Starts and stops
 //! are counted by the replica whose call created or deleted the Job.
@@ -17,7 +16,7 @@ use log::Level::{Debug, Info, Warn};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The consumer of lifecycle events.
+/// Logs and counts lifecycle events.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     /// Where starts and stops are counted.
@@ -31,8 +30,11 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reports one event.
+    /// Reports one event, if it is news.
     pub fn report(&self, event: Lifecycle) {
+        if !event.is_news {
+            return;
+        }
         let key = &event.key;
         let is_on_offer = self.catalog.current().get(&key.app_type).is_some();
         let app_type = if is_on_offer {
@@ -73,20 +75,16 @@ impl Reporter {
                 self.observe_time_to_failure_report(*reported_after);
             }
             LifecycleKind::Stopping(Some(cause)) => {
-                let cause = match cause {
-                    StopCause::Requested(_) => "asked",
-                    StopCause::Replaced => "replaced",
-                    StopCause::Disrupted => "disrupted",
-                    // It is counted when its pod is force-deleted.
-                    StopCause::Stuck => return,
-                };
-                self.metrics.stopped(app_type, cause);
+                // That one is counted when its pod is force-deleted.
+                if *cause != StopCause::Stuck {
+                    self.metrics.stopped(app_type, cause.as_str());
+                }
             }
             LifecycleKind::PodForceDeleted { .. } => self.metrics.stopped(app_type, "forced"),
             LifecycleKind::Requested
             | LifecycleKind::Created(_)
             | LifecycleKind::NotCreated
-            | LifecycleKind::InPhase(_)
+            | LifecycleKind::InPhase { .. }
             | LifecycleKind::Stopping(None)
             | LifecycleKind::OrphanDeleted { .. }
             | LifecycleKind::Gone
@@ -120,19 +118,13 @@ fn log(event: &Lifecycle) {
         }
         // The executor has logged the reason.
         LifecycleKind::NotCreated => {}
-        LifecycleKind::InPhase(phase) => {
-            log_line!(Debug, key, None, "{key} is {}", phase.as_str());
+        LifecycleKind::InPhase { finding, .. } => {
+            let phase = finding.phase.as_str();
+            log_line!(Debug, key, None, "{key} is {phase}: {}", finding.reason);
         }
         LifecycleKind::Ready { after, recovered } => {
-            let recovered = if *recovered { "recovered and " } else { "" };
-            let after = after.map(|took| format!(" after {:.1} s", took.as_secs_f64()));
-            let after = after.unwrap_or_default();
-            log_line!(
-                Info,
-                key,
-                None,
-                "{key} {recovered}is ready{after} (Job {job})"
-            );
+            let how = ready_text(*after, *recovered);
+            log_line!(Info, key, None, "{key} {how} (Job {job})");
         }
         LifecycleKind::Failed {
             finding, is_final, ..
@@ -146,8 +138,14 @@ fn log(event: &Lifecycle) {
                 "{key} {probably}failed: {text} (Job {job})"
             );
         }
-        LifecycleKind::Finished { reason, .. } => {
-            log_line!(Info, key, None, "{key} finished: {reason} (Job {job})");
+        LifecycleKind::Finished { finding, .. } => {
+            log_line!(
+                Info,
+                key,
+                None,
+                "{key} finished: {} (Job {job})",
+                finding.reason
+            );
         }
         LifecycleKind::Stopping(cause) => log_stop(key, cause.as_ref()),
         LifecycleKind::PodForceDeleted { pod } => log_line!(
@@ -171,6 +169,12 @@ fn log(event: &Lifecycle) {
             log_line!(Debug, key, None, "{key} is not followed any longer");
         }
     }
+}
+
+fn ready_text(after: Option<Duration>, recovered: bool) -> String {
+    let recovered = if recovered { "recovered and " } else { "" };
+    let after = after.map(|took| format!(" after {:.1} s", took.as_secs_f64()));
+    format!("{recovered}is ready{}", after.unwrap_or_default())
 }
 
 fn failure_text(finding: &Finding) -> String {

@@ -10,7 +10,7 @@ use super::list::List;
 use super::request_handle::RequestHandle;
 use super::request_id::RequestId;
 use super::timings::Timings;
-use crate::budget::Held;
+use crate::budget::{Held, SharedBytes};
 use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
@@ -90,6 +90,8 @@ pub enum Response {
     Unread(Box<Self>),
     /// The instances of a type.
     List(Arc<List>),
+    /// The state with which a stream of events begins, and the number of the last event before.
+    Relist(Arc<SharedBytes>, u64),
     /// The request is carried out.
     Done,
     /// The labels of the instance are changed, and nothing else since the caller knew them.
@@ -137,6 +139,9 @@ pub trait ResponseSink: fmt::Debug + Send + Sync {
     /// Responds to the request with that handle, from any thread. A request that no longer waits is
     /// ignored.
     fn respond(&self, handle: RequestHandle, response: Response);
+
+    /// There may be something new for streams.
+    fn announce(&self) {}
 
     /// Responds to readers of one list with it, or with why there is none.
     fn respond_list(&self, readers: &[RequestHandle], list: &Result<Arc<List>, Error>) {

@@ -112,6 +112,10 @@ impl ResponseSink for super::mailbox::Mailboxes<app::Response> {
     fn respond(&self, handle: RequestHandle, response: app::Response) {
         Self::answer(self, handle, response);
     }
+
+    fn announce(&self) {
+        Self::announce(self);
+    }
 }
 
 impl Handler for Dispatcher {

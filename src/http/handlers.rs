@@ -8,15 +8,17 @@
 mod all_instances;
 mod legacy;
 mod responses;
+mod streams;
 
 pub use all_instances::{PAGE, instance_item};
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 pub use responses::{entry, template};
+pub use streams::{event, item};
 
 use super::auth::{Caller, Types};
 use super::conditional::{self, Condition};
 use super::message::{Body, Request, Response};
-use super::server::{Handled, Part};
+use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
 use crate::app::cache::Ready;
 use crate::app::timings::Timings;
@@ -77,6 +79,10 @@ pub(super) enum Pending {
     List(Condition, Hold),
     /// A GET of the templates of these types, and what it holds meanwhile.
     Templates(Condition, Types, Hold),
+    /// A stream of events.
+    Events(Box<streams::EventStream>),
+    /// A GET of an instance whose start is followed.
+    Follow(Box<streams::StartStream>),
     /// A PATCH.
     Label,
     /// A DELETE.
@@ -114,13 +120,16 @@ impl Api {
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Handled<Pending> {
-        Handled::Reply(self.response(pending, response, failed))
-    }
-
-    /// What there is of a stream.
-    #[allow(clippy::unused_self)]
-    pub(super) fn pull(&self, _: &mut Pending, _: bool) -> Part {
-        Part::default()
+        match (pending, response) {
+            (Pending::Events(stream), app::Response::Relist(bytes, number)) => {
+                match stream.relisted(&bytes, number) {
+                    Ok(stream) => Handled::Streams(Pending::Events(stream)),
+                    Err(error) => Handled::Reply(failed(error)),
+                }
+            }
+            (Pending::Follow(stream), response) => self.followed(stream, response, failed),
+            (pending, response) => Handled::Reply(self.response(pending, response, failed)),
+        }
     }
 
     fn response(
@@ -129,7 +138,9 @@ impl Api {
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
-        use app::Response::{Done, Failed, Labelled, List, Progress, Ready, TokenReviewed, Unread};
+        use app::Response::{
+            Done, Failed, Labelled, List, Progress, Ready, Relist, TokenReviewed, Unread,
+        };
         match (pending, response) {
             (pending, Unread(response)) => {
                 let response = self.response(pending, *response, failed);
@@ -156,14 +167,7 @@ impl Api {
                 Pending::Ensure(Starts::Refused, ..) | Pending::Create(Starts::Refused),
                 Failed(Error::NoInstance(key)),
             ) => failed(Error::NameOfOtherType(key)),
-            (Pending::Create(starts), response) => {
-                let timings = match &response {
-                    Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
-                    Done | Labelled(_) | Failed(_) | List(_) | TokenReviewed(_) | Unread(_) => None,
-                };
-                let created = legacy::created(response, starts).unwrap_or_else(failed);
-                self.timed(timings.as_ref(), created)
-            }
+            (Pending::Create(starts), response) => self.created(response, starts, failed),
             (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
             (Pending::Ensure(_, condition, _), Ready { ready, timings }) => {
                 self.timed(timings.as_ref(), responses::ready(&ready, &condition))
@@ -190,8 +194,26 @@ impl Api {
             }
             (_, Failed(error)) => failed(error),
             // Only requests that wait for them get these.
-            (_, Ready { .. } | Labelled(_) | List(_) | TokenReviewed(_)) => failed(Error::Internal),
+            (_, Ready { .. } | Labelled(_) | List(_) | Relist(..) | TokenReviewed(_)) => {
+                failed(Error::Internal)
+            }
         }
+    }
+
+    /// The response of `/create`.
+    fn created(
+        &self,
+        response: app::Response,
+        starts: Starts,
+        failed: impl FnOnce(Error) -> Response,
+    ) -> Response {
+        use app::Response::{Progress, Ready};
+        let timings = match &response {
+            Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
+            _ => None,
+        };
+        let created = legacy::created(response, starts).unwrap_or_else(failed);
+        self.timed(timings.as_ref(), created)
     }
 
     /// `GET /app`
@@ -235,9 +257,20 @@ impl Api {
 
     /// `GET /app/{type}/{name}`
     pub(super) fn ensure(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
+        if prefer::events(&call.request.headers) {
+            return self.follow(call, key);
+        }
+        self.ensured(call, key, None)
+    }
+
+    /// `follows`: the start is followed, and whether it may begin.
+    fn ensured(&self, call: &Call<'_>, key: InstanceKey, follows: Option<bool>) -> Outcome {
         let variables = call.variables()?;
-        let condition = Condition::of(&call.request.headers);
         let headers = &call.request.headers;
+        let condition = match follows {
+            Some(_) => Condition::default(),
+            None => Condition::of(headers),
+        };
         let expectation = if prefer::matches_values(headers) {
             self.app.expect_values(&key.app_type, &variables)?
         } else {
@@ -246,11 +279,14 @@ impl Api {
         let ready = self.app.ready(&key, &expectation)?;
         // The cache may lag behind, so Kubernetes is asked before a caller hears of other values.
         let is_other = |ready: &Ready| ready.values == ValuesMatch::Other;
-        let reads = prefer::reads(headers) || ready.as_ref().is_some_and(is_other);
+        // A browser sends `no-cache` with each request for events.
+        let reads =
+            (prefer::reads(headers) && follows.is_none()) || ready.as_ref().is_some_and(is_other);
         if let Some(ready) = ready.filter(|_| !reads) {
             return reply(self.aged(responses::ready(&ready, &condition)));
         }
-        let (intent, starts) = if prefer::create(headers) {
+        let may_start = follows.unwrap_or(true) && prefer::create(headers);
+        let (intent, starts) = if may_start {
             self.start(call, &key, Intent::Start(variables.into()))?
         } else {
             (Intent::Find, Starts::AsAsked)
@@ -261,9 +297,11 @@ impl Api {
         };
         let pending = Pending::Ensure(starts, condition, not_ready);
         call.park(key, Purpose::Start, pending, |request| {
+            let wait = follows.map(|_| Duration::MAX);
             let request = InstanceRequest {
                 reads,
                 expectation,
+                wait: request.wait.or(wait),
                 ..request
             };
             self.app.ensure(request, intent)

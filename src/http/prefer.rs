@@ -1,4 +1,4 @@
-//! The `Prefer` header (RFC 7240) and `Cache-Control`: options of a request, since its query holds
+//! The `Prefer` header (RFC 7240), `Accept` and `Cache-Control`: options of a request, since its query holds
 //! template variables.
 //!
 //! Pure. Unknown and malformed preferences are ignored (§2 of the RFC).
@@ -68,6 +68,22 @@ fn preferences<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item 
         })
 }
 
+/// The media type of streams of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
+/// Whether the response is to be a stream of events (`Accept`, RFC 9110 §12.5.1): only if the request names
+/// that media type.
+#[must_use]
+pub fn events(headers: &Headers) -> bool {
+    let values = headers.get_all("accept");
+    let ranges = values.filter_map(|value| std::str::from_utf8(value).ok());
+    let mut ranges = ranges.flat_map(|value| value.split(','));
+    ranges.any(|range| {
+        let range = range.split(';').next().unwrap_or_default();
+        range.trim().eq_ignore_ascii_case(EVENT_STREAM)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +94,23 @@ mod tests {
             headers.push("Prefer", value.as_bytes());
         }
         headers
+    }
+
+    #[test]
+    fn events_are_wanted_only_by_their_name() {
+        for (accept, expected) in [
+            ("text/event-stream", true),
+            ("application/json, Text/Event-Stream;q=0.5", true),
+            ("*/*", false),
+            ("text/*", false),
+            ("text/event-streams", false),
+            ("", false),
+        ] {
+            let mut headers = Headers::default();
+            headers.push("Accept", accept.as_bytes());
+            assert_eq!(events(&headers), expected, "{accept}");
+        }
+        assert!(!events(&Headers::default()));
     }
 
     #[track_caller]

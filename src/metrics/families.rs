@@ -69,6 +69,8 @@ families! {
         "Bytes of the labels of all instances, as their bounds count them; all replicas report the same, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
+    STREAMS = "config_controller_streams", GAUGE, [],
+        "Responses that go on now: streams of events and followed logs";
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],
         "Waiting requests whose caller hung up";
     CONNECTIONS = "config_controller_connections", GAUGE, [],

@@ -162,6 +162,12 @@ impl Finding {
         Self::new(Phase::Admitting, "Admitting", "the Job is being created")
     }
 
+    /// The finding of a start whose Job has just been created.
+    #[must_use]
+    pub fn created() -> Self {
+        Self::new(Phase::Creating, successor::NO_POD, "the Job has no pod yet")
+    }
+
     /// The finding of a start that waits for the deletion of its predecessor.
     #[must_use]
     pub fn stopping(since: Option<Timestamp>) -> Self {

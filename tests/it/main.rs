@@ -103,6 +103,7 @@ mod simulation;
 mod start;
 mod stop;
 mod stored;
+mod streams;
 mod templates;
 mod tidy;
 mod timing;

@@ -442,6 +442,11 @@ fn real_responses_match_the_document() {
             held.ask(method.as_str(), &target, &[], "");
         }
     }
+    let comes_back = [
+        ("Accept", "text/event-stream"),
+        ("Last-Event-ID", "r.1.7.end"),
+    ];
+    held.ask("GET", "/app/hello/ann", &comes_back, "");
     starts_and_stops_that_take_longer(&mut held.seen);
     let good: BTreeSet<(String, String, u16)> = operations()
         .into_iter()

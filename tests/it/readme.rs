@@ -23,7 +23,7 @@ const README_LINES_MAX: usize = 260;
 /// reader does not act on belongs beside the code.
 const LONG: [(&str, usize); 3] = [
     ("manifests/README.md", 8_300),
-    ("manifests/APPS.md", 1_800),
+    ("manifests/APPS.md", 1_900),
     ("tests/README.md", 4_900),
 ];
 

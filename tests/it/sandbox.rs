@@ -169,7 +169,7 @@ pub(crate) fn curl(line: &str) -> (u16, String) {
     let mut words = words.iter().map(String::as_str).skip(1);
     while let Some(word) = words.next() {
         match word {
-            "-sS" | "-i" => {}
+            "-sS" | "-sSN" | "-i" => {}
             "-X" => method = words.next().expect("a method after -X"),
             "-d" => body = words.next().expect("a body after -d"),
             "-H" => {
@@ -232,6 +232,7 @@ fn every_line_of_the_guide_works_as_described() {
         list_again,
         slow,
         slow_again,
+        steps,
         fails,
         nothing,
     ] = curls.as_slice()
@@ -270,6 +271,7 @@ fn every_line_of_the_guide_works_as_described() {
     assert_eq!(code, 200, "{response}");
     assert_ne!(json(&response)["ip"], ip);
 
+    check_steps(steps);
     check_failure(fails);
     let (code, response) = curl(nothing);
     assert_eq!(code, 404);
@@ -281,6 +283,20 @@ fn every_line_of_the_guide_works_as_described() {
     check_docs(&mut sandbox);
     check_phases_of_slow(&mut sandbox);
     assert_eq!(sandbox.stop(Signal::INT), Some(0));
+}
+
+/// A start is followed step by step.
+#[track_caller]
+fn check_steps(line: &str) {
+    let (code, response) = curl(line);
+    assert_eq!(code, 200);
+    for part in [
+        "event: created\n",
+        "\"phase\":\"pulling\"",
+        "event: ready\n",
+    ] {
+        assert!(response.contains(part), "{response}");
+    }
 }
 
 /// What always fails reports how.

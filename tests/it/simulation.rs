@@ -42,6 +42,7 @@ mod labels;
 mod moves;
 mod profile;
 mod promises;
+mod readers;
 mod reflectors;
 mod replica;
 mod server;

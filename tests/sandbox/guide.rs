@@ -58,6 +58,9 @@ fn of_the_demo(url: &str, page: &str) -> String {
   curl -sS -H 'prefer: wait=1' {url}/app/slow/bob
   curl -sS {url}/app/slow/bob
 
+  # each step of such a start when it happens (with /instances: of all, without end)
+  curl -sSN -H 'accept: text/event-stream' {url}/app/slow/kim
+
   # what always fails: its exit code and its last line, at once
   curl -sS {url}/app/fails/eve
 

@@ -115,6 +115,7 @@ impl Step<'_> {
             job_uid: job_uid.cloned(),
             at: self.context.now,
             kind,
+            is_news: true,
             phase_left: None,
             start_ended: None,
         }

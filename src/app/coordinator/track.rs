@@ -1,16 +1,16 @@
 //! [`Track`]: how far the life of one Job has been reported, so that each step is reported once.
 //!
-//! Pure. A ready Job that another replica started has no track: there is nothing to report until it
-//! changes. What a step means to callers is decided elsewhere.
+//! Pure. A ready Job that another replica started has no track: there is no news until it changes.
+//! What a step means to callers is decided elsewhere.
 
-use super::context::Step;
+use super::context::{Effect, Step};
 use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, StopCause};
-use crate::app::lifecycle::{LifecycleKind, OwnStart};
+use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
 use crate::app::request::Origin;
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
-use crate::model::status::{Finding, InstanceStatus, Phase, Prognosis};
+use crate::model::status::{Ending, Finding, InstanceStatus, Phase, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,10 @@ pub(super) const ENDED_KEPT: Duration = Duration::from_secs(5);
 pub(super) struct Track {
     uid: Uid,
     phase: Option<Phase>,
+    /// Why it is in this phase.
+    reason: Arc<str>,
+    /// Whether its failure stands.
+    is_failing: bool,
     /// The failure reports so far.
     reported: Reported,
     is_ready: bool,
@@ -91,10 +95,19 @@ impl Track {
         };
         let is_news =
             observed.state != State::Ready && !matches!(pending, Some(Action::CreateJob(_)));
+        let uid = instance.uid();
         if track.is_none() && !is_news {
+            if observed.state == State::Ready && pending.is_none() {
+                let (after, recovered) = (None, false);
+                let ready = LifecycleKind::Ready { after, recovered };
+                let event = step.event(Some(uid), ready);
+                step.report(Lifecycle {
+                    is_news: false,
+                    ..event
+                });
+            }
             return;
         }
-        let uid = instance.uid();
         let known = track.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
         // The end of the other Job is reported with the change of the cache that removed it.
         if known.uid != *uid {
@@ -106,16 +119,25 @@ impl Track {
         }
     }
 
-    /// Records the Jobs that exist when the replica starts, without reporting them.
+    /// Records the Jobs that exist when the replica starts: they are no news.
     pub(super) fn adopt(track: &mut Option<Box<Self>>, observed: &Observed, step: &mut Step<'_>) {
         let before = step.out.len();
         Self::observe(track, observed, None, None, step);
-        step.out.truncate(before);
-        if let Some(track) = track
+        if let (Some(track), Some(instance)) = (track, &observed.instance)
             && observed.state == State::AwaitingReason
         {
+            match &instance.status {
+                InstanceStatus::Failed { finding, .. } => track.failed(finding, true, step),
+                InstanceStatus::Finished(ending) => track.finished(ending, step),
+                _ => {}
+            }
             track.reported = Reported::Failure;
             track.is_finished = true;
+        }
+        for effect in &mut step.out[before..] {
+            if let Effect::Report(event) = effect {
+                event.is_news = false;
+            }
         }
     }
 
@@ -128,13 +150,19 @@ impl Track {
         step: &mut Step<'_>,
     ) {
         match (status, state) {
+            // Its app ends because it is being stopped.
+            (InstanceStatus::Failed { .. } | InstanceStatus::Finished(_), _)
+                if self.is_stopping => {}
             (InstanceStatus::Starting(finding), _) => {
-                self.is_ready = false;
+                // After etcd was restored.
+                self.is_stopping = false;
+                let is_failing = state == State::Failing;
                 let is_terminal = finding.prognosis == Prognosis::Terminal;
                 if !is_terminal {
-                    self.enter(finding.phase, step);
+                    self.enter(finding, is_failing, step);
                 }
-                if state == State::Failing {
+                self.is_ready = false;
+                if is_failing {
                     self.failed(finding, is_terminal, step);
                 }
             }
@@ -143,7 +171,7 @@ impl Track {
                 self.failed(finding, true, step);
             }
             (InstanceStatus::Finished(ending), State::Finished) => {
-                self.finished(&ending.reason, step);
+                self.finished(ending, step);
             }
             (InstanceStatus::Ready { .. }, _) => self.ready(step),
             (InstanceStatus::Stopping { .. }, _) => {
@@ -158,13 +186,26 @@ impl Track {
         }
     }
 
-    fn enter(&mut self, phase: Phase, step: &mut Step<'_>) {
-        if self.phase == Some(phase) {
+    fn enter(&mut self, finding: &Finding, is_failing: bool, step: &mut Step<'_>) {
+        let phase = finding.phase;
+        let is_entered = self.phase != Some(phase);
+        let resumes = self.is_ready || (self.is_failing && !is_failing);
+        self.is_failing = is_failing;
+        // Of a Job that was just created no reason has been seen yet.
+        let is_same = is_failing || self.reason.is_empty() || self.reason == finding.reason;
+        self.reason = Arc::clone(&finding.reason);
+        if !is_entered && !resumes && is_same {
             return;
         }
         self.phase = Some(phase);
-        let mut event = step.event(Some(&self.uid), LifecycleKind::InPhase(phase));
-        event.phase_left = self.own.as_mut().and_then(|own| own.enter(phase, event.at));
+        let finding = finding.clone();
+        let kind = LifecycleKind::InPhase {
+            finding,
+            is_failing,
+        };
+        let mut event = step.event(Some(&self.uid), kind);
+        let own = self.own.as_mut().filter(|_| is_entered);
+        event.phase_left = own.and_then(|own| own.enter(phase, event.at));
         step.report(event);
     }
 
@@ -191,7 +232,8 @@ impl Track {
         }
     }
 
-    fn finished(&mut self, reason: &Arc<str>, step: &mut Step<'_>) {
+    fn finished(&mut self, ending: &Ending, step: &mut Step<'_>) {
+        let reason = &ending.reason;
         self.is_ready = false;
         if self.is_finished {
             return;
@@ -199,7 +241,8 @@ impl Track {
         self.is_finished = true;
         let reported_after = self.reported_after(step.context.now);
         let kind = LifecycleKind::Finished {
-            reason: Arc::clone(reason),
+            finding: ending.finding(),
+            is_disrupted: ending.is_disrupted(),
             reported_after,
         };
         let phase = Some(Phase::Starting);
@@ -207,6 +250,7 @@ impl Track {
     }
 
     fn ready(&mut self, step: &mut Step<'_>) {
+        self.is_stopping = false;
         if self.is_ready {
             return;
         }

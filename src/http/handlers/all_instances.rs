@@ -9,6 +9,8 @@ use crate::app::instances::Item;
 use crate::app::pages::PageForm;
 use crate::budget::Purpose;
 use crate::http::conditional::Condition;
+use crate::http::message::Method;
+use crate::http::prefer;
 use crate::http::selection;
 use crate::http::server::Handled;
 use crate::model::status::Phase;
@@ -59,6 +61,9 @@ impl Api {
     /// `GET /instances`
     pub(in crate::http) fn all_instances(&self, call: &Call<'_>) -> Outcome {
         let request = call.request;
+        if request.method == Method::Get && prefer::events(&request.headers) {
+            return self.events(call);
+        }
         let query = selection::page(request.query.as_deref(), &call.caller.types)?;
         let query = Arc::new(query);
         let condition = Condition::of(&request.headers);

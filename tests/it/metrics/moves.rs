@@ -11,6 +11,7 @@ use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::Part;
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::harness::{Connection, NAMESPACE, TestEnvironment, eventually, repository};
+use crate::streams::EventReader;
 
 /// What a story leaves open until its metric was looked at again.
 type Held = Box<dyn Any>;
@@ -55,6 +56,7 @@ const PROOFS: &[(&Family, Proof)] = &[
     ),
     (&metrics::LABEL_BYTES, Moves(label)),
     (&metrics::WAITING_REQUESTS, MovesByFailure(wait)),
+    (&metrics::STREAMS, Moves(stream)),
     (&metrics::ABANDONED, MovesByFailure(hang_up)),
     (&metrics::CONNECTIONS, Moves(connect)),
     (&metrics::CONNECTIONS_ACCEPTED, Moves(connect)),
@@ -170,6 +172,11 @@ fn wait(environment: &mut TestEnvironment) -> Held {
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.wait_job("hello-ann");
     Box::new(waiting)
+}
+
+fn stream(environment: &mut TestEnvironment) -> Held {
+    let stream = EventReader::open(environment.address(0), "/instances", &[]);
+    Box::new(stream.unwrap_or_else(|refused| panic!("{refused:?}")))
 }
 
 fn hang_up(environment: &mut TestEnvironment) -> Held {

@@ -271,6 +271,7 @@ impl World {
             | Response::Labelled(_)
             | Response::Progress { .. }
             | Response::List(_)
+            | Response::Relist(..)
             | Response::TokenReviewed(_)
             | Response::Unread(_) => {}
         }
@@ -439,6 +440,7 @@ fn outcome_of(response: &Response) -> String {
             text.split(['(', ' ']).next().unwrap_or("").to_owned()
         }
         Response::List(_) => "list".to_owned(),
+        Response::Relist(..) => "relist".to_owned(),
         Response::TokenReviewed(_) => "reviewed".to_owned(),
         Response::Unread(response) => format!("unread {}", outcome_of(response)),
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::api_call::{ApiCall, CallOutcome};
 use config_controller::app::coordinator::{Input, Limits};
+use config_controller::app::lifecycle::LifecycleKind;
 use config_controller::model::names::InstanceKey;
 
 use super::promises::Promise;
@@ -47,6 +48,8 @@ pub(super) enum Defect {
     ReusesHandles,
     /// The index over the stores learns of no change of pods.
     MissesPods,
+    /// Readers of events are not told that a Job is gone.
+    HidesEnds,
     /// It panics when the cache changes.
     Panics,
 }
@@ -56,7 +59,7 @@ const WAITS_FOR_ONE: Duration = Duration::from_secs(30);
 
 impl Defect {
     /// All of them, each with the promise that it breaks.
-    pub(super) const ALL: [(Self, Promise); 15] = [
+    pub(super) const ALL: [(Self, Promise); 16] = [
         (Self::MissesChanges, Promise::NoWaiterForReadyInstance),
         (Self::KeepsResponses, Promise::DeletionIsRemembered),
         (Self::ForgetsPauses, Promise::PausesAreSaid),
@@ -71,6 +74,7 @@ impl Defect {
         (Self::WaitsForOne, Promise::StartsAndStops),
         (Self::ReusesHandles, Promise::CoordinatorIsSound),
         (Self::MissesPods, Promise::StoresAreSound),
+        (Self::HidesEnds, Promise::EventsAreTrue),
         (Self::Panics, Promise::NoPanic),
     ];
 
@@ -104,6 +108,11 @@ impl Defect {
         let is_change = matches!(input, Input::Changed(_));
         assert!(self != Self::Panics || !is_change, "a defect on purpose");
         !(is_change && self == Self::MissesChanges)
+    }
+
+    /// Whether readers of events are told this.
+    pub(super) fn tells(self, kind: &LifecycleKind) -> bool {
+        self != Self::HidesEnds || *kind != LifecycleKind::Gone
     }
 
     /// Spoils its output; `in_flight` are calls that are made.

@@ -511,6 +511,7 @@ impl World {
             check(Promise::CacheIsCurrent, seen == pods, || {
                 format!("{seen:?}, not {pods:?}")
             })?;
+            replica.check_reader()?;
         }
         Ok(())
     }

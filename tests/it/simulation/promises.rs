@@ -65,6 +65,7 @@ pub(super) enum Promise {
     NothingIsLeft,
     PausesAreSaid,
     DelayIsKept,
+    EventsAreTrue,
     NoPanic,
 }
 
@@ -133,6 +134,9 @@ impl Promise {
             Self::Bounded => "waiting requests and calls in flight stay within their bounds",
             Self::Settles => "after the faults end, no request waits and no call is in flight",
             Self::CacheIsCurrent => "after the faults end, every cache is up to date",
+            Self::EventsAreTrue => {
+                "a reader of events is told each step of a Job once and in causal order, and of its end"
+            }
             Self::StoresAreSound => "the invariants of every store hold after every step",
             Self::StartsAndStops => "after the faults end, each name can be started and stopped",
             Self::NothingIsLeft => "after all instances are stopped, no Job and no pod is left",

@@ -16,6 +16,7 @@ use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, L
 use config_controller::app::dry_runs::{Report, Reports};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::instances::{PageQuery, Selection};
+use config_controller::app::keys::own_key_of;
 use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
 use config_controller::app::templates::Templates;
@@ -33,6 +34,7 @@ use config_controller::store::{Doubts, EventWriter, Scanner, store};
 use super::defects::{Defect, HeldBack};
 use super::dice::Time;
 use super::promises::{self, Breach, Floors, Promise};
+use super::readers::Reader;
 use super::reflectors::{AnyReflector, Wiring};
 use super::server::{Link, Server};
 use super::truth::Pair;
@@ -91,6 +93,8 @@ pub(super) struct SimState {
     /// What is wrong with it on purpose.
     pub(super) defect: Defect,
     held_back: HeldBack,
+    /// Who reads its events.
+    pub(super) reader: Reader,
 }
 
 /// The bytes that all requests may hold; some of those in a burst are refused.
@@ -237,6 +241,7 @@ impl Replica {
         let reflectors =
             wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
         let bounds = waiting_bounds(limits);
+        let reader = Reader::default();
         Self {
             app: App::new(
                 cache.clone(),
@@ -245,6 +250,7 @@ impl Replica {
                 WAITS,
                 Arc::clone(&clock),
                 None,
+                (Arc::clone(&reader.log), Arc::default()),
             ),
             executor,
             assembler: assembler((&cache, &census), &catalog, &bounds, Arc::clone(&clock)),
@@ -265,6 +271,7 @@ impl Replica {
             clock,
             sim: SimState {
                 defect,
+                reader,
                 ..SimState::default()
             },
         }
@@ -304,7 +311,11 @@ impl Replica {
             match effect {
                 Effect::Respond(handle, response) => out.responses.push((handle, response)),
                 Effect::Call(call) => out.calls.push(call),
-                Effect::Report(_) => {}
+                Effect::Report(event) if !defect.tells(&event.kind) => {}
+                Effect::Report(event) => {
+                    let item = self.cache.item(&event.key, None);
+                    self.sim.reader.report(&event, item, context.wall);
+                }
             }
         }
         self.sim
@@ -324,6 +335,21 @@ impl Replica {
             .or_else(|| self.coordinator.check().err());
         promises::check(Promise::CoordinatorIsSound, broken.is_none(), || {
             broken.unwrap_or_default()
+        })?;
+        let broken = self.sim.reader.broken();
+        promises::check(Promise::EventsAreTrue, broken.is_none(), || {
+            broken.unwrap_or_default().to_owned()
+        })
+    }
+
+    /// Checks that the reader of its events knows what there is, once everything was reported.
+    pub(super) fn check_reader(&self) -> Result<(), Breach> {
+        let keys = self.census.jobs.all();
+        let keys = keys.iter().filter_map(|job| own_key_of(job));
+        let items: Vec<_> = keys.filter_map(|key| self.cache.item(&key, None)).collect();
+        let known = self.sim.reader.check_at_rest(&self.cache, &items);
+        promises::check(Promise::EventsAreTrue, known.is_ok(), || {
+            known.err().unwrap_or_default()
         })
     }
 

@@ -84,6 +84,9 @@ impl World {
             // What its call has deleted may be there again.
             waiting.is_last_request = false;
         }
+        for replica in self.replicas.iter_mut().flatten() {
+            replica.sim.reader.story.is_restored = true;
+        }
         self.stopped.clear();
         self.deleted.iter_mut().for_each(Vec::clear);
         for pair in self.profile.pairs.clone() {

@@ -35,6 +35,10 @@ const READERS: &[(&str, &str)] = &[
         "`Server-Timing` of a start that another replica made; it is only shown",
     ),
     (
+        "src/app/mod.rs",
+        "when an event is told again; it is only shown",
+    ),
+    (
         "src/app/reporter.rs",
         "the time of spans, by the clock of this machine",
     ),

@@ -5,6 +5,7 @@ use crate::app::catalog::{Offer, SharedCatalog};
 use crate::app::coordinator::{Input, NewWaiter};
 use crate::app::dry_runs::{Report, Reports};
 use crate::app::engine::{self, Inbox, Inputs};
+use crate::app::events::EventLog;
 use crate::app::fixture::{World, added, handle};
 use crate::app::templates::Templates;
 use crate::app::{App, Waits};
@@ -106,7 +107,9 @@ impl Bench {
         catalog.update(&[added(&map)]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
         let (cache, offers) = (world.cache.clone(), Arc::clone(&catalog));
-        let app = App::new(cache, offers, inbox, waits, of_app, None);
+        let events = Arc::new(EventLog::new("r", 1, crate::http::handlers::event));
+        let streams = (events, Arc::default());
+        let app = App::new(cache, offers, inbox, waits, of_app, None, streams);
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
             traces: Traces::default(),
@@ -244,7 +247,8 @@ pub(super) fn check(response: &Response, status: u16, body: &str) {
 /// The HTTP response to a parked request, once the app has responded.
 pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Response) -> Response {
     let (method, path) = match &pending {
-        Pending::Ensure(..) => (Method::Get, "/app/scim/n1"),
+        Pending::Ensure(..) | Pending::Follow(_) => (Method::Get, "/app/scim/n1"),
+        Pending::Events(_) => (Method::Get, "/instances"),
         Pending::List(..) => (Method::Get, "/app/scim"),
         Pending::Templates(..) => (Method::Get, "/templates"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),

@@ -1,0 +1,581 @@
+//! [`EventLog`]: what has happened to instances, for streams of any number of readers.
+//!
+//! It keeps the last events, each as bytes that all streams share, and what the last event of each Job that
+//! exists has told. So a stream begins with the state of all instances as of one event, and goes on with the
+//! next: no event is missing between the two, and none comes twice. A reader that is too slow has missed events
+//! and begins anew. Pure but for its lock; who reads, and how events look, is decided by the HTTP front.
+
+use super::api_call::StopCause;
+use super::instances::{Item, Selection};
+use super::lifecycle::{Lifecycle, LifecycleKind};
+use crate::kube::types::{Timestamp, Uid};
+use crate::model::labels::MetaLabels;
+use crate::model::names::InstanceKey;
+use crate::model::status::Finding;
+use crate::threads::lock;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+/// Events that are kept for readers that are behind, or come back.
+pub const EVENTS_MAX: usize = 4096;
+
+/// Bytes of them at most; a single longer one is kept, too.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Jobs that are gone of which the UIDs are kept: more than there are calls in flight.
+const GONE_MAX: usize = 256;
+
+/// What has happened, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// This replica has asked for the Job. If Kubernetes refuses it nothing follows.
+    Requested,
+    /// This replica has created the Job.
+    Created,
+    /// The start is in another phase, or for another reason; or the instance is no longer ready.
+    Starting,
+    /// It is ready.
+    Ready,
+    /// It has failed, or probably has.
+    Failed,
+    /// It has ended by itself, or its lifetime is over.
+    Finished,
+    /// Others have ended it.
+    Disrupted,
+    /// Its Job is being deleted.
+    Stopping,
+    /// Its Job no longer exists.
+    Gone,
+}
+
+impl EventKind {
+    /// The name of the event in streams.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Finished => "finished",
+            Self::Disrupted => "disrupted",
+            Self::Stopping => "stopping",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// The place in [`super::index::STATUS_WORDS`] of the status that follows from it, if there is an
+    /// instance then.
+    const fn status(self) -> Option<usize> {
+        match self {
+            Self::Requested | Self::Gone => None,
+            Self::Created | Self::Starting => Some(0),
+            Self::Ready => Some(1),
+            Self::Failed => Some(2),
+            Self::Finished | Self::Disrupted => Some(3),
+            Self::Stopping => Some(4),
+        }
+    }
+}
+
+/// An event as it is told.
+#[derive(Clone, Debug)]
+pub struct Told<'a> {
+    /// What has happened.
+    pub kind: EventKind,
+    /// To which instance.
+    pub key: &'a InstanceKey,
+    /// To which Job; none before it exists.
+    pub uid: Option<&'a Uid>,
+    /// The instance with it, if there is one.
+    pub item: Option<&'a Item>,
+    /// Of `Ready`: whether it had been reported as failed, or had been ready, before.
+    pub recovered: bool,
+    /// Of `Failed`: whether it can no longer succeed.
+    pub is_final: bool,
+    /// Of `Stopping`: why, if this replica has stopped it.
+    pub cause: Option<&'static str>,
+    /// When this replica saw it, by the clock of the API server.
+    pub at: Timestamp,
+}
+
+/// Appends the data of an event: one line, without the end of the line.
+pub type EncodeEvent = fn(&Told<'_>, &mut Vec<u8>);
+
+/// One event.
+#[derive(Debug)]
+pub struct Event {
+    /// Its number; those of a replica ascend by one.
+    pub number: u64,
+    /// What has happened.
+    pub kind: EventKind,
+    /// To which instance.
+    pub key: InstanceKey,
+    /// To which Job; none before it exists.
+    pub uid: Option<Uid>,
+    before: Option<Arc<Facts>>,
+    after: Option<Arc<Facts>>,
+    bytes: Box<[u8]>,
+}
+
+impl Event {
+    /// Whether a reader of this selection is told of it: if the instance is or was one of them. The end of a
+    /// Job is told whatever its labels and status were.
+    #[must_use]
+    pub fn is_of(&self, selection: &Selection) -> bool {
+        let is_one = |it: &Arc<Facts>| it.are_of(selection);
+        let mut facts = self.before.iter().chain(&self.after);
+        let has_any = selection.statuses.is_empty() && selection.labels.is_empty();
+        selection.has_type(self.key.app_type.as_str())
+            && (self.kind == EventKind::Gone || has_any || facts.any(is_one))
+    }
+}
+
+/// What selections look at.
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    /// The place of the status in [`super::index::STATUS_WORDS`].
+    status: usize,
+    labels: MetaLabels,
+}
+
+impl Facts {
+    fn are_of(&self, selection: &Selection) -> bool {
+        selection.has_status(self.status) && selection.has_labels(&self.labels)
+    }
+}
+
+/// What the last event of a Job has told.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Which Job.
+    pub uid: Uid,
+    kind: EventKind,
+    is_final: bool,
+    /// Whether it was reported as failed, or was ready.
+    recovers: bool,
+    facts: Arc<Facts>,
+    finding: Option<Box<Finding>>,
+}
+
+impl Known {
+    /// This item with what was told of it.
+    #[must_use]
+    pub fn item(&self, key: &InstanceKey, item: Option<Item>) -> Item {
+        let finding = self.finding.as_deref().cloned();
+        let item = item.filter(|item| item.uid == self.uid);
+        let item = item.unwrap_or_else(|| Item {
+            key: key.clone(),
+            uid: self.uid.clone(),
+            status: self.facts.status,
+            finding: None,
+            since: None,
+            start: None,
+            ip: None,
+            meta: self.facts.labels.clone(),
+            revision: None,
+            is_stale: None,
+            restarts: 0,
+        });
+        if item.status == self.facts.status && finding.is_none() {
+            return item;
+        }
+        Item {
+            status: self.facts.status,
+            since: finding.as_ref().map_or(item.since, |it| it.since),
+            finding,
+            ..item
+        }
+    }
+}
+
+/// The state of all instances as of one event.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The number of that event.
+    pub number: u64,
+    /// What was told of each, by type and name.
+    pub known: Vec<(InstanceKey, Known)>,
+}
+
+/// A reader has missed events: it is too slow, or they are of another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed;
+
+/// The last events.
+#[derive(Debug)]
+pub struct EventLog {
+    /// Names the replica and its start, in the IDs of events.
+    origin: Box<str>,
+    encode: EncodeEvent,
+    /// Somebody has read: until then nobody can miss what the replica found when it started.
+    is_read: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: VecDeque<Event>,
+    bytes: usize,
+    /// The number of the last event; the first is 1.
+    last: u64,
+    /// Several of one name while an older one is not gone yet.
+    known: BTreeMap<InstanceKey, Vec<Known>>,
+    /// The last that are gone: the result of a call may come later, and how a Job had ended.
+    gone: VecDeque<Uid>,
+}
+
+impl EventLog {
+    /// No events yet, of this replica, which has just started: `boot` is another one at each start.
+    #[must_use]
+    pub fn new(replica: &str, boot: u64, encode: EncodeEvent) -> Self {
+        Self {
+            origin: format!("{replica}.{boot:x}.").into(),
+            encode,
+            is_read: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Takes up an event; `item` is the instance with that name by now. Returns whether readers have something
+    /// new.
+    pub fn append(&self, event: &Lifecycle, item: Option<Item>, at: SystemTime) -> bool {
+        let at = at.into();
+        // As in lists: clients would change such a name in a URL.
+        let is_listed = event.key.name.check_in_urls().is_ok();
+        let Some(step) = Step::of(&event.kind).filter(|_| is_listed) else {
+            return false;
+        };
+        let mut state = lock(&self.state);
+        let Some(uid) = &event.job_uid else {
+            let told = step.told(&event.key, None, None, at);
+            self.push(&mut state, &told, [None, None]);
+            return true;
+        };
+        let Some(change) = state.advance(&event.key, uid, &step, item.as_ref()) else {
+            return false;
+        };
+        if !event.is_news && !self.is_read.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Change { before, after } = change;
+        let recovers = before.as_ref().is_some_and(|known| known.recovers);
+        let item = after.as_ref().map(|known| known.item(&event.key, item));
+        let mut told = step.told(&event.key, Some(uid), item.as_ref(), at);
+        told.recovered = step.kind == EventKind::Ready && (step.recovered || recovers);
+        let facts = [before, after].map(|known| known.map(|it| it.facts));
+        self.push(&mut state, &told, facts);
+        true
+    }
+
+    fn bytes(&self, number: u64, told: &Told<'_>) -> Vec<u8> {
+        let (id, name) = (self.id(number), told.kind.as_str());
+        let mut bytes = format!("id: {id}\nevent: {name}\ndata: ").into_bytes();
+        (self.encode)(told, &mut bytes);
+        bytes.extend_from_slice(b"\n\n");
+        bytes
+    }
+
+    fn push(&self, state: &mut State, told: &Told<'_>, [before, after]: [Option<Arc<Facts>>; 2]) {
+        state.last += 1;
+        let bytes = self.bytes(state.last, told);
+        state.bytes += bytes.len();
+        let number = state.last;
+        state.events.push_back(Event {
+            number,
+            kind: told.kind,
+            key: told.key.clone(),
+            uid: told.uid.cloned(),
+            before,
+            after,
+            bytes: bytes.into(),
+        });
+        while state.events.len() > EVENTS_MAX
+            || (state.bytes > EVENT_BYTES_MAX && state.events.len() > 1)
+        {
+            let first = state.events.pop_front();
+            state.bytes -= first.map_or(0, |event| event.bytes.len());
+        }
+    }
+
+    /// The number of the last event.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.is_read.store(true, Ordering::SeqCst);
+        lock(&self.state).last
+    }
+
+    /// The number before the first event that is kept.
+    #[must_use]
+    pub fn before_first(&self) -> u64 {
+        lock(&self.state).before_first()
+    }
+
+    /// The ID of an event with this number.
+    #[must_use]
+    pub fn id(&self, number: u64) -> String {
+        format!("{}{number}", self.origin)
+    }
+
+    /// The number of the event with this ID, if what follows it is kept.
+    ///
+    /// # Errors
+    /// [`Missed`]
+    pub fn number_of(&self, id: &str) -> Result<u64, Missed> {
+        let number = id.strip_prefix(&*self.origin).ok_or(Missed)?;
+        let number = number.parse().map_err(|_| Missed)?;
+        let state = lock(&self.state);
+        let is_kept = (state.before_first()..=state.last).contains(&number);
+        is_kept.then_some(number).ok_or(Missed)
+    }
+
+    /// Appends what `is_wanted` of the events after this one, as far as there is room, and one in any case.
+    /// Returns the number of the last event that was looked at.
+    ///
+    /// # Errors
+    /// [`Missed`]
+    pub fn read(
+        &self,
+        after: u64,
+        is_wanted: impl Fn(&Event) -> bool,
+        room: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<u64, Missed> {
+        let state = lock(&self.state);
+        let skipped = after.checked_sub(state.before_first()).ok_or(Missed)?;
+        let skipped = usize::try_from(skipped).map_err(|_| Missed)?;
+        let mut number = after;
+        for event in state.events.iter().skip(skipped) {
+            if is_wanted(event) {
+                if !into.is_empty() && into.len() + event.bytes.len() > room {
+                    break;
+                }
+                into.extend_from_slice(&event.bytes);
+            }
+            number += 1;
+        }
+        Ok(number)
+    }
+
+    /// The state of the instances of these types.
+    #[must_use]
+    pub fn snapshot(&self, selection: &Selection) -> Snapshot {
+        self.is_read.store(true, Ordering::SeqCst);
+        let state = lock(&self.state);
+        let mut known = Vec::new();
+        for (key, of_name) in &state.known {
+            if selection.has_type(key.app_type.as_str()) {
+                let of_name = of_name.iter().filter(|it| it.facts.are_of(selection));
+                known.extend(of_name.map(|it| (key.clone(), it.clone())));
+            }
+        }
+        Snapshot {
+            number: state.last,
+            known,
+        }
+    }
+
+    /// What was last told of this Job, as an event with the number of the last one; none if nothing was.
+    #[must_use]
+    pub fn restated(&self, item: &Item, at: SystemTime) -> Option<Vec<u8>> {
+        let Item { key, uid, .. } = item;
+        let (known, last) = {
+            let state = lock(&self.state);
+            let mut of_name = state.known.get(key)?.iter();
+            (of_name.find(|known| known.uid == *uid)?.clone(), state.last)
+        };
+        let told = Told {
+            kind: known.kind,
+            key,
+            uid: Some(uid),
+            item: Some(&known.item(key, Some(item.clone()))),
+            recovered: false,
+            is_final: known.is_final,
+            cause: None,
+            at: at.into(),
+        };
+        Some(self.bytes(last, &told))
+    }
+}
+
+impl State {
+    fn before_first(&self) -> u64 {
+        self.last - self.events.len() as u64
+    }
+
+    /// Notes this step of a Job; `None` if it tells nothing new.
+    fn advance(
+        &mut self,
+        key: &InstanceKey,
+        uid: &Uid,
+        step: &Step<'_>,
+        item: Option<&Item>,
+    ) -> Option<Change> {
+        let of_name = self.known.get(key);
+        let at = of_name.and_then(|of_name| of_name.iter().position(|it| it.uid == *uid));
+        let Some(status) = step.kind.status() else {
+            // A Job of which nothing was told is not gone.
+            let of_name = self.known.get_mut(key)?;
+            let before = Some(of_name.remove(at?));
+            if of_name.is_empty() {
+                self.known.remove(key);
+            }
+            self.gone.push_back(uid.clone());
+            if self.gone.len() > GONE_MAX {
+                self.gone.pop_front();
+            }
+            let after = None;
+            return Some(Change { before, after });
+        };
+        let item = item.filter(|item| item.uid == *uid);
+        // Unless a list from before it was made had shown it gone, or etcd was restored.
+        if item.is_none() && self.gone.contains(uid) {
+            return None;
+        }
+        let of_name = self.known.entry(key.clone()).or_default();
+        let before = at.map(|at| of_name[at].clone());
+        if before.as_ref().is_some_and(|known| known.is_told(step)) {
+            return None;
+        }
+        // Of a Job that is being deleted the pod may be gone, and the labels with it.
+        let labels = match (item, &before) {
+            (Some(item), _) if !item.meta.is_empty() => item.meta.clone(),
+            (_, Some(before)) => before.facts.labels.clone(),
+            _ => MetaLabels::new(),
+        };
+        let is_end = matches!(step.kind, EventKind::Ready | EventKind::Failed);
+        let known = Known {
+            uid: uid.clone(),
+            kind: step.kind,
+            is_final: step.is_final,
+            recovers: is_end || before.as_ref().is_some_and(|known| known.recovers),
+            facts: Arc::new(Facts { status, labels }),
+            finding: step.finding.as_deref().cloned().map(Box::new),
+        };
+        match at {
+            Some(at) => of_name[at] = known.clone(),
+            None => of_name.push(known.clone()),
+        }
+        let after = Some(known);
+        Some(Change { before, after })
+    }
+}
+
+/// What was told of a Job before a step, and is after it.
+#[derive(Debug)]
+struct Change {
+    before: Option<Known>,
+    after: Option<Known>,
+}
+
+impl Known {
+    /// Whether this step would tell the same again.
+    fn is_told(&self, step: &Step<'_>) -> bool {
+        let reason = |finding: &Finding| (finding.phase, Arc::clone(&finding.reason));
+        let is_same = self.finding.as_deref().map(reason) == step.finding.as_deref().map(reason);
+        self.kind == step.kind
+            && self.is_final == step.is_final
+            && (is_same || step.kind != EventKind::Starting)
+    }
+}
+
+/// What an event of the coordinator means to readers.
+#[derive(Debug)]
+struct Step<'a> {
+    kind: EventKind,
+    finding: Option<Cow<'a, Finding>>,
+    recovered: bool,
+    is_final: bool,
+    cause: Option<&'static str>,
+}
+
+impl<'a> Step<'a> {
+    const fn new(kind: EventKind) -> Self {
+        Self {
+            kind,
+            finding: None,
+            recovered: false,
+            is_final: false,
+            cause: None,
+        }
+    }
+
+    /// `None`: nothing.
+    fn of(kind: &'a LifecycleKind) -> Option<Self> {
+        let of = Self::new;
+        Some(match kind {
+            LifecycleKind::Requested => of(EventKind::Requested),
+            // The stores may be ahead.
+            LifecycleKind::Created(_) => Self {
+                finding: Some(Cow::Owned(Finding::created())),
+                ..of(EventKind::Created)
+            },
+            // It has been reported as failed, and that stands.
+            LifecycleKind::InPhase {
+                is_failing: true, ..
+            } => return None,
+            LifecycleKind::InPhase { finding, .. } => Self {
+                finding: Some(Cow::Borrowed(finding)),
+                ..of(EventKind::Starting)
+            },
+            LifecycleKind::Ready { recovered, .. } => Self {
+                recovered: *recovered,
+                ..of(EventKind::Ready)
+            },
+            LifecycleKind::Failed {
+                finding, is_final, ..
+            } => Self {
+                finding: Some(Cow::Borrowed(finding)),
+                is_final: *is_final,
+                ..of(EventKind::Failed)
+            },
+            LifecycleKind::Finished {
+                finding,
+                is_disrupted,
+                ..
+            } => Self {
+                finding: Some(Cow::Borrowed(finding)),
+                ..of(if *is_disrupted {
+                    EventKind::Disrupted
+                } else {
+                    EventKind::Finished
+                })
+            },
+            LifecycleKind::Stopping(cause) => Self {
+                cause: cause.as_ref().map(StopCause::as_str),
+                ..of(EventKind::Stopping)
+            },
+            LifecycleKind::Gone => of(EventKind::Gone),
+            LifecycleKind::NotCreated
+            | LifecycleKind::PodForceDeleted { .. }
+            | LifecycleKind::OrphanDeleted { .. }
+            | LifecycleKind::Unfollowed => return None,
+        })
+    }
+
+    fn told<'t>(
+        &self,
+        key: &'t InstanceKey,
+        uid: Option<&'t Uid>,
+        item: Option<&'t Item>,
+        at: Timestamp,
+    ) -> Told<'t> {
+        Told {
+            kind: self.kind,
+            key,
+            uid,
+            item,
+            recovered: false,
+            is_final: self.is_final,
+            cause: self.cause,
+            at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! What readers are told: each step once, in order, from the state as of one event on.
+
+use super::*;
+use crate::app::fixture::{key, n1, origin, uid};
+use crate::model::names::AppType;
+use std::time::Instant;
+
+/// The data is the kind, the labels and the extra facts of an event.
+fn encode(told: &Told<'_>, into: &mut Vec<u8>) {
+    let mut line = format!("{} {}", told.key, told.kind.as_str());
+    if let Some(item) = told.item {
+        line += &format!(" {:?}", item.meta);
+    }
+    if told.recovered {
+        line += " recovered";
+    }
+    into.extend_from_slice(line.as_bytes());
+}
+
+fn log() -> EventLog {
+    let log = EventLog::new("r", 10, encode);
+    assert_eq!(log.last(), 0);
+    log
+}
+
+fn event(of: &InstanceKey, job: &str, kind: LifecycleKind) -> Lifecycle {
+    Lifecycle {
+        key: of.clone(),
+        job_uid: Some(uid(job)),
+        at: Instant::now(),
+        kind,
+        is_news: true,
+        phase_left: None,
+        start_ended: None,
+    }
+}
+
+fn ready() -> LifecycleKind {
+    LifecycleKind::Ready {
+        after: None,
+        recovered: false,
+    }
+}
+
+fn in_phase() -> LifecycleKind {
+    LifecycleKind::InPhase {
+        finding: Finding::created(),
+        is_failing: false,
+    }
+}
+
+fn failed(is_final: bool) -> LifecycleKind {
+    LifecycleKind::Failed {
+        finding: Finding::created(),
+        is_final,
+        reported_after: None,
+    }
+}
+
+fn item(of: &InstanceKey, job: &str, labels: &[(&str, &str)]) -> Item {
+    let labels = labels.iter();
+    Item {
+        key: of.clone(),
+        uid: uid(job),
+        status: 0,
+        finding: None,
+        since: None,
+        start: None,
+        ip: None,
+        meta: labels
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect(),
+        revision: None,
+        is_stale: None,
+        restarts: 0,
+    }
+}
+
+fn append(log: &EventLog, event: &Lifecycle) -> bool {
+    log.append(event, None, SystemTime::UNIX_EPOCH)
+}
+
+/// The kinds of the events after this number.
+fn kinds(log: &EventLog, after: u64, selection: &Selection) -> Vec<String> {
+    let mut bytes = Vec::new();
+    log.read(after, |it| it.is_of(selection), usize::MAX, &mut bytes)
+        .unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("event: "));
+    lines.map(str::to_owned).collect()
+}
+
+fn all() -> Selection {
+    Selection::default()
+}
+
+#[test]
+fn each_step_of_a_job_is_told_once() {
+    let log = log();
+    let created = LifecycleKind::Created(origin("ann"));
+    let requested = Lifecycle {
+        job_uid: None,
+        ..event(&n1(), "u1", LifecycleKind::Requested)
+    };
+    assert!(append(&log, &requested));
+    for kind in [created, in_phase(), failed(false), failed(true), ready()] {
+        assert!(append(&log, &event(&n1(), "u1", kind.clone())), "{kind:?}");
+        assert!(!append(&log, &event(&n1(), "u1", kind.clone())), "{kind:?}");
+    }
+    for kind in [LifecycleKind::Stopping(None), LifecycleKind::Gone] {
+        assert!(append(&log, &event(&n1(), "u1", kind.clone())), "{kind:?}");
+        assert!(!append(&log, &event(&n1(), "u1", kind.clone())), "{kind:?}");
+    }
+    let expected = "requested created starting failed failed ready stopping gone";
+    assert_eq!(kinds(&log, 0, &all()).join(" "), expected);
+    assert!(log.snapshot(&all()).known.is_empty());
+}
+
+/// The result of a call may come after its Job has come and gone, and so may how it had ended.
+#[test]
+fn nothing_is_told_of_a_job_that_is_gone() {
+    let log = log();
+    append(&log, &event(&n1(), "u1", in_phase()));
+    append(&log, &event(&n1(), "u1", LifecycleKind::Gone));
+    for kind in [
+        LifecycleKind::Created(origin("ann")),
+        LifecycleKind::Stopping(None),
+        failed(true),
+        LifecycleKind::Gone,
+    ] {
+        assert!(!append(&log, &event(&n1(), "u1", kind)));
+    }
+    // Of a Job of which nothing was told, neither.
+    assert!(!append(&log, &event(&n1(), "u2", LifecycleKind::Gone)));
+    // A list from before it was made has shown it gone: it is there again.
+    let back = Some(item(&n1(), "u1", &[]));
+    assert!(log.append(&event(&n1(), "u1", ready()), back, SystemTime::UNIX_EPOCH));
+}
+
+#[test]
+fn ready_after_a_failure_or_after_unreadiness_is_a_recovery() {
+    for first in [ready(), failed(false)] {
+        let log = log();
+        append(&log, &event(&n1(), "u1", first));
+        append(&log, &event(&n1(), "u1", in_phase()));
+        let before = log.last();
+        append(&log, &event(&n1(), "u1", ready()));
+        let mut bytes = Vec::new();
+        log.read(before, |_| true, 0, &mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                "id: r.a.{}\nevent: ready\ndata: scim/n1 ready {{}} recovered\n\n",
+                before + 1
+            )
+        );
+    }
+}
+
+/// While its failure stands, a start goes through phases that tell nothing new.
+#[test]
+fn a_start_that_has_failed_is_not_starting() {
+    let log = log();
+    append(&log, &event(&n1(), "u1", failed(false)));
+    let kind = LifecycleKind::InPhase {
+        finding: Finding::created(),
+        is_failing: true,
+    };
+    assert!(!append(&log, &event(&n1(), "u1", kind)));
+    let other = [LifecycleKind::NotCreated, LifecycleKind::Unfollowed];
+    assert!(
+        other
+            .into_iter()
+            .all(|kind| !append(&log, &event(&n1(), "u1", kind)))
+    );
+}
+
+#[test]
+fn what_was_there_at_the_start_is_known_and_told_only_to_who_reads_already() {
+    let log = EventLog::new("r", 1, encode);
+    let found = |job| Lifecycle {
+        is_news: false,
+        ..event(&n1(), job, ready())
+    };
+    assert!(!append(&log, &found("u1")));
+    let snapshot = log.snapshot(&all());
+    assert_eq!((snapshot.number, snapshot.known.len()), (0, 1));
+    assert!(!append(&log, &found("u1")), "it is known");
+    assert!(append(&log, &found("u2")), "somebody reads");
+    assert_eq!(log.snapshot(&all()).number, 1);
+}
+
+#[test]
+fn a_reader_is_told_when_an_instance_joins_and_leaves_its_selection() {
+    let log = log();
+    let (team, other) = ([("team", "a")], [("team", "b")]);
+    let tell = |kind, labels: &[(&str, &str)]| {
+        let event = event(&n1(), "u1", kind);
+        log.append(
+            &event,
+            Some(item(&n1(), "u1", labels)),
+            SystemTime::UNIX_EPOCH,
+        );
+    };
+    tell(in_phase(), &[]);
+    tell(ready(), &team);
+    tell(failed(true), &other);
+    tell(LifecycleKind::Stopping(None), &[]);
+    tell(LifecycleKind::Gone, &[]);
+    let of_team = Selection {
+        labels: [("team".into(), Some("a".into()))].into(),
+        ..all()
+    };
+    assert_eq!(kinds(&log, 0, &of_team), ["ready", "failed", "gone"]);
+    let of_status = |place| Selection {
+        statuses: [place].into(),
+        ..all()
+    };
+    assert_eq!(kinds(&log, 0, &of_status(1)), ["ready", "failed", "gone"]);
+    assert_eq!(kinds(&log, 0, &of_status(3)), ["gone"]);
+    let of_types = |name: &str| Selection {
+        types: Some([AppType::new(name).unwrap()].into()),
+        ..all()
+    };
+    assert_eq!(kinds(&log, 0, &of_types("scim")).len(), 5);
+    assert!(kinds(&log, 0, &of_types("hello")).is_empty());
+}
+
+/// A pod of another Job of that name says nothing of this one.
+#[test]
+fn labels_are_those_of_the_job_and_stay_until_it_is_gone() {
+    let log = log();
+    let labels = [("a", "b")];
+    let own = Some(item(&n1(), "u1", &labels));
+    log.append(&event(&n1(), "u1", ready()), own, SystemTime::UNIX_EPOCH);
+    let other = Some(item(&n1(), "u2", &[("x", "y")]));
+    let stopping = event(&n1(), "u1", LifecycleKind::Stopping(None));
+    log.append(&stopping, other, SystemTime::UNIX_EPOCH);
+    let known = log.snapshot(&all()).known;
+    let [(_, known)] = &known[..] else {
+        panic!("{known:?}");
+    };
+    let labels = labels.map(|(key, value)| (key.into(), value.into()));
+    assert_eq!(known.item(&n1(), None).meta, labels.into());
+}
+
+#[test]
+fn a_state_and_the_events_after_it_have_no_gap_and_no_overlap() {
+    let log = log();
+    append(&log, &event(&n1(), "u1", ready()));
+    append(&log, &event(&key("hello", "a"), "u2", in_phase()));
+    let snapshot = log.snapshot(&all());
+    append(&log, &event(&n1(), "u1", LifecycleKind::Stopping(None)));
+    let keys: Vec<String> = snapshot
+        .known
+        .iter()
+        .map(|(key, _)| key.to_string())
+        .collect();
+    assert_eq!(keys, ["hello/a", "scim/n1"], "by type and name");
+    let statuses = snapshot
+        .known
+        .iter()
+        .map(|(key, known)| known.item(key, None).status);
+    assert_eq!(statuses.collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(kinds(&log, snapshot.number, &all()), ["stopping"]);
+}
+
+#[test]
+fn events_are_bounded_in_number_and_a_reader_that_misses_some_is_told() {
+    let log = log();
+    for at in 0..EVENTS_MAX + 10 {
+        let kind = if at % 2 == 0 { ready() } else { in_phase() };
+        assert!(append(&log, &event(&n1(), "u1", kind)));
+    }
+    assert_eq!(log.before_first(), 10);
+    let read = |after| log.read(after, |_| true, 1, &mut Vec::new());
+    assert_eq!((read(9), read(10)), (Err(Missed), Ok(11)));
+    let end = log.last();
+    assert_eq!(read(end), Ok(end), "nothing is new");
+    assert_eq!(log.number_of(&log.id(10)), Ok(10));
+    assert_eq!(log.number_of(&log.id(end)), Ok(end));
+    for odd in [
+        log.id(9),
+        log.id(end + 1),
+        "r.b.10".into(),
+        "r.a.".into(),
+        String::new(),
+    ] {
+        assert_eq!(log.number_of(&odd), Err(Missed), "{odd}");
+    }
+}
+
+#[test]
+fn events_are_bounded_in_bytes() {
+    let log = log();
+    let long = "x".repeat(100 * 1024);
+    for at in 0..20 {
+        let kind = if at % 2 == 0 { ready() } else { in_phase() };
+        let event = event(&n1(), "u1", kind);
+        let labelled = Some(item(&n1(), "u1", &[("a", &long)]));
+        log.append(&event, labelled, SystemTime::UNIX_EPOCH);
+        assert!(lock(&log.state).bytes <= EVENT_BYTES_MAX);
+    }
+    assert_eq!(log.last() - log.before_first(), 10);
+    let larger = "x".repeat(2 * EVENT_BYTES_MAX);
+    let labelled = Some(item(&n1(), "u1", &[("a", &larger)]));
+    log.append(
+        &event(&n1(), "u1", failed(true)),
+        labelled,
+        SystemTime::UNIX_EPOCH,
+    );
+    assert_eq!(log.last() - log.before_first(), 1, "the last one is kept");
+}
+
+#[test]
+fn a_part_has_as_many_events_as_there_is_room_for_and_one_at_least() {
+    let log = log();
+    for at in 0..4 {
+        let kind = if at % 2 == 0 { ready() } else { in_phase() };
+        append(&log, &event(&n1(), "u1", kind));
+    }
+    let mut bytes = Vec::new();
+    assert_eq!(log.read(0, |_| true, 0, &mut bytes), Ok(1));
+    bytes.clear();
+    assert_eq!(log.read(1, |_| true, usize::MAX, &mut bytes), Ok(4));
+    let all_but_one_byte = bytes.len() - 1;
+    bytes.clear();
+    assert_eq!(log.read(1, |_| true, all_but_one_byte, &mut bytes), Ok(3));
+    bytes.clear();
+    let is_ready = |event: &Event| event.kind == EventKind::Ready;
+    assert_eq!(log.read(0, is_ready, all_but_one_byte, &mut bytes), Ok(4));
+}
+
+#[test]
+fn the_places_of_kinds_are_those_of_the_words() {
+    use crate::app::index::STATUS_WORDS;
+    for (kind, word) in [
+        (EventKind::Created, "starting"),
+        (EventKind::Starting, "starting"),
+        (EventKind::Ready, "ready"),
+        (EventKind::Failed, "failed"),
+        (EventKind::Finished, "finished"),
+        (EventKind::Disrupted, "finished"),
+        (EventKind::Stopping, "stopping"),
+    ] {
+        assert_eq!(kind.status().map(|place| STATUS_WORDS[place]), Some(word));
+    }
+}

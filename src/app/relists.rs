@@ -1,0 +1,250 @@
+//! [`Relister`]: makes the state with which a stream of events begins, on a thread of its own.
+//!
+//! All that wait for the same selection share the bytes. The JSON of an instance is made by the HTTP front; what
+//! was told of each is in [`super::events`].
+
+use super::cache::Cache;
+use super::catalog::SharedCatalog;
+use super::error::Error;
+use super::events::EventLog;
+use super::instances::{Item, Selection};
+use super::request::{Response, ResponseSink};
+use super::request_handle::RequestHandle;
+use crate::budget::{Draft, Ledger, SharedBytes};
+use crate::clock::Clock;
+use crate::model::names::InstanceKey;
+use crate::threads::{self, Heartbeats, OnDeath, lock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Appends the JSON of an instance.
+pub type EncodeItem = fn(&Item, &mut Vec<u8>);
+
+/// The longest that the thread sleeps, so that its heartbeat continues.
+const NAP: Duration = Duration::from_secs(60);
+
+/// Requests that wait for a state; each is the only one of its connection.
+#[derive(Debug, Default)]
+pub struct Relists {
+    waiting: Mutex<Vec<Waiting>>,
+    is_wanted: Condvar,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    handle: RequestHandle,
+    selection: Arc<Selection>,
+}
+
+impl Relists {
+    /// The request with this handle gets [`Response::Relist`].
+    pub fn wait(&self, handle: RequestHandle, selection: Arc<Selection>) {
+        lock(&self.waiting).push(Waiting { handle, selection });
+        self.is_wanted.notify_one();
+    }
+
+    /// It no longer waits.
+    pub fn abandon(&self, handle: RequestHandle) {
+        lock(&self.waiting).retain(|waiting| waiting.handle != handle);
+    }
+
+    /// All that wait, after a sleep while nobody does.
+    fn take(&self) -> Vec<Waiting> {
+        let waiting = lock(&self.waiting);
+        let woken = self
+            .is_wanted
+            .wait_timeout_while(waiting, NAP, |waiting| waiting.is_empty());
+        let (mut waiting, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *waiting)
+    }
+}
+
+/// An instance as the stores have it now, for what is told of it.
+#[must_use]
+pub fn item_of(cache: &Cache, catalog: &SharedCatalog, key: &InstanceKey) -> Option<Item> {
+    let catalog = catalog.current();
+    let offer = catalog.get(&key.app_type);
+    cache.item(key, offer.and_then(|offer| offer.revision.as_deref()))
+}
+
+/// Makes states.
+#[derive(Debug)]
+pub struct Relister {
+    /// What was told of each instance.
+    pub events: Arc<EventLog>,
+    /// What else there is to say of it.
+    pub cache: Cache,
+    /// The templates, for whether it is made from the present one.
+    pub catalog: Arc<SharedCatalog>,
+    /// The JSON of an instance.
+    pub encode: EncodeItem,
+    /// What the bytes are charged to.
+    pub ledger: Arc<Ledger>,
+    /// Who waits.
+    pub relists: Arc<Relists>,
+    /// Where responses go.
+    pub sink: Arc<dyn ResponseSink>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Relister {
+    /// Starts the thread, which ends with the process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(self, heartbeats: &Heartbeats, on_death: &OnDeath) -> std::io::Result<()> {
+        let heartbeat = heartbeats.register("relists", self.clock.now());
+        let run = move || {
+            loop {
+                heartbeat.idle();
+                let waiting = self.relists.take();
+                heartbeat.beat(self.clock.now(), Duration::ZERO);
+                self.respond(waiting);
+            }
+        };
+        threads::spawn("relists".into(), Arc::clone(on_death), run)?;
+        Ok(())
+    }
+
+    fn respond(&self, mut waiting: Vec<Waiting>) {
+        while let Some(first) = waiting.first() {
+            let selection = Arc::clone(&first.selection);
+            let relist = self.relist(&selection);
+            for with_it in waiting.extract_if(.., |it| it.selection == selection) {
+                let response = match &relist {
+                    Ok((bytes, number)) => Response::Relist(Arc::clone(bytes), *number),
+                    Err(error) => Response::Failed(error.clone()),
+                };
+                self.sink.respond(with_it.handle, response);
+            }
+        }
+    }
+
+    /// The event that begins a stream, and its number.
+    fn relist(&self, selection: &Selection) -> Result<(Arc<SharedBytes>, u64), Error> {
+        let snapshot = self.events.snapshot(selection);
+        let id = self.events.id(snapshot.number);
+        let mut json = format!("id: {id}\nevent: relist\ndata: {{\"instances\":[").into_bytes();
+        let mut draft = Draft::new(&self.ledger, json.len())?;
+        for (at, (key, known)) in snapshot.known.iter().enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            let item = item_of(&self.cache, &self.catalog, key);
+            (self.encode)(&known.item(key, item), &mut json);
+            draft.append(&json)?;
+            json.clear();
+        }
+        json.extend_from_slice(b"]}\n\n");
+        draft.append(&json)?;
+        Ok((draft.finish(), snapshot.number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::coordinator::Input;
+    use crate::app::fixture::{Fixture, World, handle, n1};
+    use crate::budget::Division;
+    use crate::clock::SystemClock;
+    use crate::model::names::AppType;
+    use serde_json::json;
+
+    #[derive(Debug, Default)]
+    struct Responses(Mutex<Vec<(u64, Response)>>);
+
+    impl ResponseSink for Responses {
+        fn respond(&self, handle: RequestHandle, response: Response) {
+            lock(&self.0).push((handle.serial, response));
+        }
+    }
+
+    fn encode(item: &Item, into: &mut Vec<u8>) {
+        let text = format!("{} {} {:?}", item.key, item.status, item.ip);
+        into.extend_from_slice(text.as_bytes());
+    }
+
+    /// A relister with room for so many bytes, and where its responses go.
+    fn relister(world: &World, bytes: usize) -> (Relister, Arc<Responses>) {
+        let sink = Arc::new(Responses::default());
+        let relister = Relister {
+            events: Arc::new(EventLog::new("r", 1, |_, _| {})),
+            cache: world.cache.clone(),
+            catalog: Arc::default(),
+            encode,
+            ledger: Ledger::of_bytes(bytes, Division::UNLIMITED),
+            relists: Arc::default(),
+            sink: Arc::clone(&sink) as Arc<dyn ResponseSink>,
+            clock: Arc::new(SystemClock),
+        };
+        (relister, sink)
+    }
+
+    fn of_type(name: &str) -> Arc<Selection> {
+        Arc::new(Selection {
+            types: Some([AppType::new(name).unwrap()].into()),
+            ..Selection::default()
+        })
+    }
+
+    /// A fixture in which the ready Job `u1` was told of.
+    fn told(
+        relister: impl FnOnce(&World) -> (Relister, Arc<Responses>),
+    ) -> (Relister, Arc<Responses>) {
+        let mut fixture = Fixture::new();
+        fixture.world.job("u1", json!({}));
+        fixture.world.ready("u1", "10.0.0.1");
+        let (relister, sink) = relister(&fixture.world);
+        let mut out = Vec::new();
+        let changed = crate::app::coordinator::CacheChange::of(n1());
+        let context = fixture.world.context();
+        (fixture.coordinator).step(Input::Changed(vec![changed]), &context, &mut out);
+        for effect in out {
+            if let crate::app::coordinator::Effect::Report(event) = effect {
+                relister.events.append(&event, None, fixture.world.wall());
+            }
+        }
+        (relister, sink)
+    }
+
+    #[test]
+    fn who_waits_for_the_same_shares_the_bytes() {
+        let (relister, sink) = told(|world| relister(world, 64 * 1024));
+        for serial in 1..=3 {
+            let selection = of_type(if serial == 2 { "other" } else { "scim" });
+            relister.relists.wait(handle(serial), selection);
+        }
+        relister.relists.wait(handle(4), of_type("scim"));
+        relister.relists.abandon(handle(4));
+        relister.respond(relister.relists.take());
+        let responses = lock(&sink.0);
+        let bytes = |serial| {
+            let found = responses.iter().find(|(of, _)| *of == serial);
+            match &found.unwrap().1 {
+                Response::Relist(bytes, 0) => Arc::clone(bytes),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(responses.len(), 3);
+        assert!(Arc::ptr_eq(&bytes(1), &bytes(3)));
+        let text = |serial| String::from_utf8_lossy(&bytes(serial)).into_owned();
+        let begin = "id: r.1.0\nevent: relist\ndata: {\"instances\":[";
+        assert_eq!(text(2), format!("{begin}]}}\n\n"));
+        let one = "scim/n1 1 Some(10.0.0.1)";
+        assert_eq!(text(1), format!("{begin}{one}]}}\n\n"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (relister, sink) = told(|world| relister(world, 32));
+        relister.relists.wait(handle(1), of_type("scim"));
+        relister.respond(relister.relists.take());
+        let responses = lock(&sink.0);
+        assert!(matches!(
+            responses[..],
+            [(1, Response::Failed(Error::Overloaded))]
+        ));
+    }
+}

@@ -1,0 +1,72 @@
+//! A reader of the events of one replica, from its start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use config_controller::app::cache::Cache;
+use config_controller::app::events::EventLog;
+use config_controller::app::instances::Item;
+use config_controller::app::lifecycle::Lifecycle;
+use config_controller::http::handlers;
+
+use crate::streams::story::{Story, StreamEvent};
+
+/// A reader and what it reads.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// What has happened to instances.
+    pub(super) log: Arc<EventLog>,
+    after: u64,
+    pub(super) story: Story,
+    /// The first thing that cannot be true.
+    broken: Option<String>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        let log = Arc::new(EventLog::new("replica", 1, handlers::event));
+        Self {
+            after: log.last(),
+            log,
+            story: Story::default(),
+            broken: None,
+        }
+    }
+}
+
+impl Reader {
+    /// The replica reports this.
+    pub(super) fn report(&mut self, event: &Lifecycle, item: Option<Item>, at: SystemTime) {
+        let is_there = item.as_ref().map(|item| &item.uid) == event.job_uid.as_ref();
+        self.log.append(event, item, at);
+        let mut bytes = Vec::new();
+        let read = self.log.read(self.after, |_| true, usize::MAX, &mut bytes);
+        self.after = read.expect("it reads each event at once");
+        let text = String::from_utf8(bytes).expect("events are text");
+        for lines in text.split_terminator("\n\n") {
+            let told = self.story.tell(StreamEvent::of(lines), is_there);
+            if let Err(message) = told {
+                self.broken.get_or_insert(message);
+            }
+        }
+    }
+
+    /// What cannot be true of what it was told.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    /// After everything was reported: the Jobs that exist are those that it knows, with those ready that are.
+    pub(super) fn check_at_rest(&self, cache: &Cache, items: &[Item]) -> Result<(), String> {
+        let is_ready = |item: &Item| cache.ready(&item.key).is_some();
+        let there = items
+            .iter()
+            .map(|item| (format!("{} {}", item.key, item.uid), is_ready(item)));
+        let there: BTreeMap<String, bool> = there.collect();
+        if there != self.story.there() {
+            return Err(format!("there is {there:?}, told was {:?}", self.story));
+        }
+        Ok(())
+    }
+}
