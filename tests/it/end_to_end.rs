@@ -20,6 +20,7 @@
 //! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
+//! | `streams` | a start followed on a real node; a storm, told to 300 readers |
 //! | `fencing` | two workers at two replicas: each changes only what it knows |
 //! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
@@ -61,6 +62,7 @@ mod registry;
 mod scale;
 mod starts;
 mod storms;
+mod streams;
 mod templates;
 mod visibility;
 mod watcher;

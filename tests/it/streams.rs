@@ -308,7 +308,7 @@ fn streams_end_with_their_replica() {
 const STREAMS: usize = 100;
 
 /// Reads a stream until no Job is left, or until its replica ends; what it was told.
-fn read_all(mut stream: EventReader) -> Story {
+pub(crate) fn read_all(mut stream: EventReader) -> Story {
     let mut story = Story::default();
     story.relist(&stream.next().expect("an event"));
     while let Some(event) = stream.next() {
