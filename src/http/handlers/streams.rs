@@ -8,7 +8,7 @@ use super::{Api, Call, NotReady, Outcome, Pending, Starts, reply};
 use crate::app::events::{Event, EventKind, EventLog, Told};
 use crate::app::instances::{Item, Selection};
 use crate::app::{self, Error};
-use crate::budget::{Account, Hold, Loan, Purpose};
+use crate::budget::{Account, Hold, Loan, Purpose, SharedBytes};
 use crate::http::conditional::Condition;
 use crate::http::message::{Body, Response};
 use crate::http::prefer;
@@ -93,8 +93,14 @@ impl Pace {
     }
 
     /// The part with these bytes; a heartbeat if there are none for too long.
-    fn part(&mut self, mut bytes: Vec<u8>, is_last: bool, now: Instant, api: &Api) -> Part {
-        let begins = self.begun.is_none().then(|| api.aged(begin()));
+    fn part(
+        &mut self,
+        mut bytes: Vec<u8>,
+        is_last: bool,
+        now: Instant,
+        begin: impl FnOnce() -> Response,
+    ) -> Part {
+        let begins = self.begun.is_none().then(begin);
         self.begun.get_or_insert(now);
         if begins.is_some() {
             bytes.splice(..0, RETRY.iter().copied());
@@ -123,7 +129,7 @@ impl EventStream {
     /// The state of all instances has come, as of the event with this number.
     pub(super) fn relisted(
         mut self: Box<Self>,
-        bytes: &Arc<crate::budget::SharedBytes>,
+        bytes: &Arc<SharedBytes>,
         number: u64,
     ) -> Result<Box<Self>, Error> {
         self.relist = Some((bytes.lend(&self.account)?, 0));
@@ -317,7 +323,7 @@ impl Api {
                 let begun = stream.pace.begun.unwrap_or(now);
                 let is_old = now.saturating_duration_since(begun) >= STREAM_MAX;
                 let is_last = has_missed || is_draining || is_old;
-                stream.pace.part(bytes, is_last, now, self)
+                (stream.pace).part(bytes, is_last, now, || self.aged(begin()))
             }
             Pending::Follow(stream) => self.next_of_start(stream, now),
             _ => Part::default(),
@@ -341,11 +347,83 @@ impl Api {
         if bytes.is_empty() && !is_last && stream.pace.begun.is_none() {
             return Part::default();
         }
-        stream.pace.part(bytes, is_last, now, self)
+        (stream.pace).part(bytes, is_last, now, || self.aged(begin()))
     }
 }
 
 /// Tells an `EventSource` not to come back.
 fn over() -> Response {
     Response::empty(204).header("cache-control", "no-cache")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::events::EVENTS_MAX;
+    use crate::app::fixture::{n1, uid};
+    use crate::app::lifecycle::{Lifecycle, LifecycleKind};
+    use crate::budget::{Division, Ledger};
+    use std::time::SystemTime;
+
+    fn bytes_at(pace: &mut Pace, now: Instant) -> String {
+        let part = pace.part(Vec::new(), false, now, begin);
+        String::from_utf8(part.bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_stream_without_events_has_heartbeats() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let first = pace.part(b"a".to_vec(), false, start, begin);
+        assert_eq!(first.begins.map(|head| head.status), Some(200));
+        assert_eq!(&first.bytes[..], [RETRY, b"a"].concat());
+        let second = Duration::from_secs(1);
+        let mut at = start + HEARTBEAT;
+        assert_eq!(bytes_at(&mut pace, at - second), "");
+        assert_eq!(bytes_at(&mut pace, at), ":\n\n");
+        at += HEARTBEAT;
+        assert_eq!(bytes_at(&mut pace, at - second), "");
+        assert_eq!(bytes_at(&mut pace, at), ":\n\n");
+    }
+
+    /// One that has not read for so long that events are missing.
+    #[test]
+    fn a_reader_that_is_too_slow_is_disconnected() {
+        let log = EventLog::new("r", 1, |_, _| {});
+        let account = Account::Token("a".into());
+        let ledger = Ledger::of_bytes(1024, Division::UNLIMITED);
+        let mut stream = EventStream {
+            selection: Arc::default(),
+            account: account.clone(),
+            _hold: ledger.hold(account, Purpose::Transfer, 1).unwrap(),
+            after: log.last(),
+            relist: None,
+            pace: Pace::new(Instant::now()),
+        };
+        let append = |jobs: std::ops::Range<usize>| {
+            for at in jobs {
+                let event = Lifecycle {
+                    key: n1(),
+                    job_uid: Some(uid(&at.to_string())),
+                    at: Instant::now(),
+                    kind: LifecycleKind::Ready {
+                        after: None,
+                        recovered: false,
+                    },
+                    is_news: true,
+                    phase_left: None,
+                    start_ended: None,
+                };
+                log.append(&event, None, SystemTime::UNIX_EPOCH);
+            }
+        };
+        append(0..EVENTS_MAX);
+        let (bytes, is_last) = stream.next(&log, PART_BYTES_MAX);
+        assert!(bytes.len() <= PART_BYTES_MAX && bytes.len() > PART_BYTES_MAX / 2);
+        assert!(!is_last);
+        let read = usize::try_from(stream.after).unwrap();
+        append(EVENTS_MAX..EVENTS_MAX + read + 1);
+        let (bytes, is_last) = stream.next(&log, PART_BYTES_MAX);
+        assert!(bytes.is_empty() && is_last);
+    }
 }
