@@ -22,6 +22,7 @@
 //! | `storms` | starts and stops at random leave nothing behind |
 //! | `streams` | a start followed on a real node; a storm, told to 300 readers |
 //! | `fencing` | two workers at two replicas: each changes only what it knows |
+//! | `proxies` | the recipes for proxies lead to real pods |
 //! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
 //! | `failure_reports` | the reason of a start that has not succeeded: the right one, and soon |
@@ -55,6 +56,7 @@ mod nodes;
 mod outage;
 mod predecessor;
 pub(crate) mod program;
+mod proxies;
 mod reads;
 mod recorder;
 mod recordings;

