@@ -14,9 +14,9 @@ use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::threads::lock;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 /// Events that are kept for readers that are behind, or come back.
@@ -117,75 +117,65 @@ pub struct Event {
     pub key: InstanceKey,
     /// To which Job; none before it exists.
     pub uid: Option<Uid>,
-    before: Option<Arc<Facts>>,
-    after: Option<Arc<Facts>>,
+    /// The statuses before and after it, as places in [`super::index::STATUS_WORDS`].
+    statuses: [Option<usize>; 2],
+    labels: MetaLabels,
     bytes: Box<[u8]>,
 }
 
 impl Event {
-    /// Whether a reader of this selection is told of it: if the instance is or was one of them. The end of a
-    /// Job is told whatever its labels and status were.
+    /// Whether a reader of this selection is told of it: if the instance is one of them, or had their status
+    /// until now. The end of a Job is told whatever its labels and status were.
     #[must_use]
     pub fn is_of(&self, selection: &Selection) -> bool {
-        let is_one = |it: &Arc<Facts>| it.are_of(selection);
-        let mut facts = self.before.iter().chain(&self.after);
-        let has_any = selection.statuses.is_empty() && selection.labels.is_empty();
+        let mut statuses = self.statuses.iter().flatten();
+        let is_in_status =
+            selection.statuses.is_empty() || statuses.any(|place| selection.has_status(*place));
         selection.has_type(self.key.app_type.as_str())
-            && (self.kind == EventKind::Gone || has_any || facts.any(is_one))
-    }
-}
-
-/// What selections look at.
-#[derive(Debug, PartialEq, Eq)]
-struct Facts {
-    /// The place of the status in [`super::index::STATUS_WORDS`].
-    status: usize,
-    labels: MetaLabels,
-}
-
-impl Facts {
-    fn are_of(&self, selection: &Selection) -> bool {
-        selection.has_status(self.status) && selection.has_labels(&self.labels)
+            && (self.kind == EventKind::Gone
+                || (is_in_status && selection.has_labels(&self.labels)))
     }
 }
 
 /// What the last event of a Job has told.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Which Job.
-    pub uid: Uid,
     kind: EventKind,
     is_final: bool,
     /// Whether it was reported as failed, or was ready.
     recovers: bool,
-    facts: Arc<Facts>,
     finding: Option<Box<Finding>>,
 }
 
 impl Known {
     /// This item with what was told of it.
     #[must_use]
-    pub fn item(&self, key: &InstanceKey, item: Option<Item>) -> Item {
-        let finding = self.finding.as_deref().cloned();
-        let item = item.filter(|item| item.uid == self.uid);
+    pub fn item(&self, (key, uid): (&InstanceKey, &Uid), item: Option<Item>) -> Item {
+        let status = self.kind.status().unwrap_or_default();
+        let item = item.filter(|item| item.uid == *uid);
         let item = item.unwrap_or_else(|| Item {
             key: key.clone(),
-            uid: self.uid.clone(),
-            status: self.facts.status,
+            uid: uid.clone(),
+            status,
             finding: None,
             since: None,
             start: None,
             ip: None,
-            meta: self.facts.labels.clone(),
+            meta: MetaLabels::new(),
             revision: None,
             is_stale: None,
             restarts: 0,
         });
-        if item.status == self.facts.status && finding.is_none() {
+        let is_told = |now: &Finding| {
+            let told = self.finding.as_deref();
+            told.is_none_or(|told| is_same(told, now))
+        };
+        if item.status == status && item.finding.as_ref().is_none_or(is_told) {
             return item;
         }
+        let finding = self.finding.as_deref().cloned();
         Item {
-            status: self.facts.status,
+            status,
             since: finding.as_ref().map_or(item.since, |it| it.since),
             finding,
             ..item
@@ -198,8 +188,8 @@ impl Known {
 pub struct Snapshot {
     /// The number of that event.
     pub number: u64,
-    /// What was told of each, by type and name.
-    pub known: Vec<(InstanceKey, Known)>,
+    /// What was told of each Job, by the type and name of its instance.
+    pub known: Vec<((InstanceKey, Uid), Known)>,
 }
 
 /// A reader has missed events: it is too slow, or they are of another replica.
@@ -223,8 +213,8 @@ struct State {
     bytes: usize,
     /// The number of the last event; the first is 1.
     last: u64,
-    /// Several of one name while an older one is not gone yet.
-    known: BTreeMap<InstanceKey, Vec<Known>>,
+    /// By their names and Jobs: there are several of one name while an older one is not gone yet.
+    known: HashMap<(InstanceKey, Uid), Known>,
     /// The last that are gone: the result of a call may come later, and how a Job had ended.
     gone: VecDeque<Uid>,
 }
@@ -253,10 +243,11 @@ impl EventLog {
         let mut state = lock(&self.state);
         let Some(uid) = &event.job_uid else {
             let told = step.told(&event.key, None, None, at);
-            self.push(&mut state, &told, [None, None]);
+            self.push(&mut state, &told, None);
             return true;
         };
-        let Some(change) = state.advance(&event.key, uid, &step, item.as_ref()) else {
+        let is_there = item.as_ref().is_some_and(|item| item.uid == *uid);
+        let Some(change) = state.advance(&event.key, uid, &step, is_there) else {
             return false;
         };
         if !event.is_news && !self.is_read.load(Ordering::SeqCst) {
@@ -264,11 +255,20 @@ impl EventLog {
         }
         let Change { before, after } = change;
         let recovers = before.as_ref().is_some_and(|known| known.recovers);
-        let item = after.as_ref().map(|known| known.item(&event.key, item));
+        let item = after.map(|known| {
+            let item = known.item((&event.key, uid), item);
+            match step.finding.as_deref().cloned() {
+                Some(finding) => Item {
+                    since: finding.since,
+                    finding: Some(finding),
+                    ..item
+                },
+                None => item,
+            }
+        });
         let mut told = step.told(&event.key, Some(uid), item.as_ref(), at);
         told.recovered = step.kind == EventKind::Ready && (step.recovered || recovers);
-        let facts = [before, after].map(|known| known.map(|it| it.facts));
-        self.push(&mut state, &told, facts);
+        self.push(&mut state, &told, before.as_ref());
         true
     }
 
@@ -280,7 +280,7 @@ impl EventLog {
         bytes
     }
 
-    fn push(&self, state: &mut State, told: &Told<'_>, [before, after]: [Option<Arc<Facts>>; 2]) {
+    fn push(&self, state: &mut State, told: &Told<'_>, before: Option<&Known>) {
         state.last += 1;
         let bytes = self.bytes(state.last, told);
         state.bytes += bytes.len();
@@ -290,8 +290,8 @@ impl EventLog {
             kind: told.kind,
             key: told.key.clone(),
             uid: told.uid.cloned(),
-            before,
-            after,
+            statuses: [before.and_then(|it| it.kind.status()), told.kind.status()],
+            labels: told.item.map(|item| item.meta.clone()).unwrap_or_default(),
             bytes: bytes.into(),
         });
         while state.events.len() > EVENTS_MAX
@@ -361,22 +361,22 @@ impl EventLog {
         Ok(number)
     }
 
-    /// The state of the instances of these types.
+    /// The state of the instances of these types and statuses.
     #[must_use]
     pub fn snapshot(&self, selection: &Selection) -> Snapshot {
         self.is_read.store(true, Ordering::SeqCst);
         let state = lock(&self.state);
-        let mut known = Vec::new();
-        for (key, of_name) in &state.known {
-            if selection.has_type(key.app_type.as_str()) {
-                let of_name = of_name.iter().filter(|it| it.facts.are_of(selection));
-                known.extend(of_name.map(|it| (key.clone(), it.clone())));
-            }
-        }
-        Snapshot {
-            number: state.last,
-            known,
-        }
+        let is_one = |((key, _), known): &(&(InstanceKey, Uid), &Known)| {
+            let status = known.kind.status();
+            selection.has_type(key.app_type.as_str())
+                && status.is_some_and(|place| selection.has_status(place))
+        };
+        let known = state.known.iter().filter(is_one);
+        let known = known.map(|(job, known)| (job.clone(), known.clone()));
+        let (number, mut known) = (state.last, known.collect::<Vec<_>>());
+        drop(state);
+        known.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Snapshot { number, known }
     }
 
     /// What was last told of this Job, as an event with the number of the last one; none if nothing was.
@@ -385,14 +385,14 @@ impl EventLog {
         let Item { key, uid, .. } = item;
         let (known, last) = {
             let state = lock(&self.state);
-            let mut of_name = state.known.get(key)?.iter();
-            (of_name.find(|known| known.uid == *uid)?.clone(), state.last)
+            let job = (key.clone(), uid.clone());
+            (state.known.get(&job)?.clone(), state.last)
         };
         let told = Told {
             kind: known.kind,
             key,
             uid: Some(uid),
-            item: Some(&known.item(key, Some(item.clone()))),
+            item: Some(&known.item((key, uid), Some(item.clone()))),
             recovered: false,
             is_final: known.is_final,
             cause: None,
@@ -407,60 +407,49 @@ impl State {
         self.last - self.events.len() as u64
     }
 
-    /// Notes this step of a Job; `None` if it tells nothing new.
+    /// Notes this step of a Job, and whether the stores have that; `None` if it tells nothing new.
     fn advance(
         &mut self,
         key: &InstanceKey,
         uid: &Uid,
         step: &Step<'_>,
-        item: Option<&Item>,
+        is_there: bool,
     ) -> Option<Change> {
-        let of_name = self.known.get(key);
-        let at = of_name.and_then(|of_name| of_name.iter().position(|it| it.uid == *uid));
-        let Some(status) = step.kind.status() else {
+        let job = (key.clone(), uid.clone());
+        if step.kind.status().is_none() {
             // A Job of which nothing was told is not gone.
-            let of_name = self.known.get_mut(key)?;
-            let before = Some(of_name.remove(at?));
-            if of_name.is_empty() {
-                self.known.remove(key);
-            }
-            self.gone.push_back(uid.clone());
+            let before = Some(self.known.remove(&job)?);
+            self.gone.push_back(job.1);
             if self.gone.len() > GONE_MAX {
                 self.gone.pop_front();
             }
             let after = None;
             return Some(Change { before, after });
-        };
-        let item = item.filter(|item| item.uid == *uid);
+        }
         // Unless a list from before it was made had shown it gone, or etcd was restored.
-        if item.is_none() && self.gone.contains(uid) {
+        if !is_there && self.gone.contains(uid) {
             return None;
         }
-        let of_name = self.known.entry(key.clone()).or_default();
-        let before = at.map(|at| of_name[at].clone());
-        if before.as_ref().is_some_and(|known| known.is_told(step)) {
+        let before = self.known.get(&job);
+        if before.is_some_and(|known| known.is_told(step)) {
             return None;
         }
-        // Of a Job that is being deleted the pod may be gone, and the labels with it.
-        let labels = match (item, &before) {
-            (Some(item), _) if !item.meta.is_empty() => item.meta.clone(),
-            (_, Some(before)) => before.facts.labels.clone(),
-            _ => MetaLabels::new(),
-        };
         let is_end = matches!(step.kind, EventKind::Ready | EventKind::Failed);
         let known = Known {
-            uid: uid.clone(),
             kind: step.kind,
             is_final: step.is_final,
-            recovers: is_end || before.as_ref().is_some_and(|known| known.recovers),
-            facts: Arc::new(Facts { status, labels }),
-            finding: step.finding.as_deref().cloned().map(Box::new),
+            recovers: is_end || before.is_some_and(|known| known.recovers),
+            finding: step.finding.as_deref().map(|finding| {
+                // The stores have its texts.
+                Box::new(Finding {
+                    message: "".into(),
+                    last_output: None,
+                    ..finding.clone()
+                })
+            }),
         };
-        match at {
-            Some(at) => of_name[at] = known.clone(),
-            None => of_name.push(known.clone()),
-        }
-        let after = Some(known);
+        let after = Some(known.clone());
+        let before = self.known.insert(job, known);
         Some(Change { before, after })
     }
 }
@@ -475,12 +464,17 @@ struct Change {
 impl Known {
     /// Whether this step would tell the same again.
     fn is_told(&self, step: &Step<'_>) -> bool {
-        let reason = |finding: &Finding| (finding.phase, Arc::clone(&finding.reason));
-        let is_same = self.finding.as_deref().map(reason) == step.finding.as_deref().map(reason);
+        let findings = self.finding.as_deref().zip(step.finding.as_deref());
+        let is_same = findings.is_some_and(|(told, now)| is_same(told, now));
         self.kind == step.kind
             && self.is_final == step.is_final
             && (is_same || step.kind != EventKind::Starting)
     }
+}
+
+/// Whether both are for the same reason.
+fn is_same(told: &Finding, now: &Finding) -> bool {
+    (told.phase, &told.reason) == (now.phase, &now.reason)
 }
 
 /// What an event of the coordinator means to readers.

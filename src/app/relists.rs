@@ -127,14 +127,17 @@ impl Relister {
         let id = self.events.id(snapshot.number);
         let mut json = format!("id: {id}\nevent: relist\ndata: {{\"instances\":[").into_bytes();
         let mut draft = Draft::new(&self.ledger, json.len())?;
-        for (at, (key, known)) in snapshot.known.iter().enumerate() {
-            if at > 0 {
-                json.push(b',');
-            }
+        let mut separator = &b""[..];
+        for ((key, uid), known) in &snapshot.known {
             let item = item_of(&self.cache, &self.catalog, key);
-            (self.encode)(&known.item(key, item), &mut json);
-            draft.append(&json)?;
-            json.clear();
+            let item = known.item((key, uid), item);
+            if selection.has_labels(&item.meta) {
+                json.extend_from_slice(separator);
+                (self.encode)(&item, &mut json);
+                draft.append(&json)?;
+                json.clear();
+                separator = b",";
+            }
         }
         json.extend_from_slice(b"]}\n\n");
         draft.append(&json)?;

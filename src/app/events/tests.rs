@@ -212,7 +212,7 @@ fn a_reader_is_told_when_an_instance_joins_and_leaves_its_selection() {
         labels: [("team".into(), Some("a".into()))].into(),
         ..all()
     };
-    assert_eq!(kinds(&log, 0, &of_team), ["ready", "failed", "gone"]);
+    assert_eq!(kinds(&log, 0, &of_team), ["ready", "gone"]);
     let of_status = |place| Selection {
         statuses: [place].into(),
         ..all()
@@ -227,24 +227,6 @@ fn a_reader_is_told_when_an_instance_joins_and_leaves_its_selection() {
     assert!(kinds(&log, 0, &of_types("hello")).is_empty());
 }
 
-/// A pod of another Job of that name says nothing of this one.
-#[test]
-fn labels_are_those_of_the_job_and_stay_until_it_is_gone() {
-    let log = log();
-    let labels = [("a", "b")];
-    let own = Some(item(&n1(), "u1", &labels));
-    log.append(&event(&n1(), "u1", ready()), own, SystemTime::UNIX_EPOCH);
-    let other = Some(item(&n1(), "u2", &[("x", "y")]));
-    let stopping = event(&n1(), "u1", LifecycleKind::Stopping(None));
-    log.append(&stopping, other, SystemTime::UNIX_EPOCH);
-    let known = log.snapshot(&all()).known;
-    let [(_, known)] = &known[..] else {
-        panic!("{known:?}");
-    };
-    let labels = labels.map(|(key, value)| (key.into(), value.into()));
-    assert_eq!(known.item(&n1(), None).meta, labels.into());
-}
-
 #[test]
 fn a_state_and_the_events_after_it_have_no_gap_and_no_overlap() {
     let log = log();
@@ -252,16 +234,13 @@ fn a_state_and_the_events_after_it_have_no_gap_and_no_overlap() {
     append(&log, &event(&key("hello", "a"), "u2", in_phase()));
     let snapshot = log.snapshot(&all());
     append(&log, &event(&n1(), "u1", LifecycleKind::Stopping(None)));
-    let keys: Vec<String> = snapshot
-        .known
-        .iter()
-        .map(|(key, _)| key.to_string())
-        .collect();
+    let known = snapshot.known.iter();
+    let keys: Vec<String> = known.map(|((key, _), _)| key.to_string()).collect();
     assert_eq!(keys, ["hello/a", "scim/n1"], "by type and name");
     let statuses = snapshot
         .known
         .iter()
-        .map(|(key, known)| known.item(key, None).status);
+        .map(|((key, uid), known)| known.item((key, uid), None).status);
     assert_eq!(statuses.collect::<Vec<_>>(), [0, 1]);
     assert_eq!(kinds(&log, snapshot.number, &all()), ["stopping"]);
 }

@@ -5,7 +5,9 @@
 
 use super::*;
 use crate::app::api_call::CallOutcome;
+use crate::app::events::EventLog;
 use crate::app::fixture::{Fixture, waiting_pod};
+use crate::app::lifecycle::{Lifecycle, LifecycleKind};
 use crate::kube::types::CONTAINERS_MAX;
 use allocation_counter::AllocationInfo;
 use serde_json::Value;
@@ -26,7 +28,7 @@ fn taken(info: AllocationInfo) -> usize {
 }
 
 /// An instance with a pod as `pod` has it; the name has so many bytes.
-fn add(world: &mut World, number: usize, name_bytes: usize, pod: &Value) {
+fn add(world: &mut World, number: usize, name_bytes: usize, pod: &Value) -> InstanceKey {
     let key = key("scim", &format!("{number:0name_bytes$}"));
     let job_uid = uid_of("job", number);
     let revisions = json!({
@@ -39,6 +41,36 @@ fn add(world: &mut World, number: usize, name_bytes: usize, pod: &Value) {
     let mut patch = json!({"metadata": meta, "spec": {"nodeName": "node-1"}});
     merge(&mut patch, pod);
     world.pod(&job_uid, patch);
+    key
+}
+
+/// What is kept of it for streams, while nobody reads any.
+fn tell(events: &EventLog, world: &World, key: InstanceKey) {
+    let Lookup::Instance(instance) = world.cache.lookup(&key) else {
+        panic!("{key} is there");
+    };
+    let uid = instance.uid().clone();
+    let kind = match &instance.status {
+        InstanceStatus::Starting(finding) => LifecycleKind::Failed {
+            finding: finding.clone(),
+            is_final: false,
+            reported_after: None,
+        },
+        _ => LifecycleKind::Ready {
+            after: None,
+            recovered: false,
+        },
+    };
+    let event = Lifecycle {
+        key,
+        job_uid: Some(uid),
+        at: world.instant(),
+        kind,
+        is_news: false,
+        phase_left: None,
+        start_ended: None,
+    };
+    events.append(&event, None, world.wall());
 }
 
 #[test]
@@ -75,8 +107,12 @@ fn cached_instances_take_no_more_and_not_much_less_than_is_counted() {
         ("containers", 8, many),
     ] {
         let mut world = World::new();
+        let events = EventLog::new("r", 1, |_, _| {});
         let info = allocation_counter::measure(|| {
-            (0..INSTANCES).for_each(|number| add(&mut world, number, name_bytes, &pod));
+            for number in 0..INSTANCES {
+                let key = add(&mut world, number, name_bytes, &pod);
+                tell(&events, &world, key);
+            }
         });
         let (taken, counted) = (taken(info), world.cache.index().memory().cached_bytes());
         assert!(taken <= counted, "{what}: {taken} of {counted}");
