@@ -18,6 +18,9 @@ use crate::harness::{
 /// The second part of the addresses of pods: those of other tests have no app.
 const PODS: u8 = 87;
 
+/// The token of each proxy, also where the service demands none.
+const TOKEN: &str = "0123456789abcdefgh";
+
 /// Which recipe.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
@@ -49,6 +52,7 @@ with_each_proxy! {
     a_visitor_starts_an_instance_and_each_name_is_its_own
     nothing_of_a_visitors_headers_reaches_the_service
     websocket_event_source_and_conditional_requests_of_the_app_pass
+    a_proxy_has_a_token_of_its_own
     a_slow_app_gets_503_with_retry_after_and_then_200
     what_cannot_be_reached_is_503_and_what_is_unknown_404
     no_url_reaches_anything_but_the_instance_that_it_names
@@ -70,7 +74,7 @@ struct Proxy {
 }
 
 /// A recipe with these in place of what it has.
-fn recipe(name: &str, replacements: [(&str, String); 3]) -> String {
+fn recipe(name: &str, replacements: [(&str, String); 4]) -> String {
     let path = repository().join("manifests/examples").join(name);
     let text = std::fs::read_to_string(path).expect("the recipe is there");
     replacements.iter().fold(text, |text, (from, to)| {
@@ -94,6 +98,10 @@ fn nginx(address: SocketAddr, service: SocketAddr, port: u16, folder: &Temporary
             ("server config-controller:3333", format!("server {service}")),
             ("listen 8080", format!("listen {address}")),
             ("$instance:8080", format!("$instance:{port}")),
+            (
+                "# proxy_set_header Authorization \"Bearer TOKEN\"",
+                format!("proxy_set_header Authorization \"Bearer {TOKEN}\""),
+            ),
         ],
     );
     let pid = folder.path("pid");
@@ -119,6 +127,10 @@ fn envoy(address: SocketAddr, service: SocketAddr, port: u16, folder: &Temporary
             (
                 "{hello = 8080, slow = 8080, fails = 8080}",
                 format!("{{hello = {port}, slow = {port}, fails = {port}}}"),
+            ),
+            (
+                "-- [\"authorization\"] = \"Bearer TOKEN\"",
+                format!("[\"authorization\"] = \"Bearer {TOKEN}\""),
             ),
         ],
     );
@@ -287,6 +299,7 @@ fn nothing_of_a_visitors_headers_reaches_the_service(kind: Kind) {
     lines[1..].sort();
     let expected = [
         "get /app/hello/ann http/1.1",
+        &format!("authorization: bearer {TOKEN}"),
         "host: config-controller",
         "prefer: strict, wait=10",
     ];
@@ -345,6 +358,27 @@ fn websocket_event_source_and_conditional_requests_of_the_app_pass(kind: Kind) {
         .begin("GET", "/hello/ann/page", &condition, "")
         .finish();
     assert_eq!((again.status, &*again.text), (304, ""));
+}
+
+fn a_proxy_has_a_token_of_its_own(kind: Kind) {
+    let folder = TemporaryFolder::new();
+    let tokens = folder.write("tokens", &format!("{TOKEN} proxy hello\n"));
+    let builder = TestEnvironment::builder()
+        .setting("AUTH", "token")
+        .setting("AUTH_TOKENS_FILE", &tokens.display().to_string())
+        .template("slow", TEMPLATE);
+    let proxy = Proxy::start(kind, builder);
+    let client = proxy.client();
+    for visitor in [&[][..], &[("Authorization", "Bearer another")]] {
+        let response = client.begin("GET", "/hello/ann/", visitor, "").finish();
+        assert_eq!(response.status, 200, "{}", response.text);
+        // The app gets that of the visitor.
+        assert!(!response.text.contains(TOKEN), "{}", response.text);
+    }
+    // It is not for this type.
+    let response = client.get("/slow/ann/");
+    assert!([403, 503].contains(&response.status), "{}", response.status);
+    assert_eq!(proxy.environment.jobs(), ["hello-ann"]);
 }
 
 /// They are known as not ready within the wait of the recipe; here that is shorter.
