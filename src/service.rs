@@ -26,6 +26,7 @@ use crate::app::relists::{Relister, Relists};
 use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
+use crate::app::stops::{StopQueue, StopSink, Stopper};
 use crate::app::templates::Templates;
 use crate::app::{App, Response, ResponseSink};
 use crate::budget::{
@@ -240,6 +241,7 @@ impl Service {
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
         let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
         let events = Arc::new(EventLog::new(&hostname(), front.id_seed, handlers::event));
+        let stops = StopQueue::new(cache.clone());
         let parts = Parts {
             events: Arc::clone(&events),
             coordinator: Coordinator::new(config.waiting),
@@ -247,7 +249,10 @@ impl Service {
             inbox: inbox.clone(),
             cache: cache.clone(),
             catalog: Arc::clone(&catalog),
-            sink: Arc::clone(&mailboxes) as Arc<dyn ResponseSink>,
+            sink: Arc::new(StopSink {
+                queue: stops.clone(),
+                others: Arc::clone(&mailboxes) as Arc<dyn ResponseSink>,
+            }),
             executor: Executor {
                 client: client.clone(),
                 writers: stores.instances.clone(),
@@ -281,7 +286,13 @@ impl Service {
         let dry_runs = background.dry_runs(&catalog, renderer, &cache)?;
         let (bytes, waiting) = (Arc::clone(&front.ledger), config.waiting);
         let bounds = WaitingBounds::new(bytes, waiting.parked_max, waiting.division);
-        background.lists((&cache, &census), (&catalog, &dry_runs), &bounds, &sink)?;
+        let stopper = Stopper::new(stops.clone(), inbox.clone());
+        background.lists(
+            (&cache, &census),
+            (&catalog, &dry_runs),
+            &bounds,
+            (stopper, Arc::clone(&sink)),
+        )?;
         let config_maps_left_out = Arc::clone(&stores.left_out);
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
@@ -297,7 +308,7 @@ impl Service {
         }));
         let app_clock = Arc::clone(&clock);
         let relists = background.relists(&events, (&cache, &catalog), &front.ledger, &sink)?;
-        let streams = (events, relists);
+        let streams = (events, relists, stops);
         let app = App::new(
             cache,
             catalog,
@@ -464,7 +475,7 @@ impl Background<'_> {
         (cache, census): (&Cache, &Census),
         (catalog, dry_runs): (&Arc<SharedCatalog>, &DryRuns),
         bounds: &WaitingBounds,
-        sink: &Arc<dyn ResponseSink>,
+        (stopper, sink): (Stopper, Arc<dyn ResponseSink>),
     ) -> Result<(), Error> {
         let assembler = Assembler {
             cache: cache.clone(),
@@ -477,7 +488,8 @@ impl Background<'_> {
                 reports: Arc::new(dry_runs.clone()),
                 encode: handlers::template,
             },
-            sink: Arc::clone(sink),
+            stopper,
+            sink,
             clock: Arc::clone(self.clock),
         };
         let started = assembler.start(self.heartbeats, &on_death(self.endings));

@@ -11,6 +11,7 @@ use super::list::List;
 use super::lists::{Changes, ListOf, Task};
 use super::pages::{PageForm, Roster};
 use super::request::ResponseSink;
+use super::stops::{Env, Stopper};
 use super::templates::Templates;
 use crate::budget::{Division, Ledger, WaitingBounds};
 use crate::clock::Clock;
@@ -42,6 +43,8 @@ pub struct Assembler {
     pub templates: Templates,
     /// What the lists are charged to.
     pub bounds: WaitingBounds,
+    /// Stops many instances, on the same thread.
+    pub stopper: Stopper,
     /// Where responses go.
     pub sink: Arc<dyn ResponseSink>,
     /// The time.
@@ -60,7 +63,9 @@ impl Assembler {
                 heartbeat.beat(self.clock.now(), Duration::ZERO);
                 if !self.step() {
                     heartbeat.idle();
-                    self.cache.index().wait_for_readers(&*self.clock, NAP);
+                    let (look, now) = (self.stopper.next_look(), self.clock.now());
+                    let nap = look.map_or(NAP, |at| at.saturating_duration_since(now).min(NAP));
+                    self.cache.index().wait_for_readers(&*self.clock, nap);
                 }
             }
         };
@@ -68,11 +73,18 @@ impl Assembler {
         Ok(())
     }
 
-    /// Makes the list that is due, and responds to its readers; whether one was due.
+    /// Goes on with the stops of many instances, makes the list that is due, and responds to its readers;
+    /// whether there was something to do.
     pub fn step(&self) -> bool {
         let index = self.cache.index();
+        let has_come = self.stopper.step(&Env {
+            roster: self.roster(),
+            bounds: &self.bounds,
+            sink: &*self.sink,
+            now: self.clock.now(),
+        });
         let Some(mut task) = index.take_due(self.clock.now()) else {
-            return false;
+            return has_come;
         };
         let list = self.list(&mut task);
         if list.as_ref().is_err_and(Error::is_overload) {

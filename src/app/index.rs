@@ -100,6 +100,8 @@ struct State {
     /// How many pods bear the mark of a lost node, by its name.
     lost_nodes: BTreeMap<Box<str>, usize>,
     lists: Lists,
+    /// There is something else to do for the thread that makes lists.
+    is_nudged: bool,
     lost_pods: LostPods,
 }
 

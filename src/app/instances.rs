@@ -7,7 +7,7 @@
 use crate::kube::types::{Timestamp, Uid};
 use crate::model::labels::MetaLabels;
 use crate::model::names::{AppType, InstanceKey};
-use crate::model::status::Finding;
+use crate::model::status::{Finding, Phase};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -36,6 +36,15 @@ pub struct Item {
     pub is_stale: Option<bool>,
     /// How often the containers of its pod were restarted.
     pub restarts: u32,
+}
+
+impl Item {
+    /// Whether it is being stopped.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        let mut finding = self.finding.iter();
+        finding.any(|it| it.phase == Phase::Stopping)
+    }
 }
 
 /// Which instances a request is about: those that satisfy all of this.

@@ -50,13 +50,15 @@ mod request;
 mod request_handle;
 mod request_id;
 pub mod review;
+pub mod stops;
 pub mod templates;
 pub mod timings;
 
 pub use error::{Bound, Error};
 pub use expectation::{Expectation, Precondition, ValuesMatch};
 pub use request::{
-    InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, TokenStatus, Waits,
+    InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, StopCounts, TokenStatus,
+    Waits,
 };
 pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
@@ -81,6 +83,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use stops::{StopMany, StopQueue};
 
 /// The service behind the HTTP front; clones share all.
 #[derive(Clone, Debug)]
@@ -94,11 +97,12 @@ pub struct App {
     reviews: Option<Reviews>,
     events: Arc<EventLog>,
     relists: Arc<Relists>,
+    stops: StopQueue,
 }
 
 impl App {
     /// The service over these stores; `inbox` leads to the coordinator, `reviews` to the reviewer
-    /// of Kubernetes' tokens.
+    /// of Kubernetes' tokens, `stops` to who stops many instances.
     #[must_use]
     pub fn new(
         cache: Cache,
@@ -107,7 +111,7 @@ impl App {
         waits: Waits,
         clock: Arc<dyn Clock>,
         reviews: Option<Reviews>,
-        (events, relists): (Arc<EventLog>, Arc<Relists>),
+        (events, relists, stops): (Arc<EventLog>, Arc<Relists>, StopQueue),
     ) -> Self {
         Self {
             cache,
@@ -119,6 +123,7 @@ impl App {
             reviews,
             events,
             relists,
+            stops,
         }
     }
 
@@ -209,15 +214,9 @@ impl App {
         query: &Arc<PageQuery>,
         handle: RequestHandle,
         place: Result<Hold, Full>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Full> {
         let index = self.cache.index();
-        let waits = index.await_page(query, handle, place, self.clock.now());
-        waits.map_err(|full| {
-            Error::TooManyRequests(match full {
-                Full::Budget => Bound::Pages,
-                Full::Share => Bound::CallerShare,
-            })
-        })
+        index.await_page(query, handle, place, self.clock.now())
     }
 
     /// The instance of this key, if it is ready.
@@ -304,6 +303,25 @@ impl App {
         let wait = request.wait.filter(|wait| !wait.is_zero());
         let until = wait.map(|wait| now + self.wait(Some(wait)));
         self.hand_over(request, Want::Stop { until })
+    }
+
+    /// Stops all instances of a selection; the response comes later unless there is an error. With a wait it
+    /// comes when they are gone.
+    ///
+    /// # Errors
+    /// An error that is known immediately.
+    pub fn stop_many(&self, request: StopMany) -> Result<(), Error> {
+        self.check_accepts()?;
+        let now = self.clock.now();
+        let wait = request.wait.filter(|wait| !wait.is_zero());
+        let until = wait.map(|wait| now + self.wait(Some(wait)));
+        self.stops.ask(request, now + WRITE_WAIT, until);
+        Ok(())
+    }
+
+    /// The caller of this request, which stops many instances, has hung up.
+    pub fn abandon_stops(&self, handle: RequestHandle) {
+        self.stops.abandon(handle);
     }
 
     /// Sets and removes meta labels; the response comes later unless there is an error.
@@ -397,6 +415,7 @@ impl App {
         if let Some(reviews) = &self.reviews {
             reviews.drain();
         }
+        self.stops.drain();
         self.inbox.send(Input::Drain(until));
     }
 
@@ -414,11 +433,16 @@ impl App {
         }
     }
 
-    fn hand_over(&self, request: InstanceRequest, want: Want) -> Result<(), Error> {
+    fn check_accepts(&self) -> Result<(), Error> {
         self.check_synced()?;
         if self.is_draining.load(Ordering::SeqCst) {
             return Err(Error::Draining);
         }
+        Ok(())
+    }
+
+    fn hand_over(&self, request: InstanceRequest, want: Want) -> Result<(), Error> {
+        self.check_accepts()?;
         let wait = match want {
             // The wait bounds the wait for the end, not the deletion itself.
             Want::Stop { .. } => WRITE_WAIT,

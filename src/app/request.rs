@@ -94,12 +94,29 @@ pub enum Response {
     Relist(Arc<SharedBytes>, u64),
     /// The request is carried out.
     Done,
+    /// What has become of the instances that the request was to stop.
+    Stopped(StopCounts),
     /// The labels of the instance are changed, and nothing else since the caller knew them.
     Labelled(InstanceVersion),
     /// The request failed.
     Failed(Error),
     /// The status of the request's bearer token, or why the review failed.
     TokenReviewed(Result<TokenStatus, Error>),
+}
+
+/// What has become of the instances that a request was to stop.
+#[derive(Clone, Debug, Default)]
+pub struct StopCounts {
+    /// So many deletions were accepted.
+    pub stopped: usize,
+    /// So many instances were waited for, and are not gone yet.
+    pub stopping: usize,
+    /// So many were left as they are: there were more than one request stops, or no time was left.
+    pub left: usize,
+    /// So many could not be stopped.
+    pub failed: usize,
+    /// The first of these, and why.
+    pub first: Option<Box<(InstanceKey, Error)>>,
 }
 
 /// The result of a TokenReview of a bearer token.

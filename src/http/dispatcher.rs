@@ -197,8 +197,10 @@ impl Handler for Dispatcher {
             Some(WaitingFor::App(Pending::List(..) | Pending::Templates(..))) => {
                 app.abandon_list(handle);
             }
+            Some(WaitingFor::App(Pending::StopMany)) => app.abandon_stops(handle),
             Some(WaitingFor::App(_)) => app.abandon(handle),
             None => {
+                app.abandon_stops(handle);
                 app.abandon_review(handle);
                 app.abandon_list(handle);
                 app.abandon(handle);

@@ -27,7 +27,7 @@ const DELETE: &[Method] = &[Method::Delete];
 
 /// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
-pub static ENDPOINTS: [Endpoint; 16] = numbered([
+pub static ENDPOINTS: [Endpoint; 17] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
     row(READ,   "/app",               Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::types)),
     row(READ,   "/app/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
@@ -38,6 +38,7 @@ pub static ENDPOINTS: [Endpoint; 16] = numbered([
     row(GET,    "/create/{type}",     Authenticated, Mutating, Traced,   Plain,                          Type(Api::create)),
     row(GET,    "/release/{name}",    Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_RELEASE), Name(Api::release)),
     row(READ,   "/instances",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::all_instances)).own(),
+    row(DELETE, "/instances",         Authenticated, Mutating, Traced,   Detail("error"),                Fixed(Api::stop_many)).own(),
     row(READ,   "/templates",         Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::templates)).own(),
     row(READ,   "/info",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::info)),
     row(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)).own(),
@@ -193,6 +194,7 @@ impl Endpoint {
         let changes = |method| self.methods.contains(&method);
         match (self.effect, self.serve) {
             (Safe, _) => &["If-Match", "If-None-Match"],
+            (Mutating, Fixed(_)) => &[],
             (Mutating, _) if changes(Method::Patch) || changes(Method::Delete) => &["If-Match"],
             (Mutating, Instance(_)) => &["If-None-Match"],
             (Mutating, _) => &[],

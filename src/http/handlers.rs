@@ -87,6 +87,8 @@ pub(super) enum Pending {
     Label,
     /// A DELETE.
     Stop,
+    /// A DELETE of many instances.
+    StopMany,
     /// A start by the older route.
     Create(Starts),
     /// A stop by the older route, of the instance with this name or session.
@@ -147,8 +149,7 @@ impl Api {
                 if response.headers.iter().any(|(name, _)| &**name == VIEW_AGE) {
                     return response;
                 }
-                let age = self.app.cache_age().as_secs();
-                response.header(VIEW_AGE, age.to_string())
+                response.header(VIEW_AGE, self.app.cache_age().as_secs().to_string())
             }
             (Pending::List(condition, hold), List(list)) => {
                 let account = hold.account().clone();
@@ -193,6 +194,7 @@ impl Api {
                 failed(Error::NoSession(name.into()))
             }
             (_, Failed(error)) => failed(error),
+            (_, app::Response::Stopped(it)) => all_instances::stopped(&it).unwrap_or_else(failed),
             // Only requests that wait for them get these.
             (_, Ready { .. } | Labelled(_) | List(_) | Relist(..) | TokenReviewed(_)) => {
                 failed(Error::Internal)
@@ -430,31 +432,37 @@ impl Call<'_> {
         pending: Pending,
         hand_over: impl FnOnce(InstanceRequest) -> Result<(), Error>,
     ) -> Outcome {
+        let held = self.hold(purpose)?;
+        hand_over(self.about(key, held))?;
+        Ok(Handled::Parked(pending))
+    }
+
+    /// What this request holds while it waits, if its caller may hold as much.
+    fn hold(&self, purpose: Purpose) -> Result<Arc<Held>, Error> {
         let account = self.caller.account(self.request.peer);
-        let bytes = self.request.parked_bytes();
-        match self.bounds.hold(&account, purpose, bytes) {
-            Ok(held) => {
-                hand_over(self.about(key, held))?;
-                Ok(Handled::Parked(pending))
-            }
-            Err(Exceeded::Bytes(full)) => Err(full.into()),
-            Err(Exceeded::Places(full)) => Err(Error::TooManyRequests(match full {
-                Full::Budget => Bound::Parked,
-                Full::Share => Bound::CallerShare,
-            })),
+        let held = self
+            .bounds
+            .hold(&account, purpose, self.request.parked_bytes());
+        held.map_err(|exceeded| match exceeded {
+            Exceeded::Bytes(full) => full.into(),
+            Exceeded::Places(Full::Budget) => Error::TooManyRequests(Bound::Parked),
+            Exceeded::Places(Full::Share) => Error::TooManyRequests(Bound::CallerShare),
+        })
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            caller: self.caller.shown(self.request.peer),
+            request: self.request.id.clone(),
+            trace: self.request.trace.clone(),
         }
     }
 
     fn about(&self, key: InstanceKey, held: Arc<Held>) -> InstanceRequest {
-        let by = Origin {
-            caller: self.caller.shown(self.request.peer),
-            request: self.request.id.clone(),
-            trace: self.request.trace.clone(),
-        };
         InstanceRequest {
             handle: self.handle,
             key,
-            by,
+            by: self.origin(),
             wait: prefer::wait(&self.request.headers),
             reads: prefer::reads(&self.request.headers),
             expectation: Expectation::None,

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
-use crate::harness::{Client, TEMPLATE, TestEnvironment, apply_templates, eventually};
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::{
+    Client, Response, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates, eventually,
+};
 
 /// Types and names of all instances, page by page, with the query of each page.
 fn names(client: Client, query: &str) -> Vec<String> {
@@ -150,4 +153,149 @@ fn many_readers_get_the_newest_page() {
             .collect();
         assert_eq!(seen, BTreeSet::from([change.to_string()]));
     }
+}
+
+/// A DELETE of many, which waits so long for their end if it does.
+fn stop(client: Client, query: &str, wait: Option<u32>) -> Response {
+    let wait = wait.map(|secs| format!("wait={secs}"));
+    let headers = wait.iter().map(|wait| ("Prefer", wait.as_str()));
+    let headers: Vec<(&str, &str)> = headers.collect();
+    let target = format!("/instances{query}");
+    client.begin("DELETE", &target, &headers, "").finish()
+}
+
+fn counts(stopped: usize, stopping: usize, left: usize) -> Value {
+    json!({"stopped": stopped, "stopping": stopping, "left": left, "failed": 0})
+}
+
+#[test]
+fn all_that_match_are_stopped_and_no_others() {
+    let environment = TestEnvironment::builder()
+        .template("other", TEMPLATE)
+        .start();
+    for number in 0..40 {
+        environment.start_instance(&format!("/app/hello/n{number}"));
+    }
+    environment.start_instance("/app/other/a");
+    environment.start_instance("/app/other/b");
+    environment
+        .patch("/app/other/b", &json!({"team": "x"}))
+        .expect(200);
+    let response = stop(environment.client(), "?label=team=x&type=other", None);
+    assert_eq!(response.expect(200), counts(1, 0, 0));
+    let response = stop(environment.client(), "?type=hello", Some(60));
+    assert_eq!(response.expect(200), counts(40, 0, 0));
+    assert_eq!(names(environment.client(), "status=ready"), ["other/a"]);
+    eventually("only one is there", || {
+        (environment.jobs() == ["other-a"]).then_some(())
+    });
+    assert_eq!(environment.kube.count("delete", "jobs"), 41);
+    let response = stop(environment.client(), "?type=hello", Some(60));
+    assert_eq!(response.expect(200), counts(0, 0, 0));
+}
+
+#[test]
+fn without_a_filter_nothing_is_stopped() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    for (query, message) in [
+        (
+            "",
+            "the query restricts nothing, so nothing was stopped; add type, label or status, as in DELETE /instances?type=hello",
+        ),
+        (
+            "?limit=1",
+            "the parameter 'limit' is unknown here; remove it: there are type, label and status",
+        ),
+        (
+            "?type=hello&status=on",
+            "status 'on' is none of starting, ready, failed, finished, stopping",
+        ),
+    ] {
+        let response = stop(environment.client(), query, None);
+        assert_eq!(
+            response.expect_detail(422, "error", "query_invalid"),
+            message
+        );
+    }
+    let headers = [("Sec-Fetch-Site", "cross-site")];
+    let client = environment.client();
+    let foreign = client.begin("DELETE", "/instances?type=hello", &headers, "");
+    let _ = foreign.finish().expect_detail(403, "error", "forbidden");
+    assert_eq!(environment.kube.count("delete", "*"), 0);
+}
+
+#[test]
+fn a_pod_that_does_not_end_is_told_when_the_wait_is_over() {
+    let lingers = PodScript {
+        lingers: true,
+        ..PodScript::default()
+    };
+    let environment = TestEnvironment::builder().pod_script(lingers).start();
+    environment.start_instance("/app/hello/ann");
+    let response = stop(environment.client(), "?type=hello", Some(1));
+    assert_eq!(response.expect(202), counts(1, 1, 0));
+    // Without a wait those that are being stopped do not count.
+    let response = stop(environment.client(), "?type=hello", None);
+    assert_eq!(response.expect(200), counts(0, 0, 0));
+}
+
+#[test]
+fn what_kubernetes_refuses_is_told() {
+    let environment = TestEnvironment::new();
+    for name in ["a", "b", "c"] {
+        environment.start_instance(&format!("/app/hello/{name}"));
+    }
+    let refuses = FaultRule::new("delete", "jobs", Fault::Webhook("not today".into()));
+    environment.kube.fault(refuses.clone().times(1));
+    let response = stop(environment.client(), "?type=hello", None);
+    let body = response.expect(202);
+    assert_eq!([&body["stopped"], &body["failed"]], [2, 1]);
+    assert_eq!(body["first"]["code"], "refused");
+    let left = names(environment.client(), "status=ready");
+    assert_eq!(body["first"]["instance"], left.join(" "));
+    // Now none can be.
+    environment.kube.fault(refuses);
+    let response = stop(environment.client(), "?status=ready", None);
+    let message = response.expect_detail(403, "error", "refused");
+    assert!(message.contains("not today"), "{message}");
+    environment.kube.clear_faults();
+    let response = stop(environment.client(), "?status=ready", None);
+    assert_eq!(response.expect(200), counts(1, 0, 0));
+}
+
+#[test]
+fn a_bound_token_lists_and_stops_its_types_only() {
+    let folder = TemporaryFolder::new();
+    let (portal, daemon) = ("portal-0123456789abcdef", "daemon-0123456789abcdef");
+    let text = format!("{portal} portal\n{daemon} daemon hello\n");
+    let file = folder.write("tokens", &text);
+    let environment = TestEnvironment::builder()
+        .template("other", TEMPLATE)
+        .setting("AUTH", "token")
+        .setting("AUTH_TOKENS_FILE", &file.display().to_string())
+        .start();
+    let ask = |token: &str, method: &str, target: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        let client = environment.client();
+        client.begin(method, target, &headers, "").finish()
+    };
+    for path in ["/app/hello/a", "/app/other/a"] {
+        ask(portal, "GET", path).expect(200);
+    }
+    let listed = |token: &str| {
+        let page = ask(token, "GET", "/instances").expect(200);
+        page["instances"].as_array().map(Vec::len)
+    };
+    assert_eq!((listed(portal), listed(daemon)), (Some(2), Some(1)));
+    ask(daemon, "GET", "/instances?type=other").expect_error(403, "forbidden");
+    let refused = ask(daemon, "DELETE", "/instances?type=other");
+    let _ = refused.expect_detail(403, "error", "forbidden");
+    let stopped = ask(daemon, "DELETE", "/instances?status=ready");
+    assert_eq!(stopped.expect(200), counts(1, 0, 0));
+    assert_eq!(environment.kube.count("delete", "jobs"), 1);
+    let stopped = ask(portal, "DELETE", "/instances?status=ready");
+    assert_eq!(stopped.expect(200), counts(1, 0, 0));
+    assert_eq!(ask(daemon, "GET", "/instances?limit=x").status, 422);
 }

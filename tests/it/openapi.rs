@@ -407,6 +407,11 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("GET", "/instances", ("If-None-Match", "*"), ""),
     ("GET", "/instances?limit=x", NO_HEADER, ""),
     ("GET", "/instances?type=", NO_HEADER, ""),
+    ("DELETE", "/instances", NO_HEADER, ""),
+    ("DELETE", "/instances?type=", NO_HEADER, ""),
+    ("DELETE", "/instances?type=hello", CROSS_SITE, ""),
+    ("DELETE", "/instances?type=hello", ("If-Match", "*"), ""),
+    ("DELETE", "/instances?type=none", NO_HEADER, ""),
     ("DELETE", "/app/hello/ann", ("Prefer", "wait=20"), ""),
     ("DELETE", "/app/hello/ann", NO_HEADER, ""),
     ("DELETE", "/app/hello/..", NO_HEADER, ""),
@@ -485,6 +490,8 @@ fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>)
             .begin("DELETE", "/app/hello/ann", &[("Prefer", "wait=1")], "");
     let response = pending.finish();
     held.hold("DELETE", "/app/hello/ann", &response);
+    let target = "/instances?type=hello";
+    held.ask("DELETE", target, &[("Prefer", "wait=1")], "");
     let pending = environment
         .client()
         .begin_get("/create/hello?sessionID=late");

@@ -102,11 +102,18 @@ impl Index {
         self.state().lists.drop_all()
     }
 
+    /// Wakes the thread that makes lists, which has something else to do.
+    pub fn nudge(&self) {
+        self.state().is_nudged = true;
+        self.is_wanted.notify_one();
+    }
+
     /// Blocks until a list is due, or for that time at most; then drops lists that nobody reads.
     pub fn wait_for_readers(&self, clock: &dyn Clock, longest: Duration) {
         let mut state = self.state();
         let now = clock.now();
-        let due = state.lists.next_due(now);
+        let nudged = std::mem::take(&mut state.is_nudged).then_some(now);
+        let due = nudged.or_else(|| state.lists.next_due(now));
         let wait = due.map_or(longest, |due| due.saturating_duration_since(now));
         if !wait.is_zero() {
             let woken = self.is_wanted.wait_timeout(state, wait.min(longest));

@@ -7,12 +7,14 @@ use super::{Api, Call, Outcome, Pending, reply, responses};
 use crate::app::index::STATUS_WORDS;
 use crate::app::instances::Item;
 use crate::app::pages::PageForm;
-use crate::budget::Purpose;
+use crate::app::stops::StopMany;
+use crate::app::{Bound, Error, StopCounts};
+use crate::budget::{Full, Purpose};
 use crate::http::conditional::Condition;
-use crate::http::message::Method;
-use crate::http::prefer;
-use crate::http::selection;
+use crate::http::message::{Method, Response};
+use crate::http::problem::Problem;
 use crate::http::server::Handled;
+use crate::http::{prefer, selection};
 use crate::model::status::Phase;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -77,7 +79,61 @@ impl Api {
             .hold(account.clone(), Purpose::Transfer, 1);
         let bytes = request.parked_bytes();
         let hold = call.bounds.bytes.hold(account, Purpose::Transfer, bytes)?;
-        self.app.await_page(&query, call.handle, place)?;
+        let waits = self.app.await_page(&query, call.handle, place);
+        waits.map_err(no_place)?;
         Ok(Handled::Parked(Pending::List(condition, hold)))
     }
+
+    /// `DELETE /instances`
+    pub(in crate::http) fn stop_many(&self, call: &Call<'_>) -> Outcome {
+        let request = call.request;
+        let types = &call.caller.types;
+        let (selection, is_restricted) = selection::selection(request.query.as_deref(), types)?;
+        if !is_restricted {
+            let text = "the query restricts nothing, so nothing was stopped; add type, label or status, as in DELETE /instances?type=hello";
+            return Err(Error::QueryInvalid(text.into()));
+        }
+        let account = call.caller.account(request.peer);
+        let place = call.bounds.pages.hold(account, Purpose::Transfer, 1);
+        self.app.stop_many(StopMany {
+            handle: call.handle,
+            by: call.origin(),
+            selection,
+            wait: prefer::wait(&request.headers),
+            held: call.hold(Purpose::Write)?,
+            place: place.map_err(no_place)?,
+        })?;
+        Ok(Handled::Parked(Pending::StopMany))
+    }
+}
+
+const fn no_place(full: Full) -> Error {
+    Error::TooManyRequests(match full {
+        Full::Budget => Bound::Pages,
+        Full::Share => Bound::CallerShare,
+    })
+}
+
+/// The response of a DELETE of many instances; an error if none could be stopped.
+pub(super) fn stopped(counts: &StopCounts) -> Result<Response, Error> {
+    let mut body = json!({
+        "stopped": counts.stopped,
+        "stopping": counts.stopping,
+        "left": counts.left,
+        "failed": counts.failed,
+    });
+    if let Some((key, error)) = counts.first.as_deref() {
+        if counts.stopped == 0 {
+            return Err(error.clone());
+        }
+        let problem = Problem::from(error);
+        body["first"] = json!({
+            "instance": key.to_string(),
+            "msg": problem.message,
+            "code": problem.code,
+        });
+    }
+    let is_done = counts.stopping + counts.left + counts.failed == 0;
+    let status = if is_done { 200 } else { 202 };
+    Ok(Response::json(status, body.to_string()))
 }

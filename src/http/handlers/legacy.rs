@@ -61,9 +61,7 @@ impl Api {
 
 /// The response of `/create` (contract 3.7, A13).
 pub(super) fn created(response: app::Response, starts: Starts) -> Result<Response, Error> {
-    use app::Response::{
-        Done, Failed, Labelled, List, Progress, Ready, Relist, TokenReviewed, Unread,
-    };
+    use app::Response::{Done, Failed, Progress, Ready};
     Ok(match response {
         Ready { ready, .. } => {
             let body = json!({"hostname": ready.ip, "addr": ready.ip});
@@ -78,8 +76,6 @@ pub(super) fn created(response: app::Response, starts: Starts) -> Result<Respons
             Response::json(408, r#"{"status":"Could not provision app"}"#)
         }
         Failed(error) => return Err(error),
-        Labelled(_) | List(_) | Relist(..) | TokenReviewed(_) | Unread(_) => {
-            return Err(Error::Internal);
-        }
+        _ => return Err(Error::Internal),
     })
 }

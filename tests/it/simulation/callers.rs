@@ -272,6 +272,7 @@ impl World {
             | Response::Progress { .. }
             | Response::List(_)
             | Response::Relist(..)
+            | Response::Stopped(_)
             | Response::TokenReviewed(_)
             | Response::Unread(_) => {}
         }
@@ -441,6 +442,7 @@ fn outcome_of(response: &Response) -> String {
         }
         Response::List(_) => "list".to_owned(),
         Response::Relist(..) => "relist".to_owned(),
+        Response::Stopped(_) => "stopped".to_owned(),
         Response::TokenReviewed(_) => "reviewed".to_owned(),
         Response::Unread(response) => format!("unread {}", outcome_of(response)),
     }

@@ -19,6 +19,7 @@ use config_controller::app::instances::{PageQuery, Selection};
 use config_controller::app::keys::own_key_of;
 use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
+use config_controller::app::stops::{StopQueue, Stopper};
 use config_controller::app::templates::Templates;
 use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
 use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
@@ -114,7 +115,7 @@ fn assembler(
     (cache, census): (&Cache, &Census),
     catalog: &Arc<SharedCatalog>,
     bounds: &WaitingBounds,
-    clock: Arc<dyn Clock>,
+    (stopper, clock): (Stopper, Arc<dyn Clock>),
 ) -> Assembler {
     Assembler {
         cache: cache.clone(),
@@ -127,6 +128,7 @@ fn assembler(
             encode: handlers::template,
         },
         bounds: bounds.clone(),
+        stopper,
         sink: Arc::new(Nobody),
         clock,
     }
@@ -242,6 +244,7 @@ impl Replica {
             wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
         let bounds = waiting_bounds(limits);
         let reader = Reader::default();
+        let stops = StopQueue::new(cache.clone());
         Self {
             app: App::new(
                 cache.clone(),
@@ -250,10 +253,15 @@ impl Replica {
                 WAITS,
                 Arc::clone(&clock),
                 None,
-                (Arc::clone(&reader.log), Arc::default()),
+                (Arc::clone(&reader.log), Arc::default(), stops.clone()),
             ),
             executor,
-            assembler: assembler((&cache, &census), &catalog, &bounds, Arc::clone(&clock)),
+            assembler: assembler(
+                (&cache, &census),
+                &catalog,
+                &bounds,
+                (Stopper::new(stops, inbox.clone()), Arc::clone(&clock)),
+            ),
             cache,
             census,
             config_maps: scanner,

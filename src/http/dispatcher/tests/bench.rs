@@ -7,6 +7,7 @@ use crate::app::dry_runs::{Report, Reports};
 use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::events::EventLog;
 use crate::app::fixture::{World, added, handle};
+use crate::app::stops::{StopQueue, Stopper};
 use crate::app::templates::Templates;
 use crate::app::{App, Waits};
 use crate::budget::{Division, Ledger};
@@ -82,6 +83,8 @@ pub(super) struct Bench {
     pub(super) catalog: Arc<SharedCatalog>,
     pub(super) clock: Arc<Manual>,
     pub(super) inbox: Inputs,
+    stops: StopQueue,
+    of_stopper: Inbox,
 }
 
 impl Bench {
@@ -95,6 +98,8 @@ impl Bench {
             passed: Mutex::default(),
         });
         let (inbox, inputs_of_coordinator) = Inbox::new(engine::INPUTS_MAX);
+        let stops = StopQueue::new(world.cache.clone());
+        let of_stopper = inbox.clone();
         let waits = Waits {
             start_wait: Duration::from_secs(10),
             start_wait_max: Duration::from_secs(300),
@@ -108,7 +113,7 @@ impl Bench {
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
         let (cache, offers) = (world.cache.clone(), Arc::clone(&catalog));
         let events = Arc::new(EventLog::new("r", 1, crate::http::handlers::event));
-        let streams = (events, Arc::default());
+        let streams = (events, Arc::default(), stops.clone());
         let app = App::new(cache, offers, inbox, waits, of_app, None, streams);
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
@@ -141,6 +146,8 @@ impl Bench {
             catalog,
             clock,
             inbox: inputs_of_coordinator,
+            stops,
+            of_stopper,
         }
     }
 
@@ -177,6 +184,7 @@ impl Bench {
                 encode: crate::http::handlers::template,
             },
             bounds: self.dispatcher.bounds.clone(),
+            stopper: Stopper::new(self.stops.clone(), self.of_stopper.clone()),
             sink: Arc::clone(&sink) as Arc<dyn ResponseSink>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
         };
@@ -252,6 +260,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         Pending::List(..) => (Method::Get, "/app/scim"),
         Pending::Templates(..) => (Method::Get, "/templates"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
+        Pending::StopMany => (Method::Delete, "/instances"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
         Pending::Create(_) => (Method::Get, "/create/scim"),
         Pending::Release(_) => (Method::Get, "/release/s-1"),
