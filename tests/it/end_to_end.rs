@@ -6,6 +6,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `instances` | all instances listed, and many stopped by one request |
 //! | `main_job` | find, start, list, label and stop instances; requests that make no sense |
 //! | `templates` | templates that change, go, or are broken |
 //! | `dry_runs` | what the API server says of templates when they arrive |
@@ -49,6 +50,7 @@ pub(crate) mod environment;
 mod failing_pods;
 mod failure_reports;
 mod fencing;
+mod instances;
 mod lifecycles;
 mod main_job;
 mod misconfigured;
