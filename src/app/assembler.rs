@@ -9,7 +9,7 @@ use super::error::Error;
 use super::keys::own_key_of;
 use super::list::List;
 use super::lists::{Changes, ListOf, Task};
-use super::pages::{PageForm, Roster};
+use super::pages::{PAGE_BYTES_MAX, PageForm, Roster};
 use super::request::ResponseSink;
 use super::stops::{Env, Stopper};
 use super::templates::Templates;
@@ -135,7 +135,11 @@ impl Assembler {
                 List::new(&self.names(app_type), "", self.encode_of(app_type), ledger)
             }
             ListOf::Templates => self.templates.list(&self.census, ledger),
-            ListOf::Page(query) => self.roster().page(query, &self.page, ledger),
+            ListOf::Page(query) => {
+                let room = self.bounds.bytes.shared_max() / 4 * 3;
+                let room = (ledger, PAGE_BYTES_MAX.min(room));
+                self.roster().page(query, &self.page, room)
+            }
         }
     }
 

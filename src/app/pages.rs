@@ -79,7 +79,7 @@ impl Roster<'_> {
         }
     }
 
-    /// A page.
+    /// A page of so many bytes at most, unless a single instance has more.
     ///
     /// # Errors
     /// [`Error::Overloaded`] if there is no memory for it.
@@ -87,9 +87,8 @@ impl Roster<'_> {
         &self,
         query: &PageQuery,
         form: &PageForm,
-        ledger: &Arc<Ledger>,
+        (ledger, max): (&Arc<Ledger>, usize),
     ) -> Result<List, Error> {
-        let max = PAGE_BYTES_MAX.min(ledger.shared_max() / 4 * 3);
         let mut draft = Draft::new(ledger, form.begin.len())?;
         let mut made = draft.append(form.begin.as_bytes());
         let (mut count, mut last, mut has_more) = (0, None, false);

@@ -259,7 +259,9 @@ impl Api {
 
     /// `GET /app/{type}/{name}`
     pub(super) fn ensure(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
-        if prefer::events(&call.request.headers) {
+        let headers = &call.request.headers;
+        // The 200 of a stream would be a yes.
+        if prefer::events(headers) && !prefer::strict(headers) {
             return self.follow(call, key);
         }
         self.ensured(call, key, None)

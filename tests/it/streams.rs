@@ -231,6 +231,11 @@ fn what_is_known_before_the_start_is_an_ordinary_error() {
     for (path, status) in [("/app/nope/ann", 404), ("/app/hello/..", 422)] {
         assert_eq!(refused(&environment, path, &[]).0, status, "{path}");
     }
+    // For a proxy the 200 of a stream would be a yes.
+    let headers = [("Prefer", "strict, wait=0")];
+    assert_eq!(refused(&environment, "/app/hello/bob", &headers).0, 503);
+    environment.delete("/app/hello/bob").expect(200);
+    environment.wait_no_jobs();
     // It finds nothing, and starts nothing.
     let headers = [("Prefer", "create=false")];
     assert_eq!(refused(&environment, "/app/hello/ann", &headers).0, 404);

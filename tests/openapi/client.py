@@ -37,7 +37,7 @@ def resolved(value):
 
 def snake(name):
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace("-", "_")).lower()
-    return "type_" if name == "type" else name
+    return f"{name}_" if name in ("type", "continue") else name
 
 
 OPERATIONS = {
@@ -64,6 +64,10 @@ def call(client, operation, given, body=None):
     if "variables" in given:
         model = getattr(models, operation[0].upper() + operation[1:] + "Variables")
         arguments["variables"] = model.from_dict(given["variables"])
+    for name, value in given.items():
+        item = getattr(models, f"{operation[0].upper()}{operation[1:]}{name.title()}Item", None)
+        if item is not None:
+            arguments[snake(name)] = [item(one) for one in value]
     if body is not None:
         arguments["body"] = models.MetaLabels.from_dict(body)
     unknown = set(arguments) - set(inspect.signature(module.sync_detailed).parameters)
