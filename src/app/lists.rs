@@ -73,6 +73,8 @@ struct Kept {
     /// Since when there has been no memory for it, while somebody waits for it.
     no_room_since: Option<Instant>,
     read_at: Instant,
+    /// When the first of its readers came.
+    asked_at: Instant,
     /// Of a page that somebody waits for: the place of the first who did.
     place: Option<Hold>,
 }
@@ -119,6 +121,7 @@ impl Kept {
             assembled_at: None,
             no_room_since: None,
             read_at: now,
+            asked_at: now,
             place: None,
         }
     }
@@ -136,7 +139,8 @@ impl Kept {
         }
         let assembled_at = self.assembled_at.filter(|_| self.clean().is_none());
         let period = self.no_room_since.map_or(PERIOD, |_| ROOM_PERIOD);
-        Some(assembled_at.map_or(now, |at| at + period))
+        let asked_at = self.asked_at.min(now);
+        Some(assembled_at.map_or(asked_at, |at| asked_at.max(at + period)))
     }
 
     const fn is_in_use(&self) -> bool {
@@ -159,6 +163,9 @@ impl Lists {
         let kept = kept.or_insert_with(|| Kept::new(now));
         if !kept.is_in_use() {
             kept.no_room_since = None;
+        }
+        if kept.readers.is_empty() {
+            kept.asked_at = now;
         }
         kept.read_at = now;
         kept.readers.push(reader);

@@ -19,7 +19,7 @@ pub struct WaitingBounds {
 
 /// So many different pages of the list of all instances may be waited for at the same time: each takes
 /// milliseconds, and other lists wait behind them.
-pub const PAGES_MAX: usize = 64;
+pub const PAGES_MAX: usize = 32;
 
 /// What one request holds while it waits; it is released with the last clone of its `Arc`.
 #[derive(Debug)]

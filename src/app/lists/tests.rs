@@ -385,3 +385,22 @@ fn a_bounded_number_of_pages_is_kept_those_that_were_read_last() {
     lists.forget_unread(at(PAGES_MAX + 10) + UNREAD_KEPT);
     assert_eq!((lists.kept.len(), lists.pages), (1, 1), "it is in use");
 }
+
+#[test]
+fn pages_are_made_in_the_order_in_which_they_were_asked_for() {
+    let now = Instant::now();
+    let mut lists = Lists::default();
+    let (places, _) = places(1000);
+    let at = |n: usize| now + Duration::from_millis(u64::try_from(n).unwrap());
+    for n in 0..50 {
+        let place = place(&places);
+        lists
+            .wait_for_page(&page(n, None), reader(1), place, at(n))
+            .unwrap();
+    }
+    for n in 0..50 {
+        let task = lists.take_due(at(100)).unwrap();
+        assert_eq!(task.of, ListOf::Page(page(n, None)));
+        lists.finish(&task.of, Some(&List::empty()), at(100));
+    }
+}
