@@ -131,7 +131,7 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
         format!("namespace {namespace}"),
         format!("of {origin}"),
     );
-    for right in RIGHTS {
+    for right in RIGHTS.iter().chain([&rights::LOGS]) {
         if let Err(error) = rights::check(&client, *right, true, &mut report) {
             // The other permissions would fail in the same way.
             report.add(CheckResult::Bad, "the API server", error.to_string());

@@ -112,6 +112,8 @@ pub struct Config {
     pub io_threads: usize,
     /// Threads that call Kubernetes.
     pub workers: usize,
+    /// Logs that are read at the same time.
+    pub log_streams: usize,
     /// Bounds on waiting requests.
     pub waiting: WaitingLimits,
     /// Limits of the HTTP server.
@@ -313,6 +315,7 @@ impl Reader<'_> {
             relist: self.duration("RELIST"),
             io_threads: self.number("IO_THREADS", 1, 64),
             workers: self.number("WORKERS", 1, 256),
+            log_streams: self.number("LOG_STREAMS", 1, 256),
             waiting: WaitingLimits {
                 parked_max: self.number("PARKED_MAX", 1, 1_000_000),
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),

@@ -34,7 +34,7 @@ const START_RESULTS: [&str; 3] = ["ready", "failed", "denied"];
 const STOP_CAUSES: [&str; 4] = ["asked", "replaced", "disrupted", "forced"];
 
 /// The causes of [`Metrics::rejected`].
-const REJECTED_CAUSES: [&str; 12] = [
+const REJECTED_CAUSES: [&str; 13] = [
     "auth_missing",
     "auth_malformed",
     "auth_unknown",
@@ -45,6 +45,7 @@ const REJECTED_CAUSES: [&str; 12] = [
     "parked_per_key_max",
     "inbox",
     "token_reviews",
+    "log_streams",
     "held_bytes_max",
     "instance_bytes_max",
 ];

@@ -7,8 +7,7 @@
 //! - shutdown: `/readyz` fails, `DRAIN_DELAY` passes, waiting requests are answered, the front
 //!   closes its connections, and the threads behind it exit last.
 //!
-//! When a thread that the service needs dies, the process exits: all state is in the
-//! cluster, so a restart is the best repair.
+//! When a thread that the service needs dies, the process exits: a restart loses nothing.
 
 mod problems;
 mod reflecting;
@@ -22,6 +21,7 @@ use crate::app::coordinator::Coordinator;
 use crate::app::dry_runs::DryRuns;
 use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::events::EventLog;
+use crate::app::logs::Logs;
 use crate::app::relists::{Relister, Relists};
 use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
@@ -318,6 +318,8 @@ impl Service {
             reviews,
             streams,
         );
+        let places = (config.log_streams, config.waiting.division);
+        let app = app.with_logs(Logs::new(client, sink, places, on_death(&endings)));
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),

@@ -63,6 +63,8 @@ pub enum Error {
     QueryInvalid(Arc<str>),
     /// The caller may not use this type, which a parameter names. The caller chooses another.
     TypeForbidden(Box<str>),
+    /// There is no log; holds the message.
+    NoLog(NoLog, Arc<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
     /// An admission plug-in or webhook rejected the Job; holds the message of Kubernetes.
@@ -111,6 +113,19 @@ pub enum Error {
     Internal,
 }
 
+/// Why there is no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoLog {
+    /// The container has not started. A retry helps.
+    NotStarted,
+    /// It has had no run before the present one.
+    NoPreviousRun,
+    /// The pod is gone, and nothing is remembered of it.
+    Gone,
+    /// The service may not read logs. The operator permits it.
+    NotPermitted,
+}
+
 /// A bound on requests that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
@@ -126,6 +141,8 @@ pub enum Bound {
     Reviews,
     /// Different pages of the list of all instances that are waited for.
     Pages,
+    /// The setting `LOG_STREAMS`: logs that are being read.
+    LogStreams,
 }
 
 impl Bound {
@@ -139,6 +156,7 @@ impl Bound {
             Self::Inbox => "inbox",
             Self::Reviews => "token_reviews",
             Self::Pages => "pages",
+            Self::LogStreams => "log_streams",
         }
     }
 }
@@ -153,6 +171,7 @@ impl fmt::Display for Bound {
             Self::Inbox => "the coordinator's inbox",
             Self::Reviews => "token reviews",
             Self::Pages => "pages of instances",
+            Self::LogStreams => "LOG_STREAMS",
         })
     }
 }
@@ -266,6 +285,7 @@ impl fmt::Display for Error {
             }
             Self::BadHeader(text)
             | Self::QueryInvalid(text)
+            | Self::NoLog(_, text)
             | Self::ReservedKey(text)
             | Self::KeyInvalid(text)
             | Self::ValueInvalid(text)
@@ -273,9 +293,7 @@ impl fmt::Display for Error {
             Self::NameTaken(_)
             | Self::NameOfOtherType(_)
             | Self::OtherValues(_)
-            | Self::PreconditionFailed(_) => {
-                self.fmt_conflict(f)
-            }
+            | Self::PreconditionFailed(_) => self.fmt_conflict(f),
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),
             Self::NoSession(name) => write!(f, "there is no instance with the name or session '{name}'"),
             Self::Stopped => f.write_str(

@@ -17,7 +17,7 @@
 //! | `queue`, `rendering` | the order of the calls that wait; manifests, rendered when a call is made |
 //! | `lifecycle`, `reporter`, `timings`, `log_line` | lifecycle events and their reporter; the form of log lines about instances and types |
 //! | `events`, `relists` | the last events, for streams; the state with which a stream begins |
-//! | `review` | reviews of bearer tokens, with threads of its own |
+//! | `review`, `logs` | reviews of bearer tokens, and logs of containers, each with threads of its own |
 
 pub mod api_call;
 pub mod assembler;
@@ -40,6 +40,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod lists;
 mod log_line;
+pub mod logs;
 mod lost_pods;
 pub mod pages;
 pub mod queue;
@@ -54,7 +55,7 @@ pub mod stops;
 pub mod templates;
 pub mod timings;
 
-pub use error::{Bound, Error};
+pub use error::{Bound, Error, NoLog};
 pub use expectation::{Expectation, Precondition, ValuesMatch};
 pub use request::{
     InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, StopCounts, TokenStatus,
@@ -68,8 +69,9 @@ use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::revision;
+use crate::model::status::InstanceStatus;
 use crate::model::template::Variables;
-use cache::{Cache, Ready};
+use cache::{Cache, Lookup, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
@@ -77,6 +79,7 @@ use events::EventLog;
 use instances::{Item, PageQuery, Selection};
 use list::List;
 use lists::ListOf;
+use logs::{LogCaller, LogFrom, LogRequest, LogSource, Logs};
 use relists::{Relists, item_of};
 use review::{Asked, Bearer, Reviews, Scope};
 use std::net::IpAddr;
@@ -98,6 +101,7 @@ pub struct App {
     events: Arc<EventLog>,
     relists: Arc<Relists>,
     stops: StopQueue,
+    logs: Option<Logs>,
 }
 
 impl App {
@@ -124,6 +128,16 @@ impl App {
             events,
             relists,
             stops,
+            logs: None,
+        }
+    }
+
+    /// The same, which also reads logs.
+    #[must_use]
+    pub fn with_logs(self, logs: Logs) -> Self {
+        Self {
+            logs: Some(logs),
+            ..self
         }
     }
 
@@ -277,6 +291,51 @@ impl App {
     /// An error that is known immediately.
     pub fn ensure(&self, request: InstanceRequest, intent: Intent) -> Result<(), Error> {
         self.hand_over(request, Want::Instance(intent))
+    }
+
+    /// Reads the log of an instance; starts nothing.
+    ///
+    /// # Errors
+    /// An error that is known immediately: that there is no pod yet, too.
+    pub fn log(
+        &self,
+        key: &InstanceKey,
+        request: LogRequest,
+        caller: impl FnOnce() -> Result<LogCaller, Error>,
+    ) -> Result<LogFrom, Error> {
+        self.check_synced()?;
+        let logs = self.logs.as_ref().ok_or(Error::Internal)?;
+        if self.is_draining.load(Ordering::SeqCst) {
+            return Err(Error::Draining);
+        }
+        let Lookup::Instance(instance) = self.cache.lookup(key) else {
+            return Ok(LogFrom::Memory);
+        };
+        let is_starting = matches!(instance.status, InstanceStatus::Starting(_));
+        let finding = match instance.status {
+            InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
+                Some(finding)
+            }
+            _ => None,
+        };
+        let instance_name = key.to_string();
+        match (instance.pod, finding) {
+            (Some(pod), finding) => {
+                let source = LogSource {
+                    instance: instance_name,
+                    pod: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                    finding,
+                };
+                let reader = logs.read(source, request, caller()?)?;
+                Ok(LogFrom::Kubernetes(reader))
+            }
+            (None, Some(finding)) if is_starting => {
+                let text = logs::state(&instance_name, &finding);
+                Err(Error::NoLog(NoLog::NotStarted, text.into()))
+            }
+            (None, _) => Ok(LogFrom::Memory),
+        }
     }
 
     /// The first instance of these types, by type and name, with this name or this meta label

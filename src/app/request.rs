@@ -61,6 +61,8 @@ pub struct InstanceRequest {
 pub enum Intent {
     /// Nothing: it waits for an existing instance or one that is being started.
     Find,
+    /// Nothing: it gets the last report at once, also of an instance that is gone.
+    Report,
     /// A start, with these values for the template.
     Start(Arc<Variables>),
     /// The same, and a stop if the instance is not ready by the deadline.
@@ -92,6 +94,8 @@ pub enum Response {
     List(Arc<List>),
     /// The state with which a stream of events begins, and the number of the last event before.
     Relist(Arc<SharedBytes>, u64),
+    /// The log of the request has begun, or goes on.
+    Log,
     /// The request is carried out.
     Done,
     /// What has become of the instances that the request was to stop.

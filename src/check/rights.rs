@@ -2,6 +2,7 @@
 
 use super::report::{CheckResult, Report};
 use crate::kube::error::Verb;
+use crate::kube::request::LOGS as LOGS_RESOURCE;
 use crate::kube::{self, Client};
 
 /// The effect of a missing permission.
@@ -11,6 +12,8 @@ pub enum Without {
     Broken(&'static str),
     /// The service works with a limitation; holds which.
     Less(&'static str),
+    /// It is an option; holds what is off.
+    Off(&'static str),
 }
 
 const BROKEN: Without = Without::Broken("grant it to the service account");
@@ -56,6 +59,14 @@ pub(super) const REVIEWS: Right = (
     Without::Broken("apply manifests/auth-delegator"),
 );
 
+/// Off by default: logs hold secrets.
+pub(super) const LOGS: Right = (
+    Verb::Get,
+    "",
+    LOGS_RESOURCE,
+    Without::Off("GET …/logs is 501; manifests/read-logs (chart: readLogs) grants it"),
+);
+
 /// Adds a row about this permission.
 ///
 /// # Errors
@@ -70,6 +81,7 @@ pub(super) fn check(
     let (result, text) = match (may, without) {
         (true, _) => (CheckResult::Good, String::new()),
         (false, Without::Broken(remedy)) => (CheckResult::Bad, format!("missing: {remedy}")),
+        (false, Without::Off(what)) => (CheckResult::Good, format!("not granted: {what}")),
         (false, Without::Less(how)) => (CheckResult::Worse, format!("missing: {how}")),
     };
     let of = if group.is_empty() { "" } else { "." };

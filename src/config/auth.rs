@@ -16,7 +16,7 @@ pub enum Auth {
     },
     /// By service account tokens.
     Kubernetes {
-        /// The service accounts that may call, as `namespace/name`.
+        /// The service accounts that may call, as `namespace/name`; those with `+logs` may also read logs.
         allow: Vec<String>,
     },
 }
@@ -57,9 +57,12 @@ impl Reader<'_> {
 
     fn allowed(&mut self, list: &str) -> Vec<String> {
         let entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
-        let (good, bad): (Vec<&str>, Vec<&str>) = entries.partition(|entry| is_account(entry));
+        let (good, bad): (Vec<&str>, Vec<&str>) =
+            entries.partition(|entry| is_account(entry.strip_suffix("+logs").unwrap_or(entry)));
         for entry in &bad {
-            let text = format!("contains '{entry}'; expected service accounts as namespace/name");
+            let text = format!(
+                "contains '{entry}'; expected service accounts as namespace/name or namespace/name+logs"
+            );
             self.problem("AUTH_ALLOW", &text);
         }
         if good.is_empty() && bad.is_empty() {
@@ -110,11 +113,11 @@ mod tests {
             auth(&[("AUTH", "token"), ("AUTH_TOKENS_FILE", "/etc/tokens")]),
             Ok(Auth::Token { file })
         );
-        let allow = vec!["apps/portal".to_owned(), "other/daemon".to_owned()];
+        let allow = vec!["apps/portal".to_owned(), "other/daemon+logs".to_owned()];
         assert_eq!(
             auth(&[
                 ("AUTH", "kubernetes"),
-                ("AUTH_ALLOW", "apps/portal, other/daemon,")
+                ("AUTH_ALLOW", "apps/portal, other/daemon+logs,")
             ]),
             Ok(Auth::Kubernetes { allow })
         );
@@ -132,8 +135,8 @@ mod tests {
                 "AUTH_ALLOW is set, but AUTH is none",
             ],
         );
-        let list = "portal,a/b/c,A/b,/b,a/";
-        let names = ["'portal'", "'a/b/c'", "'A/b'", "'/b'", "'a/'"];
+        let list = "portal,a/b/c,A/b,/b,a/,a/b+log";
+        let names = ["'portal'", "'a/b/c'", "'A/b'", "'/b'", "'a/'", "'a/b+log'"];
         check_problems(&[("AUTH", "kubernetes"), ("AUTH_ALLOW", list)], &names);
     }
 }

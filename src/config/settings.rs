@@ -92,6 +92,8 @@ settings! {
         "Maximum number of waiting requests";
     "PARKED_PER_KEY_MAX" = "1000",
         "Maximum number of requests that wait for one instance";
+    "LOG_STREAMS" = "16",
+        "Maximum number of logs that are read at the same time, a thread each; beyond that 429";
     "CONNECTIONS_MAX" = "4300",
         "Maximum number of open connections; fewer while instances take their memory; a sixteenth is for peers with at most two; with TLS the default is 2000";
     "CONNECTIONS_PER_PEER_MAX" = "2800",
@@ -111,9 +113,9 @@ settings! {
     "AUTH" = "none",
         "Who may call: none (everyone who reaches the port), token (bearer tokens from a file) or kubernetes (service account tokens)";
     "AUTH_TOKENS_FILE" = "",
-        "With AUTH=token: file of tokens, one `TOKEN [NAME [TYPE,TYPE...]]` per line; reloaded when it changes";
+        "With AUTH=token: file of tokens, one `TOKEN [NAME [TYPE,TYPE... [logs]]]` per line (`*`: all types; `logs`: may read logs); reloaded when it changes";
     "AUTH_ALLOW" = "",
-        "With AUTH=kubernetes: service accounts that may call, as namespace/name, comma-separated";
+        "With AUTH=kubernetes: service accounts that may call, as namespace/name, comma-separated; with `+logs` after it one may read logs";
     "AUTH_FAILURES_MAX" = "20",
         "Wrong tokens per minute and peer address (IPv6: /64) that get 401; further ones get 429";
     "LOG_LEVEL" = "info",

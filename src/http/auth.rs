@@ -45,6 +45,8 @@ pub struct Caller {
     pub name: Option<Arc<str>>,
     /// The types it may use.
     pub types: Types,
+    /// Whether it may read the logs of their instances.
+    pub may_read_logs: bool,
 }
 
 impl Caller {
@@ -52,6 +54,7 @@ impl Caller {
     pub const ANONYMOUS: Self = Self {
         name: None,
         types: Types::All,
+        may_read_logs: true,
     };
 
     /// How the log and the Job's annotation name the caller: its name, else its address.
@@ -70,15 +73,17 @@ impl Caller {
         }
     }
 
-    /// Checks that the caller may use the type that a request names.
+    /// Checks that the caller may use the type that a request names, and what it asks for.
     ///
     /// # Errors
-    /// [`Denied::Forbidden`] with the type.
-    pub fn check(&self, app_type: Option<&str>) -> Result<(), Denied> {
-        match app_type {
-            Some(app_type) if !self.types.contain(app_type) => {
+    /// [`Denied::Forbidden`] with the type, [`Denied::Bound`], [`Denied::NoLogs`].
+    pub fn check(&self, access: Access, app_type: Option<&str>) -> Result<(), Denied> {
+        match (app_type, access) {
+            (Some(app_type), _) if !self.types.contain(app_type) => {
                 Err(Denied::Forbidden(app_type.to_owned()))
             }
+            (_, Access::Unbound) if self.types != Types::All => Err(Denied::Bound),
+            (_, Access::Logs) if !self.may_read_logs => Err(Denied::NoLogs),
             _ => Ok(()),
         }
     }
@@ -92,7 +97,9 @@ impl Denied {
             Self::Missing => "auth_missing",
             Self::Malformed => "auth_malformed",
             Self::Unknown => "auth_unknown",
-            Self::Forbidden(_) | Self::Bound | Self::NotListed(_) => "auth_forbidden",
+            Self::Forbidden(_) | Self::Bound | Self::NoLogs | Self::NotListed(_) => {
+                "auth_forbidden"
+            }
             Self::TooMany { .. } => "auth_slowed",
         }
     }
@@ -107,6 +114,8 @@ pub enum Access {
     Authenticated,
     /// It does, and the token is not bound to types: the response names all of them.
     Unbound,
+    /// It does, and the token has the right to read logs, which may hold secrets.
+    Logs,
 }
 
 /// Why a request is denied.
@@ -122,6 +131,8 @@ pub enum Denied {
     Forbidden(String),
     /// The token may use some app types only, and the response would name all.
     Bound,
+    /// The token has no right to read logs.
+    NoLogs,
     /// The token belongs to this Kubernetes user, which is not in `AUTH_ALLOW`.
     NotListed(Arc<str>),
     /// Too many invalid tokens came from this address.
@@ -202,20 +213,29 @@ mod tests {
         Caller {
             name: Some("portal".into()),
             types: Types::Only(types.collect()),
+            may_read_logs: false,
         }
     }
 
     #[test]
     fn a_caller_may_use_its_types_only() {
         let hello = caller(&["hello"]);
+        let access = Access::Authenticated;
         for app_type in [None, Some("hello")] {
-            assert_eq!(hello.check(app_type), Ok(()));
+            assert_eq!(hello.check(access, app_type), Ok(()));
         }
         for app_type in ["slow", "Hello", ""] {
             let forbidden = Err(Denied::Forbidden(app_type.to_owned()));
-            assert_eq!(hello.check(Some(app_type)), forbidden);
-            assert_eq!(Caller::ANONYMOUS.check(Some(app_type)), Ok(()));
+            assert_eq!(hello.check(access, Some(app_type)), forbidden);
+            assert_eq!(hello.check(Access::Logs, Some(app_type)), forbidden);
+            assert_eq!(Caller::ANONYMOUS.check(access, Some(app_type)), Ok(()));
         }
+        assert_eq!(hello.check(Access::Unbound, None), Err(Denied::Bound));
+        assert_eq!(
+            hello.check(Access::Logs, Some("hello")),
+            Err(Denied::NoLogs)
+        );
+        assert_eq!(Caller::ANONYMOUS.check(Access::Logs, Some("hello")), Ok(()));
     }
 
     #[test]

@@ -198,6 +198,8 @@ impl Handler for Dispatcher {
                 app.abandon_list(handle);
             }
             Some(WaitingFor::App(Pending::StopMany)) => app.abandon_stops(handle),
+            // It ends the reading as it is dropped.
+            Some(WaitingFor::App(Pending::Log(_))) => {}
             Some(WaitingFor::App(_)) => app.abandon(handle),
             None => {
                 app.abandon_stops(handle);
@@ -251,11 +253,7 @@ impl Dispatcher {
         routed: Routed,
         request: Request,
     ) -> Handled<WaitingFor> {
-        // Unknown paths require authentication, too.
-        let access = match &routed {
-            Routed::To(endpoint, _) => endpoint.access,
-            _ => Access::Authenticated,
-        };
+        let access = access_of(&routed);
         let app_type = routed.app_type();
         let (bearer, scope) = match self.authenticator.authenticate(&request, access, app_type) {
             Ok(Authentication::Admitted(caller)) => {
@@ -318,7 +316,7 @@ impl Dispatcher {
         };
         let app_type = routed.app_type();
         let authenticator = &self.authenticator;
-        match authenticator.reviewed(request.peer, app_type, &token_status) {
+        match authenticator.reviewed(request.peer, access_of(&routed), app_type, &token_status) {
             Ok(caller) => {
                 exchange.caller = caller;
                 self.serve(exchange, routed, request)
@@ -425,6 +423,14 @@ impl Dispatcher {
         if let Some(span) = exchange.span.take() {
             span.answered(status);
         }
+    }
+}
+
+/// What the caller needs; also for unknown paths.
+const fn access_of(routed: &Routed) -> Access {
+    match routed {
+        Routed::To(endpoint, _) => endpoint.access,
+        _ => Access::Authenticated,
     }
 }
 

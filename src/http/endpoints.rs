@@ -5,7 +5,7 @@
 //! that row, so no other file lists endpoints. A new endpoint is a row here, a handler in
 //! [`super::handlers`] and an entry in `openapi.json`. What a handler does is not decided here.
 
-use super::auth::Access::{self, Authenticated, Open, Unbound};
+use super::auth::Access::{self, Authenticated, Logs, Open, Unbound};
 use super::conditional;
 use super::handlers::{Api, Call, NO_INSTANCE_TO_RELEASE, NO_INSTANCE_TO_STOP, Outcome};
 use super::message::Method;
@@ -27,13 +27,14 @@ const DELETE: &[Method] = &[Method::Delete];
 
 /// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
-pub static ENDPOINTS: [Endpoint; 17] = numbered([
+pub static ENDPOINTS: [Endpoint; 18] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
     row(READ,   "/app",               Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::types)),
     row(READ,   "/app/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/app/{type}/{name}", Authenticated, Mutating, Traced,   Plain,                          Instance(Api::ensure)),
     row(PATCH,  "/app/{type}/{name}", Authenticated, Mutating, Traced,   Detail("error"),                Instance(Api::label)),
     row(DELETE, "/app/{type}/{name}", Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_STOP),    Instance(Api::stop)),
+    row(READ,   "/app/{type}/{name}/logs", Logs,     Safe,     Traced,   Plain,                          Instance(Api::logs)).own(),
     row(READ,   "/api/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/create/{type}",     Authenticated, Mutating, Traced,   Plain,                          Type(Api::create)),
     row(GET,    "/release/{name}",    Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_RELEASE), Name(Api::release)),
@@ -149,8 +150,8 @@ impl Endpoint {
     pub const fn host_rule(&self) -> HostRule {
         match (self.access, self.tracing) {
             (Open, _) => HostRule::Any,
-            (Authenticated | Unbound, Untraced) => HostRule::ListedOrAddress,
-            (Authenticated | Unbound, Traced) => HostRule::Listed,
+            (Authenticated | Unbound | Logs, Untraced) => HostRule::ListedOrAddress,
+            (Authenticated | Unbound | Logs, Traced) => HostRule::Listed,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod all_instances;
 mod legacy;
+mod logs;
 mod responses;
 mod streams;
 
@@ -83,6 +84,10 @@ pub(super) enum Pending {
     Events(Box<streams::EventStream>),
     /// A GET of an instance whose start is followed.
     Follow(Box<streams::StartStream>),
+    /// The log of an instance.
+    Log(logs::PendingLog),
+    /// The same of one whose pod is gone: its last lines, so many.
+    Report(InstanceKey, u32),
     /// A PATCH.
     Label,
     /// A DELETE.
@@ -129,6 +134,11 @@ impl Api {
                     Err(error) => Handled::Reply(failed(error)),
                 }
             }
+            (log @ Pending::Log(_), app::Response::Log) => Handled::Streams(log),
+            (Pending::Report(key, tail), response) => {
+                let report = logs::report(&key, response, tail);
+                Handled::Reply(report.unwrap_or_else(failed))
+            }
             (Pending::Follow(stream), response) => self.followed(stream, response, failed),
             (pending, response) => Handled::Reply(self.response(pending, response, failed)),
         }
@@ -140,9 +150,7 @@ impl Api {
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
-        use app::Response::{
-            Done, Failed, Labelled, List, Progress, Ready, Relist, TokenReviewed, Unread,
-        };
+        use app::Response::{Done, Failed, Labelled, List, Progress, Ready, Unread};
         match (pending, response) {
             (pending, Unread(response)) => {
                 let response = self.response(pending, *response, failed);
@@ -196,9 +204,7 @@ impl Api {
             (_, Failed(error)) => failed(error),
             (_, app::Response::Stopped(it)) => all_instances::stopped(&it).unwrap_or_else(failed),
             // Only requests that wait for them get these.
-            (_, Ready { .. } | Labelled(_) | List(_) | Relist(..) | TokenReviewed(_)) => {
-                failed(Error::Internal)
-            }
+            _ => failed(Error::Internal),
         }
     }
 

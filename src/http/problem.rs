@@ -6,7 +6,7 @@
 
 use super::auth::Denied;
 use super::message::Response;
-use crate::app::{Bound, Error};
+use crate::app::{Bound, Error, NoLog};
 use serde_json::{Value, json};
 
 /// An error as the response shows it.
@@ -50,6 +50,10 @@ impl From<&Error> for Problem {
             Error::BadHeader(_) => (400, "bad_request", None),
             Error::QueryInvalid(_) => (422, "query_invalid", None),
             Error::TypeForbidden(_) => (403, "forbidden", None),
+            Error::NoLog(NoLog::NotStarted, _) => (409, "not_started", Some(1)),
+            Error::NoLog(NoLog::NoPreviousRun, _) => (404, "no_previous_run", None),
+            Error::NoLog(NoLog::Gone, _) => (404, "log_gone", None),
+            Error::NoLog(NoLog::NotPermitted, _) => (501, "logs_not_permitted", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::QuotaExceeded(_) => (403, "refused", Some(1)),
@@ -83,7 +87,9 @@ impl From<&Denied> for Problem {
     fn from(denied: &Denied) -> Self {
         let (status, code, retry_after_secs) = match denied {
             Denied::Missing | Denied::Malformed | Denied::Unknown => (401, "unauthorized", None),
-            Denied::Forbidden(_) | Denied::Bound | Denied::NotListed(_) => (403, "forbidden", None),
+            Denied::Forbidden(_) | Denied::Bound | Denied::NoLogs | Denied::NotListed(_) => {
+                (403, "forbidden", None)
+            }
             Denied::TooMany { retry_after } => {
                 (429, "too_many_requests", Some(whole_secs(*retry_after)))
             }
@@ -99,6 +105,9 @@ impl From<&Denied> for Problem {
             }
             Denied::Bound => {
                 "this token is bound to app types, and the response would name all; use a token without types".into()
+            }
+            Denied::NoLogs => {
+                "this caller has no right to read logs; its line in the tokens file, or its entry in AUTH_ALLOW, must have the right 'logs'".into()
             }
             Denied::NotListed(user) => {
                 format!("'{user}' is not among the service accounts that may call")

@@ -4,10 +4,11 @@
 //! [`crate::store`]). What a call means for an instance is decided in
 //! [`crate::app`]; the rights that these calls need are those of our manifests.
 
+use super::containers::PodContainers;
 use super::error::{Class, Error, Failure, Verb};
-use super::request::{self, Propagation, Request, Scope};
+use super::request::{self, LogOptions, Propagation, Request, Scope};
 use super::status::decode_success;
-use super::transport::{EventStream, Response, Transport};
+use super::transport::{Cut, EventStream, Response, Transport};
 use super::types::{
     CONTROLLER_UID, Collection, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion,
     TokenReview, Uid, decode_found, decode_list, decode_object, decode_state,
@@ -16,6 +17,7 @@ use crate::traces::Context;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many pods of one Job are read; it makes one after the other.
 const PODS_OF_JOB_MAX: u32 = 100;
@@ -233,6 +235,31 @@ impl Client {
     ) -> Result<Box<dyn EventStream>, Error> {
         self.transport
             .open(&request::watch(K::COLLECTION, scope, version)?)
+    }
+
+    /// The containers of the pod of that name.
+    ///
+    /// # Errors
+    /// See [`Error::class`].
+    pub fn containers_of(&self, pod: &str) -> Result<PodContainers, Error> {
+        self.object(request::get(PODS, &self.namespace, pod)?)
+    }
+
+    /// Opens the log of a container; see [`Transport::open_log`].
+    ///
+    /// # Errors
+    /// See [`Error::class`]; `Invalid` also when the container has not started.
+    pub fn log(
+        &self,
+        pod: &str,
+        options: &LogOptions,
+        longest: Duration,
+        cut: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, Error> {
+        let mut request = request::log(&self.namespace, pod, options)?;
+        request.trace.clone_from(&self.trace);
+        let follows = options.follow;
+        (self.transport).open_log(&request, longest, follows, cut)
     }
 
     /// The user of this token; `None` when the token is invalid or for another audience.

@@ -7,11 +7,12 @@
 use super::error::{Error, Failure};
 use super::request::Request;
 use super::server_clock::ServerClock;
-use super::transport::{EventStream, Response, Transport};
+use super::transport::{Cut, EventStream, Response, Transport};
 use crate::clock::Clock as _;
 use crate::metrics::Metrics;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Counts the calls that go over a transport.
 pub struct Metered {
@@ -72,6 +73,17 @@ impl Transport for Metered {
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
         self.counted(request, || self.inner.open(request), |_| 200)
+    }
+
+    fn open_log(
+        &self,
+        request: &Request,
+        longest: Duration,
+        follows: bool,
+        cut: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, Error> {
+        let open = || self.inner.open_log(request, longest, follows, cut);
+        self.counted(request, open, |log| if log.is_some() { 200 } else { 204 })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure, and tested with literals:
 //!
-//! [`types`] (the objects, only the fields that we read), [`status`] and [`error`] (errors and
+//! [`types`] and [`containers`] (the objects, only the fields that we read), [`status`] and [`error`] (errors and
 //! their classes), [`request`] (requests as values), [`watch`] (list and watch as a state machine),
 //! [`kubeconfig`], [`warnings`], [`server_clock`] (the time by the API server's clock).
 //!
@@ -15,6 +15,7 @@
 pub mod auth;
 mod buffer;
 pub mod client;
+pub mod containers;
 pub mod error;
 pub mod kubeconfig;
 pub mod metered;

@@ -146,6 +146,49 @@ pub fn get(collection: Collection, namespace: &str, name: &str) -> Result<Reques
     Ok(request)
 }
 
+/// What of a log is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The container.
+    pub container: Box<str>,
+    /// The last lines, so many.
+    pub tail: u32,
+    /// Only those of the last seconds.
+    pub since_secs: Option<u32>,
+    /// The run before the present one.
+    pub previous: bool,
+    /// Also what is written from now on, until the container ends.
+    pub follow: bool,
+    /// At most so many bytes.
+    pub bytes_max: usize,
+}
+
+/// The log of a container of a pod.
+///
+/// # Errors
+/// When namespace or name are not valid.
+pub fn log(namespace: &str, pod: &str, options: &LogOptions) -> Result<Request, Error> {
+    let mut request = get(PODS, namespace, pod)?;
+    let mut query = Query::default();
+    query.add("container", &options.container);
+    query.add("tailLines", &options.tail.to_string());
+    query.add("limitBytes", &options.bytes_max.to_string());
+    if let Some(secs) = options.since_secs {
+        query.add("sinceSeconds", &secs.to_string());
+    }
+    for (key, is_set) in [("previous", options.previous), ("follow", options.follow)] {
+        if is_set {
+            query.add(key, "true");
+        }
+    }
+    request.resource = LOGS;
+    let _ = write!(request.path_and_query, "/log{}", query.0);
+    Ok(request)
+}
+
+/// The resource of the right to read logs.
+pub const LOGS: &str = "pods/log";
+
 /// The Job of that name, as a list of at most one from the most recent state. Unlike a GET, it
 /// has a version also when there is no such object. The API server reads that one key only, and
 /// authorizes it as a list of that resource name.
@@ -218,16 +261,20 @@ pub fn review_token(token: &str, audience: &str) -> Request {
 }
 
 /// Whether we have a permission (SelfSubjectAccessReview, which every client may create); `group` is
-/// empty for core/v1, `namespace` for cluster-scoped resources.
+/// empty for core/v1, `namespace` for cluster-scoped resources; a subresource follows a slash.
 #[must_use]
 pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &str) -> Request {
-    let review = json!({
+    let mut review = json!({
         "kind": "SelfSubjectAccessReview",
         "apiVersion": "authorization.k8s.io/v1",
         "spec": {"resourceAttributes": {
             "verb": verb.as_str(), "group": group, "resource": resource, "namespace": namespace,
         }},
     });
+    if let Some((resource, subresource)) = resource.split_once('/') {
+        review["spec"]["resourceAttributes"]["resource"] = resource.into();
+        review["spec"]["resourceAttributes"]["subresource"] = subresource.into();
+    }
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into();
     let request = Request::new(Verb::Create, "selfsubjectaccessreviews", path);
     with_body(request, &review, "application/json")

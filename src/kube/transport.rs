@@ -9,10 +9,12 @@
 mod body;
 mod failure;
 mod slices;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use body::{RESPONSE_BYTES_MAX, RESPONSES_BYTES_MAX, SMALL_BYTES};
+pub use streams::Cut;
 
 use super::auth::{self, Cluster, Credentials, Proof, Server};
 use super::error::{Error, Failure, Verb};
@@ -27,10 +29,10 @@ use body::read_whole;
 use failure::failure;
 use slices::Slices;
 use std::fmt;
-use std::io::Read;
 use std::net::ToSocketAddrs as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use streams::{Log, stream_of};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -148,6 +150,22 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// # Errors
     /// When there is no response, or it is not a success.
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error>;
+
+    /// Opens a log, which ends after `longest`, or once it is cut; `None` where Kubernetes has none (204).
+    /// One that `follows` may be silent all the time.
+    ///
+    /// # Errors
+    /// When there is no response, or it is not a success.
+    fn open_log(
+        &self,
+        request: &Request,
+        longest: Duration,
+        follows: bool,
+        cut: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, Error> {
+        let _ = (longest, follows, cut);
+        Err(request.error(Failure::Request("this transport reads no logs".into())))
+    }
 }
 
 /// The connection pool of a request; each has its own agent and time limits.
@@ -161,6 +179,15 @@ enum Pool {
     Apart,
     /// Watches.
     Watch,
+}
+
+/// How a request goes out.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// Over a pool.
+    Pool(Pool),
+    /// Over a connection of its own, which can be cut.
+    Log(&'a Log<'a>),
 }
 
 /// HTTPS, with a pool of connections for calls and separate ones for lists and watches.
@@ -272,23 +299,23 @@ impl HttpTransport {
     /// ends before `until`, if that is given.
     fn exchange(
         &self,
-        pool: Pool,
+        way: Way<'_>,
         request: &Request,
         until: Option<Instant>,
     ) -> Result<http::Response<ureq::Body>, Failure> {
-        if pool == Pool::Watch {
+        if matches!(way, Way::Pool(Pool::Watch)) {
             self.reload_ca();
         }
         let proof = self.credentials.current().map_err(Failure::Credentials)?;
-        let first = match self.attempt(pool, request, &proof, until) {
+        let first = match self.attempt(way, request, &proof, until) {
             Err(Failure::Connect(why)) => {
                 if !self.reload_ca() {
                     return Err(Failure::Connect(why));
                 }
-                self.attempt(pool, request, &proof, until)
+                self.attempt(way, request, &proof, until)
             }
             Err(Failure::Lost(_)) if request.verb != Verb::Create => {
-                self.attempt(pool, request, &proof, until)
+                self.attempt(way, request, &proof, until)
             }
             first => first,
         }?;
@@ -303,21 +330,21 @@ impl HttpTransport {
         let second = if renewed.generation == proof.generation {
             first
         } else {
-            self.attempt(pool, request, &renewed, until)?
+            self.attempt(way, request, &renewed, until)?
         };
         if !is_unauthorized(&second) {
             self.credentials.accepted(&renewed);
             return Ok(second);
         }
         match self.credentials.last_accepted(&renewed) {
-            Some(last) => self.attempt(pool, request, &last, until),
+            Some(last) => self.attempt(way, request, &last, until),
             None => Ok(second),
         }
     }
 
     fn attempt(
         &self,
-        pool: Pool,
+        way: Way<'_>,
         request: &Request,
         proof: &Proof,
         until: Option<Instant>,
@@ -326,7 +353,10 @@ impl HttpTransport {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Failure::TimedOut("the time limit of the call".into()));
         }
-        let agent = self.agent(pool, proof)?;
+        let agent = match way {
+            Way::Pool(pool) => self.agent(pool, proof)?,
+            Way::Log(log) => log.agent(&self.agent(Pool::Apart, proof)?, &self.cluster.server)?,
+        };
         let http = self
             .http_request(request, proof)
             .map_err(|error| Failure::Request(error.to_string()))?;
@@ -335,7 +365,13 @@ impl HttpTransport {
                 let http = http.map(|()| body.as_slice());
                 agent.run(agent.configure_request(http).timeout_global(left).build())
             }
-            None => agent.run(agent.configure_request(http).timeout_global(left).build()),
+            None => {
+                let mut config = agent.configure_request(http).timeout_global(left);
+                if matches!(way, Way::Log(Log { follows: true, .. })) {
+                    config = config.timeout_recv_response(left).timeout_per_read(left);
+                }
+                agent.run(config.build())
+            }
         };
         response.map_err(failure)
     }
@@ -385,7 +421,8 @@ impl Transport for HttpTransport {
         };
         let until = Some(self.clock.now() + time);
         let deadline = Instant::now() + time;
-        let whole = || read_whole(self.exchange(pool, request, until)?, &self.budget, deadline);
+        let exchange = || self.exchange(Way::Pool(pool), request, until);
+        let whole = || read_whole(exchange()?, &self.budget, deadline);
         let response = match whole() {
             // The response was cut off. Repeating a GET is safe.
             Err(Failure::Lost(_)) if request.verb.method() == "GET" => whole(),
@@ -395,51 +432,21 @@ impl Transport for HttpTransport {
     }
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
-        let response = self
-            .exchange(Pool::Watch, request, None)
-            .map_err(|why| request.error(why))?;
-        if response.status().as_u16() == 200 {
-            return Ok(Box::new(HttpStream {
-                reader: response.into_body().into_reader(),
-                budget: Arc::clone(&self.budget),
-                wait: self.settings.response,
-            }));
-        }
-        let deadline = Instant::now() + self.settings.call;
-        let whole = read_whole(response, &self.budget, deadline);
-        let whole = whole.map_err(|why| request.error(why))?;
-        let code = whole.status;
-        whole.into_success(request)?;
-        Err(request.error(Failure::InvalidResponse(format!(
-            "status {code} in response to a watch"
-        ))))
-    }
-}
-
-struct HttpStream {
-    reader: ureq::BodyReader<'static>,
-    budget: Arc<Budget>,
-    /// How long an event waits for memory.
-    wait: Duration,
-}
-
-impl fmt::Debug for HttpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HttpStream")
-    }
-}
-
-impl EventStream for HttpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        let read = self.reader.read(buffer);
-        match read.map_err(|error| failure(error.into())) {
-            Err(Failure::Connect(why)) => Err(Failure::Lost(why)),
-            read => read,
-        }
+        let response = self.exchange(Way::Pool(Pool::Watch), request, None);
+        let stream = stream_of(self, request, response)?;
+        stream.ok_or_else(|| request.error(Failure::InvalidResponse("it is empty".into())))
     }
 
-    fn charge(&self, bytes: usize) -> Result<Option<Charge>, Failure> {
-        body::charged(&self.budget, bytes, Instant::now() + self.wait).map(Some)
+    fn open_log(
+        &self,
+        request: &Request,
+        longest: Duration,
+        follows: bool,
+        cut: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, Error> {
+        let (log, until) = (Log { follows, cut }, self.clock.now() + longest);
+        let response = self.exchange(Way::Log(&log), request, Some(until));
+        stream_of(self, request, response)
     }
 }
 

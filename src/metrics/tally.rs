@@ -15,8 +15,8 @@ pub const METHODS: [&str; 8] = [
 
 /// The status codes of all endpoints, each a value of the label `code`; any other is [`OTHER`]. A
 /// test holds them to the OpenAPI document.
-pub const STATUS_CODES: [u16; 18] = [
-    200, 202, 204, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 422, 429, 500, 502, 503,
+pub const STATUS_CODES: [u16; 19] = [
+    200, 202, 204, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 422, 429, 500, 501, 502, 503,
 ];
 
 /// How many values `code` has: the last stands for all other codes.

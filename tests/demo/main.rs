@@ -12,6 +12,7 @@
 //! | `EXIT_MESSAGE` | its last line on standard error before that |
 //! | `FAILURES` | only so many of its starts fail like that, the later ones serve |
 //! | `FAILURES_FILE` | where these are counted, one byte each |
+//! | `LOG_MIB` | it writes so much to its standard output, 5 MiB a second, in lines of 1 KiB (0) |
 //! | `EAT_MIB` | memory that it takes before it serves, and keeps (0) |
 //! | `IGNORE_TERM=1` | it serves on after SIGTERM, until it is killed |
 //! | `TERM_EXIT_CODE` | the exit code after SIGTERM (0) |
@@ -29,7 +30,7 @@ mod trial;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -75,6 +76,9 @@ fn run() -> Result<ExitCode, String> {
         eprintln!("{}", variable("EXIT_MESSAGE"));
         return Ok(ExitCode::from(code));
     }
+    let chatter = number::<u32>("LOG_MIB")?.unwrap_or(0);
+    let thread = std::thread::Builder::new().spawn(move || chat(chatter));
+    thread.map_err(|error| format!("There is no thread: {error}."))?;
     // Written, not only reserved: untouched pages count against no limit.
     let eaten = vec![1_u8; usize::from(number::<u16>("EAT_MIB")?.unwrap_or(0)) * MEBIBYTE];
     let port = number("PORT")?.unwrap_or(8080);
@@ -106,6 +110,18 @@ fn on_sigterm(act: impl Fn() + Send + 'static) -> Result<(), String> {
     let handle = move || signals.forever().for_each(|_| act());
     let thread = std::thread::Builder::new().spawn(handle);
     thread.map(drop).map_err(failed)
+}
+
+/// Writes so many MiB to standard output.
+fn chat(mebibytes: u32) {
+    let line = format!("{}\n", "x".repeat(1023));
+    let piece = line.repeat(256);
+    for _ in 0..4 * mebibytes {
+        if io::stdout().write_all(piece.as_bytes()).is_err() {
+            return;
+        }
+        trial::pause(Duration::from_millis(50));
+    }
 }
 
 /// Whether this start is one of those that fail, which it counts.

@@ -19,6 +19,7 @@ use super::cluster::{Cluster, meta};
 use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
+use super::logs::{LogStream, Logs};
 use super::quota::Quota;
 use target::{Target, find_target};
 
@@ -47,6 +48,7 @@ pub(crate) struct Model {
     /// The events that watches lose.
     pub(crate) lost: Vec<Lost>,
     pub(crate) quota: Option<Quota>,
+    pub(crate) logs: Logs,
 }
 
 /// Events that a relay between the API server and its clients loses.
@@ -146,6 +148,8 @@ pub(crate) enum Reply {
     Response(Response),
     /// A stream.
     Watch(Box<Watch>),
+    /// A log; `None` is 204.
+    Log(Option<Box<LogStream>>),
     /// The connection is closed without a response.
     Nothing,
 }
@@ -166,7 +170,7 @@ impl Request {
         found.map_or("", |(_, value)| value)
     }
 
-    fn is_set(&self, name: &str) -> bool {
+    pub(super) fn is_set(&self, name: &str) -> bool {
         let known = self.query.iter().find(|(key, _)| key == name);
         known.is_some_and(|(_, value)| !matches!(value.as_str(), "false" | "0"))
     }
@@ -215,7 +219,7 @@ impl Model {
         let now = self.cluster.clock().now_ms();
         // Dry runs meet faults of their own, so that they take none that are meant for others.
         let verb = verb_of(request, &target);
-        let faults = self.faults.meet(verb, target.resource.plural(), now);
+        let faults = self.faults.meet(verb, target.plural(), now);
         let reply = self.reply(request, &target, &faults);
         self.log(request, &target, &reply);
         Outcome { reply, faults }
@@ -290,6 +294,10 @@ impl Model {
         };
         if target.subresource == "eviction" {
             return self.evict(target);
+        }
+        if target.subresource == "log" {
+            let log = self.open_log(request, &key)?;
+            return Ok(Reply::Log(log.map(Box::new)));
         }
         check_admission(request, target, faults)?;
         let stored = match target.verb {
@@ -456,13 +464,14 @@ impl Model {
         }
         self.journal.push(Logged {
             verb: verb_of(request, target).to_owned(),
-            resource: target.resource.plural().to_owned(),
+            resource: target.plural().to_owned(),
             namespace: target.namespace.clone(),
             name: target.name.clone(),
             limit: request.query("limit").parse().unwrap_or(0),
             code: match reply {
                 Reply::Response(response) => response.code,
-                Reply::Watch(_) => 200,
+                Reply::Watch(_) | Reply::Log(Some(_)) => 200,
+                Reply::Log(None) => 204,
                 Reply::Nothing => 0,
             },
             user_agent: request.user_agent.clone(),

@@ -21,6 +21,7 @@ use super::api::{Model, Outcome, Reply, Request, Response, Watch};
 use super::clock;
 use super::cluster::read::WatchEvent;
 use super::faults::Fault;
+use super::logs::LogStream;
 use tls::Tls;
 use wire::Incoming;
 
@@ -381,6 +382,18 @@ impl Front {
                 wire::write_response(&mut stream, &response, &self.date(), keep_alive)?;
                 Ok(true)
             }
+            Reply::Log(None) => {
+                let body = serde_json::Value::Null;
+                let headers = Vec::new();
+                let response = Response {
+                    code: 204,
+                    headers,
+                    body,
+                };
+                wire::write_response(&mut stream, &response, &self.date(), keep_alive)?;
+                Ok(true)
+            }
+            Reply::Log(Some(log)) => self.send_log(stream, probe, *log),
             Reply::Watch(watch) => {
                 wire::write_watch_head(&mut stream, &self.date())?;
                 let mut sender = WatchSender::new(stream, &faults);
@@ -389,6 +402,39 @@ impl Front {
                     wire::write_chunk(&mut sender.stream, b"")?;
                 }
                 Ok(ended)
+            }
+        }
+    }
+
+    /// Sends a log; before its first byte not even a head. True when it ended regularly.
+    fn send_log(
+        &self,
+        mut stream: &mut dyn Duplex,
+        probe: &TcpStream,
+        mut log: LogStream,
+    ) -> io::Result<bool> {
+        let mut has_begun = false;
+        loop {
+            let mut model = self.shared.lock();
+            let (mut bytes, mut is_last) = model.more_of(&mut log);
+            if bytes.is_empty() && !is_last {
+                model = self.shared.wait(model, WATCH_LOOK);
+                (bytes, is_last) = model.more_of(&mut log);
+            }
+            drop(model);
+            if !has_begun && (is_last || !bytes.is_empty()) {
+                has_begun = true;
+                wire::write_log_head(&mut stream, &self.date())?;
+            }
+            if !bytes.is_empty() {
+                wire::write_chunk(&mut stream, &bytes)?;
+            }
+            if is_last {
+                wire::write_chunk(&mut stream, b"")?;
+                return Ok(true);
+            }
+            if self.stop.load(Ordering::SeqCst) || is_closed(probe) {
+                return Ok(false);
             }
         }
     }

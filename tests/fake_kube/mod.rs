@@ -13,6 +13,7 @@
 //! | `faults` | yes | faults, set by a test or drawn from a seed |
 //! | `access` | yes | tokens, RBAC from our own Role |
 //! | `quota` | yes | a quota on Jobs, which frees late |
+//! | `logs` | yes | logs of containers |
 //! | `api` | yes | one request, processed by all of these |
 //! | `clock` | yes | the fake's time |
 //! | `http` | no | sockets, threads, TLS |
@@ -25,7 +26,7 @@
 //! with the real server's messages; RBAC; TokenReviews; Jobs with one pod at a time.
 //!
 //! # Not modelled
-//! - Other kinds, other versions, discovery, OpenAPI, exec, logs,
+//! - Other kinds, other versions, discovery, OpenAPI, exec,
 //!   deletecollection (405), tables, protobuf, CBOR.
 //! - Patches other than JSON merge patches (415); server-side apply.
 //! - `managedFields`; unknown fields are stored without a `Warning`;
@@ -57,6 +58,7 @@ pub(crate) mod cluster;
 pub(crate) mod dynamics;
 pub(crate) mod faults;
 pub(crate) mod http;
+pub(crate) mod logs;
 pub(crate) mod quota;
 
 use std::io;
@@ -221,6 +223,7 @@ impl Builder {
             journal: Vec::new(),
             lost: Vec::new(),
             quota: None,
+            logs: logs::Logs::default(),
         }
     }
 

@@ -60,8 +60,10 @@ fn under_our_role_all_checks_pass_and_nothing_is_changed() {
     let environment = environment.unstarted().start();
     let (code, lines, stderr) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
-    // The namespace, rights, templates, and that pods are not tried.
-    assert_eq!(lines.len(), 1 + RIGHTS.len() + 3, "{lines:?}");
+    // The namespace, rights, that logs are not read, templates, and that pods are not tried.
+    assert_eq!(lines.len(), 1 + RIGHTS.len() + 4, "{lines:?}");
+    let off = "ok get pods/log not granted: GET …/logs is 501; manifests/read-logs (chart: readLogs) grants it";
+    assert_eq!(with("ok get pods/log", &with("ok", &lines)), [off]);
     assert_eq!(with("ok", &lines).len(), lines.len(), "{lines:?}");
     assert!(lines[0].contains("namespace default"), "{lines:?}");
     let found = with("ok template", &with("ok", &lines));

@@ -9,6 +9,7 @@
 //! | `watches` | order, selectors, bookmarks, old versions |
 //! | `deletes` | propagation, preconditions, finalizers, grace |
 //! | `jobs` | what becomes of a Job: pods, phases, ends, evictions |
+//! | `logs` | logs of containers, and what is refused |
 //! | `access` | tokens, RBAC, quotas: which caller gets which 4xx |
 //! | `dry_runs` | what a dry run finds and what it does not, and its warnings |
 //! | `faults` | what only the fake can be made to do |
@@ -21,6 +22,7 @@ mod deletes;
 mod dry_runs;
 mod faults;
 mod jobs;
+mod logs;
 mod reads;
 mod watches;
 mod writes;

@@ -22,6 +22,7 @@
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
 //! | `streams` | a start followed on a real node; a storm, told to 300 readers |
+//! | `logs` | logs of crash loops, of several containers, of pods that go; 100 MB to a slow reader |
 //! | `fencing` | two workers at two replicas: each changes only what it knows |
 //! | `proxies` | the recipes for proxies lead to real pods |
 //! | `visibility` | how soon the other replica shows what one has written |
@@ -52,6 +53,7 @@ mod failure_reports;
 mod fencing;
 mod instances;
 mod lifecycles;
+mod logs;
 mod main_job;
 mod misconfigured;
 mod nodes;

@@ -21,6 +21,7 @@
 //! | `outage` | Kubernetes away, slow, or failing |
 //! | `replicas` | several replicas on one API server |
 //! | `predecessor` | 2.7.1: its instances, a roll-back to it, its Role |
+//! | `logs` | logs of instances: what is read, what ends them, who may |
 //! | `limits` | bounds on waiting requests |
 //! | `input` | bad input changes nothing |
 //! | `https` | the port with a certificate |
@@ -87,6 +88,7 @@ mod labels;
 mod legacy;
 mod limits;
 mod lists;
+mod logs;
 mod manifests;
 mod metrics;
 mod openapi;

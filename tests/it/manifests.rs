@@ -35,7 +35,7 @@ const RENDERS: &[(&str, Option<&str>)] = &[
 const MONITORS: (&str, Option<&str>) = ("chart-monitors.yaml", Some("monitors.values.yaml"));
 
 /// Objects beside those of the service: an option, or there only for the time of a hook.
-const BESIDE: [&str; 3] = ["-dry-run-pods", "-check", "-test"];
+const BESIDE: [&str; 4] = ["-dry-run-pods", "-read-logs", "-check", "-test"];
 
 /// Settings that have values of their own in the chart, or are none of a pod's.
 const NOT_IN_SETTINGS: &[&str] = &[
@@ -123,7 +123,8 @@ fn the_check_has_the_rights_of_the_service() {
         rules.flatten().cloned().collect()
     };
     let own = rendered("chart-own.yaml");
-    let service = [of(&own, "-apps"), of(&own, "-dry-run-pods")].concat();
+    let endings = ["-apps", "-dry-run-pods", "-read-logs"];
+    let service = endings.map(|ending| of(&own, ending)).concat();
     assert_eq!(of(&own, "-check"), service);
     let delegators = own.iter().filter(|it| it["kind"] == "ClusterRoleBinding");
     assert_eq!(delegators.count(), 2);
@@ -187,15 +188,17 @@ fn the_readme_installs_the_service_under_one_name() {
 }
 
 #[test]
-fn the_right_to_create_pods_is_an_option_of_chart_and_base() {
-    let component = objects(&text_of("manifests/dry-run-pods/role.yaml"));
-    let grants = |golden: &str| {
-        let objects = rendered(golden);
-        let mut roles = objects.iter().filter(|it| it["kind"] == "Role");
-        roles.any(|role| role["rules"] == component[0]["rules"])
-    };
-    assert!(grants("chart-own.yaml"));
-    assert!(!grants("chart-default.yaml"));
+fn rights_beyond_those_of_the_base_are_options_of_chart_and_base() {
+    for component in ["dry-run-pods", "read-logs"] {
+        let component = objects(&text_of(&format!("manifests/{component}/role.yaml")));
+        let grants = |golden: &str| {
+            let objects = rendered(golden);
+            let mut roles = objects.iter().filter(|it| it["kind"] == "Role");
+            roles.any(|role| role["rules"] == component[0]["rules"])
+        };
+        assert!(grants("chart-own.yaml"));
+        assert!(!grants("chart-default.yaml"));
+    }
 }
 
 /// The Deployment without what the chart must have otherwise: names, labels, and the environment.

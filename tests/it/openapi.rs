@@ -21,21 +21,23 @@ use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{
-    Client, Response, TEMPLATE, TemporaryFolder, TestEnvironment, eventually, repository,
+    Client, ROLE, Response, TEMPLATE, TemporaryFolder, TestEnvironment, eventually, repository,
 };
+use crate::logs::READ_LOGS;
 use schema::{faults, resolved};
 
 static PARSED: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(&DOCUMENT).expect("the document is JSON"));
 
 /// Headers of HTTP itself, which no operation has to name.
-const OF_HTTP: [&str; 6] = [
+const OF_HTTP: [&str; 7] = [
     "allow",
     "connection",
     "content-length",
     "content-type",
     "date",
     "location",
+    "transfer-encoding",
 ];
 
 /// Checks a response against the document's description of that request.
@@ -412,6 +414,9 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("DELETE", "/instances?type=hello", CROSS_SITE, ""),
     ("DELETE", "/instances?type=hello", ("If-Match", "*"), ""),
     ("DELETE", "/instances?type=none", NO_HEADER, ""),
+    ("GET", "/app/hello/ann/logs?tail=1", NO_HEADER, ""),
+    ("HEAD", "/app/hello/ann/logs", NO_HEADER, ""),
+    ("GET", "/app/hello/ann/logs?tail=x", NO_HEADER, ""),
     ("DELETE", "/app/hello/ann", ("Prefer", "wait=20"), ""),
     ("DELETE", "/app/hello/ann", NO_HEADER, ""),
     ("DELETE", "/app/hello/..", NO_HEADER, ""),
@@ -431,6 +436,7 @@ fn real_responses_match_the_document() {
         .template("needs", &needs)
         .template("broken", "spec: [")
         .template("fails", FAILS)
+        .role(&format!("{ROLE}---\n{READ_LOGS}"))
         .start();
     let mut held = Held::new(&environment);
     for (method, target, header, body) in EXCHANGES {
@@ -443,6 +449,7 @@ fn real_responses_match_the_document() {
     }
     for endpoint in ENDPOINTS.iter().filter(|one| one.effect == Effect::Safe) {
         let target = endpoint.path.replace("{type}", "hello");
+        let target = target.replace("{name}", "ann");
         for method in endpoint.methods {
             held.ask(method.as_str(), &target, &[], "");
         }

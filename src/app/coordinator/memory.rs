@@ -372,6 +372,13 @@ impl Memory {
         (is_kept && has_expired).then_some((&problem.uid, &problem.finding))
     }
 
+    /// How the last Job failed that is gone, for as long as its failures count.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&Finding> {
+        let problem = self.problem.as_deref()?;
+        (problem.failure.is_some() && problem.gone.is_some()).then_some(&problem.finding)
+    }
+
     /// When the problem of this Job began; `now` if it has none.
     #[must_use]
     pub fn begun(&self, uid: &Uid, now: Instant) -> Begun {

@@ -134,9 +134,10 @@ impl Want {
             Self::Instance(Intent::Start(variables) | Intent::StartOrStop(variables)) => {
                 Some(variables)
             }
-            Self::Instance(Intent::Find) | Self::Stop { .. } | Self::Gone(_) | Self::Label(_) => {
-                None
-            }
+            Self::Instance(Intent::Find | Intent::Report)
+            | Self::Stop { .. }
+            | Self::Gone(_)
+            | Self::Label(_) => None,
         }
     }
 

@@ -27,6 +27,7 @@
 //!   start in progress.
 //! - ⁷ Once the second is over, it gets the report. Of a complete Job whose pod was not seen to end there is
 //!   none: the waiter waits like one for this Job.
+//! - A waiter for the report alone gets it at once, also of a failed Job that is gone.
 //! - ⁸ Ready or starting, for a waiter that expects other values; and failing, unless it is replaced.
 
 use super::context::Context;
@@ -35,7 +36,7 @@ use super::operation::{Last, Standing, WaitState, Waiter, Want};
 use crate::app::cache::{Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
 use crate::app::expectation::ValuesMatch;
-use crate::app::request::{Progress, Response};
+use crate::app::request::{Intent, Progress, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::{Pod, Uid};
 use crate::model::names::InstanceKey;
@@ -84,6 +85,8 @@ pub(super) struct Observed {
     /// The failure report for waiters of this Job: now, or once its pod has a termination report or
     /// the Job is gone.
     pub(super) report: Option<Finding>,
+    /// How the Job failed that was there last, if there is none.
+    pub(super) last_failure: Option<Finding>,
     /// Whether others ended it, and not its app: its waiters get the successor.
     pub(super) is_disrupted: bool,
     /// When a failure becomes due to be reported, or a ready pod counts as ready, unless the state changes
@@ -149,6 +152,7 @@ impl Observed {
             orphans: Vec::new(),
             expired: None,
             report,
+            last_failure: None,
             is_disrupted,
             report_at,
         }
@@ -174,6 +178,7 @@ impl Observed {
             orphans,
             expired: expired.map(|(uid, _)| uid.clone()),
             report: expired.map(|(_, finding)| finding.clone()),
+            last_failure: memory.last_failure().cloned(),
             is_disrupted: false,
             report_at: None,
         }
@@ -403,6 +408,8 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
     let is_over = observed.state == Finished || observed.expired.is_some();
     let replaces = may_start && facts.may_replace;
     let finds_nothing = !may_start && !facts.is_start_pending;
+    let is_asked_for = matches!(waiter.want, Want::Instance(Intent::Report));
+    let last_failure = observed.last_failure.as_ref().filter(|_| is_asked_for);
     let instance = observed.instance.as_deref();
     let report = || match &observed.report {
         Some(finding) => Respond(facts.failure(finding)),
@@ -416,6 +423,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (_, Ready(job) | Held(job, _)) if !is_this(job) => Respond(facts.last_report(job)),
         (Deleting, Ready(job) | Held(job, _)) => Respond(facts.last_report(job)),
         (Deleting, Replacement(_)) => Wait(waiter.state.clone()),
+        (Absent, New) if let Some(finding) = last_failure => Respond(facts.failure(finding)),
         (Absent | Deleting, _) if finds_nothing => facts.no_instance(),
         (Absent | Deleting, _) => Wait(Next),
         (State::Ready | Starting | Failing, _) if refuses_values(waiter, observed, facts) => {
@@ -441,6 +449,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         }
         (_, Held(_, until)) if *until <= facts.now => report(),
         (_, Held(..) | Replacement(_)) => Wait(waiter.state.clone()),
+        (Failed | Finished, New) if is_asked_for => report(),
         (_, New | Next) if is_over && !may_start => facts.no_instance(),
         (_, New | Next) if replaces => Wait(Replacement(uid())),
         (_, New | Pod(_) | Sent(_)) => Wait(Held(uid(), facts.now + REPORT_HOLD)),

@@ -19,6 +19,9 @@ use std::sync::{Arc, Mutex};
 /// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
+/// What follows the account of `AUTH_ALLOW` that may also read logs; no name can contain it.
+const LOGS_RIGHT: &str = "+logs";
+
 /// How callers are known.
 #[derive(Clone, Debug)]
 pub enum Mode {
@@ -26,7 +29,7 @@ pub enum Mode {
     Open,
     /// By the tokens of a file.
     Tokens(Arc<TokensFile>),
-    /// By Kubernetes; these service accounts (`namespace/name`) may call.
+    /// By Kubernetes; these service accounts (`namespace/name`) may call, those with `+logs` also read logs.
     Kubernetes(Arc<[Arc<str>]>),
 }
 
@@ -86,11 +89,7 @@ impl Authenticator {
             return Ok(Authentication::Review { bearer, scope });
         };
         let caller = file.tokens().find(&bearer).cloned();
-        let caller = self.decide(request.peer, app_type, caller)?;
-        // Only tokens of a file are bound to types.
-        if access == Access::Unbound && caller.types != Types::All {
-            return Err(Denied::Bound);
-        }
+        let caller = self.decide(request.peer, access, app_type, caller)?;
         Ok(Authentication::Admitted(caller))
     }
 
@@ -101,19 +100,22 @@ impl Authenticator {
     pub fn reviewed(
         &self,
         peer: IpAddr,
+        access: Access,
         app_type: Option<&str>,
         status: &TokenStatus,
     ) -> Result<Caller, Denied> {
         let TokenStatus::User(user) = status else {
-            return self.decide(peer, app_type, None);
+            return self.decide(peer, access, app_type, None);
         };
         let account = self.listed(user);
-        let account = account.ok_or_else(|| Denied::NotListed(Arc::clone(user)))?;
+        let (account, may_read_logs) =
+            account.ok_or_else(|| Denied::NotListed(Arc::clone(user)))?;
         let caller = Caller {
             name: Some(account),
             types: Types::All,
+            may_read_logs,
         };
-        self.decide(peer, app_type, Some(caller))
+        self.decide(peer, access, app_type, Some(caller))
     }
 
     fn scope(&self, peer: IpAddr) -> Scope {
@@ -129,11 +131,12 @@ impl Authenticator {
     fn decide(
         &self,
         peer: IpAddr,
+        access: Access,
         app_type: Option<&str>,
         caller: Option<Caller>,
     ) -> Result<Caller, Denied> {
         let caller = caller.ok_or_else(|| self.failed(peer))?;
-        caller.check(app_type)?;
+        caller.check(access, app_type)?;
         Ok(caller)
     }
 
@@ -153,18 +156,19 @@ impl Authenticator {
         }
     }
 
-    /// The account, as `namespace/name`, if the user is one that may call.
-    fn listed(&self, user: &str) -> Option<Arc<str>> {
+    /// The account, as `namespace/name`, if the user is one that may call, and whether it may read logs.
+    fn listed(&self, user: &str) -> Option<(Arc<str>, bool)> {
         let Mode::Kubernetes(allowed) = &self.mode else {
             return None;
         };
         let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
-        let is_user = |account: &&Arc<str>| {
-            account
-                .split_once('/')
-                .is_some_and(|known| known == (namespace, name))
+        let find = |entry: &Arc<str>| {
+            let account = entry.strip_suffix(LOGS_RIGHT);
+            let (account, may_read_logs) = account.map_or((&**entry, false), |it| (it, true));
+            let is_it = account.split_once('/') == Some((namespace, name));
+            is_it.then(|| (account.into(), may_read_logs))
         };
-        allowed.iter().find(is_user).map(Arc::clone)
+        allowed.iter().find_map(find)
     }
 }
 
@@ -198,7 +202,7 @@ mod tests {
 
     fn reviewed(authenticator: &Authenticator, status: &TokenStatus) -> Result<Caller, Denied> {
         let peer = IpAddr::from([127, 0, 0, 1]);
-        authenticator.reviewed(peer, Some("hello"), status)
+        authenticator.reviewed(peer, Authenticated, Some("hello"), status)
     }
 
     const ADMITTED: Result<Authentication, Denied> =

@@ -1,8 +1,8 @@
 //! The tokens of `AUTH=token`: parses their file, and finds the caller of a presented token.
 //!
-//! Pure. A line of the file is `TOKEN [NAME [TYPE,TYPE…]]`, separated by blanks; empty lines and
-//! lines that start with `#` are ignored. The name `-` means none; without types all are permitted. A
-//! name may have several lines, so that an old token and its successor are both valid during a
+//! Pure. A line of the file is `TOKEN [NAME [TYPE,TYPE… [RIGHT,RIGHT…]]]`, separated by blanks; empty lines
+//! and lines that start with `#` are ignored. The name `-` means none; without types, or with `*`, all are
+//! permitted. The only right is `logs`. A name may have several lines, so that an old token and its successor are both valid during a
 //! rotation.
 //!
 //! # Comparison in constant time
@@ -95,9 +95,10 @@ impl Tokens {
         };
         let name = fields.next().filter(|name| *name != "-");
         let types = fields.next();
+        let rights = fields.next();
         if fields.next().is_some() {
             return Err(
-                "the line has more than a token, a name and types; separate types by commas without blanks",
+                "the line has more than a token, a name, types and rights; separate types by commas without blanks",
             );
         }
         if !is_token(token) {
@@ -113,6 +114,7 @@ impl Tokens {
         let caller = Caller {
             name: name.map(check_name).transpose()?,
             types: types.map_or(Ok(Types::All), parse_types)?,
+            may_read_logs: rights.map_or(Ok(false), parse_rights)?,
         };
         self.digests.push(*bearer.digest());
         self.callers.push(caller);
@@ -129,7 +131,18 @@ fn check_name(name: &str) -> Result<Arc<str>, &'static str> {
     }
 }
 
+/// Whether the rights are to read logs: there are no others.
+fn parse_rights(list: &str) -> Result<bool, &'static str> {
+    let is_known = list.split(',').all(|right| right == "logs");
+    is_known
+        .then_some(true)
+        .ok_or("a right is invalid; the only one is 'logs', in the fourth place, after types or *")
+}
+
 fn parse_types(list: &str) -> Result<Types, &'static str> {
+    if list == "*" {
+        return Ok(Types::All);
+    }
     let types: Result<Arc<[AppType]>, _> = list.split(',').map(AppType::new).collect();
     types
         .map(Types::Only)
@@ -161,7 +174,11 @@ mod tests {
         let find = |token: &str| tokens.find(&Bearer::new(token)).cloned();
         let caller = |name: Option<&str>, types| {
             let name = name.map(Into::into);
-            Some(Caller { name, types })
+            Some(Caller {
+                name,
+                types,
+                may_read_logs: false,
+            })
         };
         assert_eq!(tokens.count(), 3);
         assert_eq!(find(ANN), caller(Some("portal"), only(&["hello", "slow"])));
@@ -180,6 +197,19 @@ mod tests {
         assert_eq!(Tokens::default().find(&Bearer::new(ANN)), None);
     }
 
+    #[test]
+    fn the_fourth_field_is_a_right() {
+        let text = format!("{ANN} portal * logs\n{BOB} - hello,slow logs\n{ANN}2 portal *");
+        let tokens = Tokens::parse(text.as_bytes()).unwrap();
+        let find = |token: &str| {
+            let caller = tokens.find(&Bearer::new(token)).unwrap();
+            (caller.types.clone(), caller.may_read_logs)
+        };
+        assert_eq!(find(ANN), (Types::All, true));
+        assert_eq!(find(BOB), (only(&["hello", "slow"]), true));
+        assert_eq!(find(&format!("{ANN}2")), (Types::All, false));
+    }
+
     #[track_caller]
     fn check_problems(text: &[u8], expected: &[(Option<usize>, &str)]) {
         let problems = Tokens::parse(text).unwrap_err();
@@ -196,7 +226,7 @@ mod tests {
     #[test]
     fn all_errors_name_their_line_and_show_none_of_its_text() {
         let text = format!(
-            "short\n{ANN} a b c\n{ANN} n\n\n{ANN} again\nä{BOB}\n{BOB} näme\n{BOB} n a,,b\n{BOB} {}\n",
+            "short\n{ANN} a b c d\n{ANN} n\n\n{ANN} again\nä{BOB}\n{BOB} näme\n{BOB} n a,,b\n{BOB} {}\n{BOB} n * log\n",
             "n".repeat(64)
         );
         let mut text = text.into_bytes();
@@ -209,7 +239,8 @@ mod tests {
             (Some(7), "name is invalid"),
             (Some(8), "app type is invalid"),
             (Some(9), "name is invalid"),
-            (Some(10), "UTF-8"),
+            (Some(10), "a right is invalid"),
+            (Some(11), "UTF-8"),
         ];
         check_problems(&text, &expected);
     }

@@ -326,6 +326,7 @@ impl Api {
                 (stream.pace).part(bytes, is_last, now, || self.aged(begin()))
             }
             Pending::Follow(stream) => self.next_of_start(stream, now),
+            Pending::Log(log) => log.pull(is_draining),
             _ => Part::default(),
         }
     }

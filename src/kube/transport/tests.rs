@@ -10,7 +10,7 @@ use crate::kube::error::Class;
 use crate::kube::kubeconfig::{Login, Secret, Source};
 use crate::kube::request::{self, Scope};
 use crate::kube::types::PODS;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;

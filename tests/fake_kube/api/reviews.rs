@@ -50,7 +50,7 @@ impl Model {
             limit: 0,
             code: match &reply {
                 Reply::Response(response) => response.code,
-                Reply::Watch(_) | Reply::Nothing => 0,
+                Reply::Watch(_) | Reply::Log(_) | Reply::Nothing => 0,
             },
             user_agent: request.user_agent.clone(),
             traceparent: request.traceparent.clone(),

@@ -15,6 +15,16 @@ pub(super) struct Target {
     pub(super) verb: &'static str,
 }
 
+impl Target {
+    /// The resource, as rules name that of logs.
+    pub(super) fn plural(&self) -> &'static str {
+        match self.subresource.as_str() {
+            "log" => "pods/log",
+            _ => self.resource.plural(),
+        }
+    }
+}
+
 pub(super) fn find_target(request: &Request) -> Result<Target, Refusal> {
     let parts: Vec<&str> = request.path.split('/').skip(1).collect();
     let (group, rest) = match parts.as_slice() {
@@ -37,6 +47,7 @@ pub(super) fn find_target(request: &Request) -> Result<Target, Refusal> {
     let known = match subresource {
         "" => true,
         "status" => resource.has_status(),
+        "log" => resource == Resource::Pods && request.method == "GET",
         "eviction" => resource == Resource::Pods && request.method == "POST",
         _ => false,
     };

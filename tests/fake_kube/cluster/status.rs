@@ -204,6 +204,19 @@ pub(crate) fn invalid_options(kind: &str, cause: &Cause) -> Refusal {
     refusal(422, "Invalid", message, Some(about))
 }
 
+/// 422 of an object of this kind, which is none that is stored.
+pub(crate) fn invalid_kind(kind: &str, name: &str, cause: &Cause) -> Refusal {
+    let message = format!(
+        "{kind} {name:?} is invalid: {}: {}",
+        cause.field, cause.message
+    );
+    let about = json!({
+        "name": name, "kind": kind,
+        "causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field}],
+    });
+    refusal(422, "Invalid", message, Some(about))
+}
+
 /// 500 without a reason, which the real API server returns for unexpected errors.
 pub(crate) fn unclassified(message: impl Into<String>) -> Refusal {
     let mut refusal = refusal(500, "", message.into(), None);

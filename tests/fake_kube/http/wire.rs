@@ -185,6 +185,7 @@ fn reason(code: u16) -> &'static str {
     match code {
         200 => "OK",
         201 => "Created",
+        204 => "No Content",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -214,6 +215,7 @@ pub(crate) fn write_response(
     // Probes return plain text; all others return JSON.
     let (kind, body) = match response.body.as_str() {
         Some(word) => ("text/plain; charset=utf-8", word.to_owned()),
+        None if response.code == 204 => ("text/plain", String::new()),
         None => ("application/json", format!("{}\n", response.body)),
     };
     let mut head = format!(
@@ -236,8 +238,17 @@ pub(crate) fn write_response(
 
 /// Writes the head of a watch.
 pub(crate) fn write_watch_head(stream: &mut impl Write, date: &str) -> io::Result<()> {
+    write_stream_head(stream, date, "application/json")
+}
+
+/// Writes the head of a log.
+pub(crate) fn write_log_head(stream: &mut impl Write, date: &str) -> io::Result<()> {
+    write_stream_head(stream, date, "text/plain")
+}
+
+fn write_stream_head(stream: &mut impl Write, date: &str, kind: &str) -> io::Result<()> {
     let head = format!(
-        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
     stream.flush()

@@ -280,6 +280,27 @@ impl Program {
         address.expect("the program has an address")
     }
 
+    /// Its resident memory.
+    #[track_caller]
+    pub(super) fn resident_kib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|it| it.parse().ok()).expect("a number")
+    }
+
+    /// How many threads of this name it has.
+    #[track_caller]
+    pub(super) fn thread_count(&self, name: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let names = tasks.expect("it runs").filter_map(|task| {
+            // One that ends meanwhile has no name any more.
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        });
+        names.filter(|known| known.trim() == name).count()
+    }
+
     /// Asks the program to end, as the kubelet does.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

@@ -65,8 +65,10 @@ fn kubeconform_accepts_base_and_chart_and_rejects_a_misspelling() {
     .map(|folder| cluster.kubectl(&["kustomize", folder]))
     .collect();
     all.push(text_of("manifests/quota/resource-quota.yaml"));
-    all.push(text_of("manifests/dry-run-pods/role.yaml"));
-    all.push(text_of("manifests/dry-run-pods/role-binding.yaml"));
+    for component in ["dry-run-pods", "read-logs"] {
+        all.push(text_of(&format!("manifests/{component}/role.yaml")));
+        all.push(text_of(&format!("manifests/{component}/role-binding.yaml")));
+    }
     all.extend(RENDERS.iter().map(|(_, file)| template(&helm, *file)));
     for yaml in &all {
         let (taken, output) = kubeconform.judge(yaml);
@@ -110,6 +112,7 @@ fn invalid_values_are_rejected_by_name() {
         ("auth.tokensSecret=callers", "auth.mode is none"),
         ("auth.allow={apps/portal}", "auth.mode is none"),
         ("dryRunPods=please", "/dryRunPods"),
+        ("readLogs=please", "/readLogs"),
         ("auth.allow={portal}", "/auth/allow/0"),
         ("otel.enabled=true", "otel.endpoint"),
         ("settings.START_WAIT=abc", "/settings/START_WAIT"),

@@ -269,6 +269,7 @@ impl World {
             }
             Response::Done
             | Response::Labelled(_)
+            | Response::Log
             | Response::Progress { .. }
             | Response::List(_)
             | Response::Relist(..)
@@ -440,6 +441,7 @@ fn outcome_of(response: &Response) -> String {
             let text = format!("{error:?}");
             text.split(['(', ' ']).next().unwrap_or("").to_owned()
         }
+        Response::Log => "log".to_owned(),
         Response::List(_) => "list".to_owned(),
         Response::Relist(..) => "relist".to_owned(),
         Response::Stopped(_) => "stopped".to_owned(),

@@ -333,7 +333,7 @@ impl Transport for Link {
         };
         let response = match outcome.map_err(|failure| request.error(failure))?.reply {
             Reply::Response(response) => response,
-            Reply::Nothing | Reply::Watch(_) => {
+            Reply::Nothing | Reply::Watch(_) | Reply::Log(_) => {
                 return Err(request.error(Failure::Lost("connection reset".into())));
             }
         };
@@ -357,7 +357,7 @@ impl Transport for Link {
         let outcome = outcome.map_err(|failure| request.error(failure))?;
         let watch = match outcome.reply {
             Reply::Watch(watch) => *watch,
-            Reply::Nothing => {
+            Reply::Nothing | Reply::Log(_) => {
                 return Err(request.error(Failure::Lost("connection reset".into())));
             }
             Reply::Response(response) => {

@@ -29,3 +29,10 @@ right to run anything in the namespace of the instances.
   resources: [pods]
   verbs: [create]
 {{- end }}
+
+{{/* The same with `readLogs`: the logs of all pods in the namespace of the instances. */}}
+{{- define "config-controller.readLogsRules" -}}
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}

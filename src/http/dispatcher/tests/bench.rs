@@ -259,6 +259,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         Pending::Events(_) => (Method::Get, "/instances"),
         Pending::List(..) => (Method::Get, "/app/scim"),
         Pending::Templates(..) => (Method::Get, "/templates"),
+        Pending::Log(_) | Pending::Report(..) => (Method::Get, "/app/scim/n1/logs"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
         Pending::StopMany => (Method::Delete, "/instances"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),

@@ -269,6 +269,7 @@ fn a_caller_sees_its_types_only() {
         let caller = Caller {
             name: Some("portal".into()),
             types: Types::Only(types.into()),
+            may_read_logs: false,
         };
         let request = Request::new(Method::Get, &format!("/instances{query}"));
         let exchange = Exchange {
