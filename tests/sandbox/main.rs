@@ -46,7 +46,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the service may do, here as in a cluster.
-const ROLE: &str = include_str!("../../manifests/base/role.yaml");
+const ROLES: &str = concat!(
+    include_str!("../../manifests/base/role.yaml"),
+    "---\n",
+    include_str!("../../manifests/read-logs/role.yaml"),
+);
 
 /// Where the app types and the instances are.
 const NAMESPACE: &str = "default";
@@ -156,7 +160,7 @@ fn start_fake(
     let mut pages = Pages::new(network, console)
         .map_err(|error| format!("The pods' page cannot be served: {error}."))?;
     let fake = FakeKube::builder()
-        .role(NAMESPACE, ROLE)
+        .role(NAMESPACE, ROLES)
         .pod_addresses(network.addresses)
         .pod_script(PodScript {
             schedule_ms: MOMENT_MS,
