@@ -162,6 +162,8 @@ mod tests {
         fn respond(&self, handle: RequestHandle, response: Response) {
             lock(&self.0).push((handle.serial, response));
         }
+
+        fn announce(&self) {}
     }
 
     fn encode(item: &Item, into: &mut Vec<u8>) {

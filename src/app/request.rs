@@ -162,7 +162,7 @@ pub trait ResponseSink: fmt::Debug + Send + Sync {
     fn respond(&self, handle: RequestHandle, response: Response);
 
     /// There may be something new for streams.
-    fn announce(&self) {}
+    fn announce(&self);
 
     /// Responds to readers of one list with it, or with why there is none.
     fn respond_list(&self, readers: &[RequestHandle], list: &Result<Arc<List>, Error>) {

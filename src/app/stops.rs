@@ -123,6 +123,10 @@ impl ResponseSink for StopSink {
             self.others.respond(handle, response);
         }
     }
+
+    fn announce(&self) {
+        self.others.announce();
+    }
 }
 
 /// One instance of a request.

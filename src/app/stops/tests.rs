@@ -12,12 +12,29 @@ use serde_json::json;
 type Answers = Mutex<Vec<(RequestHandle, Response)>>;
 
 #[derive(Debug, Default)]
-struct Sink(Answers);
+struct Sink(Answers, Mutex<usize>);
 
 impl ResponseSink for Sink {
     fn respond(&self, handle: RequestHandle, response: Response) {
         lock(&self.0).push((handle, response));
     }
+
+    fn announce(&self) {
+        *lock(&self.1) += 1;
+    }
+}
+
+/// Only responses to its own stops are kept from the front.
+#[test]
+fn what_is_not_its_own_is_passed_on() {
+    let others = Arc::new(Sink::default());
+    let sink = StopSink {
+        queue: StopQueue::new(World::new().cache),
+        others: Arc::clone(&others) as Arc<dyn ResponseSink>,
+    };
+    sink.respond(handle(1), Response::Done);
+    sink.announce();
+    assert_eq!((lock(&others.0).len(), *lock(&others.1)), (1, 1));
 }
 
 /// A stopper over a world, and the ends of its ways.

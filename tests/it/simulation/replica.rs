@@ -186,6 +186,8 @@ struct Nobody;
 
 impl ResponseSink for Nobody {
     fn respond(&self, _: RequestHandle, _: Response) {}
+
+    fn announce(&self) {}
 }
 
 /// The output of the coordinator.

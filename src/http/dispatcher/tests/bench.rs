@@ -64,6 +64,8 @@ impl ResponseSink for Answers {
     fn respond(&self, _: RequestHandle, response: app::Response) {
         self.0.lock().unwrap().push(response);
     }
+
+    fn announce(&self) {}
 }
 
 /// Nothing was tried.
