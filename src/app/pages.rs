@@ -1,4 +1,4 @@
-//! Pages of the list of all instances: [`Roster`] goes through those of a [`Selection`], by type and name.
+//! Pages of the list of all instances: `Roster` goes through those of a [`Selection`], by type and name.
 //!
 //! It reads all names, so only threads that may take long have one. When a page is due is decided in
 //! [`super::lists`]; its JSON is made by functions of the HTTP front ([`PageForm`]).

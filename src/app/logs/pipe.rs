@@ -161,6 +161,8 @@ mod tests {
             assert!(matches!(response, Response::Log));
             *self.0.lock().unwrap() += 1;
         }
+
+        fn announce(&self) {}
     }
 
     fn pipe() -> (Arc<Pipe>, LogReader, Arc<Heard>) {
