@@ -108,7 +108,7 @@ impl Denied {
 /// Whether the caller of an endpoint needs a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It does not: the caller is the kubelet with its probes.
+    /// It does not: the caller is the kubelet with its probes, or it gets a page without secrets.
     Open,
     /// It does, unless authentication is off (`AUTH=none`).
     Authenticated,

@@ -27,7 +27,7 @@ const DELETE: &[Method] = &[Method::Delete];
 
 /// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
-pub static ENDPOINTS: [Endpoint; 18] = numbered([
+pub static ENDPOINTS: [Endpoint; 19] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
     row(READ,   "/app",               Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::types)),
     row(READ,   "/app/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
@@ -45,8 +45,9 @@ pub static ENDPOINTS: [Endpoint; 18] = numbered([
     row(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)).own(),
     row(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)).own(),
     row(READ,   "/metrics",           Unbound,       Safe,     Untraced, Plain,                          Fixed(Api::metrics)).own(),
-    row(READ,   "/openapi.json",      Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::openapi)).own(),
-    row(READ,   "/docs",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::docs)).own(),
+    row(READ,   "/",                  Open,          Safe,     Traced,   Plain,                          Fixed(Api::status_page)).own(),
+    row(READ,   "/openapi.json",      Open,          Safe,     Traced,   Plain,                          Fixed(Api::openapi)).own(),
+    row(READ,   "/docs",              Open,          Safe,     Traced,   Plain,                          Fixed(Api::docs)).own(),
 ]);
 
 /// Segments of the longest path; a longer one does not compile.
@@ -149,9 +150,9 @@ impl Endpoint {
     #[must_use]
     pub const fn host_rule(&self) -> HostRule {
         match (self.access, self.tracing) {
-            (Open, _) => HostRule::Any,
+            (Open, Untraced) => HostRule::Any,
             (Authenticated | Unbound | Logs, Untraced) => HostRule::ListedOrAddress,
-            (Authenticated | Unbound | Logs, Traced) => HostRule::Listed,
+            (_, Traced) => HostRule::Listed,
         }
     }
 
@@ -346,10 +347,10 @@ mod tests {
     }
 
     #[test]
-    fn only_probes_need_no_token() {
+    fn only_probes_and_pages_without_secrets_need_no_token() {
         let open = ENDPOINTS.iter().filter(|one| one.access == Open);
         let open: Vec<&str> = open.map(|one| one.path).collect();
-        assert_eq!(open, ["/livez", "/readyz"]);
+        assert_eq!(open, ["/livez", "/readyz", "/", "/openapi.json", "/docs"]);
     }
 
     #[test]

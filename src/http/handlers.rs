@@ -20,7 +20,7 @@ use super::auth::{Caller, Types};
 use super::conditional::{self, Condition};
 use super::message::{Body, Request, Response};
 use super::server::Handled;
-use super::{body, openapi, prefer, problem, timing};
+use super::{body, openapi, prefer, problem, status_page, timing};
 use crate::app::cache::Ready;
 use crate::app::timings::Timings;
 use crate::app::{
@@ -388,6 +388,13 @@ impl Api {
     pub(super) fn metrics(&self, _: &Call<'_>) -> Outcome {
         let text = Body::Owned(self.scrape.text().as_bytes().to_vec());
         reply(Response::with_type(200, metrics::MEDIA_TYPE, text))
+    }
+
+    /// `GET /`
+    #[allow(clippy::unused_self)] // As all handlers.
+    pub(super) fn status_page(&self, call: &Call<'_>) -> Outcome {
+        let condition = Condition::of(&call.request.headers);
+        reply(status_page::page(&condition))
     }
 
     /// `GET /openapi.json`

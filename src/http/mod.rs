@@ -10,8 +10,8 @@
 //! through [`router`] (which row of [`endpoints`]), [`hosts`] (the name it was sent to), [`auth`],
 //! [`origin`] (the site of the page that sent it) and its handler in [`handlers`]. Handlers use [`prefer`] and
 //! [`body`] (contents of a request), [`problem`] (the body of an error), [`timing`] (the duration
-//! of each phase of a start) and [`openapi`] (all of this as a document, and as a page; its text is
-//! `packed` in the program).
+//! of each phase of a start), [`openapi`] (all of this as a document, and as a page) and [`status_page`] (the
+//! page of the service itself). Their texts are `packed` in the program.
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -35,6 +35,7 @@ pub mod problem;
 pub mod router;
 pub mod selection;
 pub mod server;
+pub mod status_page;
 pub mod timing;
 pub mod tls;
 pub mod wire;

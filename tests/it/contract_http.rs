@@ -293,7 +293,6 @@ const NO_CORS: &[(&str, &str)] = &[
 ];
 
 const UNKNOWN_PATHS: &[Exchange] = &[
-    ask("GET", "/", 404, NOT_FOUND),
     ask("GET", "/favicon.ico", 404, NOT_FOUND),
     ask("GET", "//app", 404, NOT_FOUND),
     ask("GET", "/App", 404, NOT_FOUND),

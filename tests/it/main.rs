@@ -36,6 +36,7 @@
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (ignored without a cluster) that a cluster accepts them |
 //! | `openapi` | router, OpenAPI document, errors and real responses say the same |
+//! | `page` | ignored without Chromium: the status page in a browser |
 //! | `auth` | authentication: which callers are let in |
 //! | `conformance` | what we rely on from the API server, on the fake and (ignored without one) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
@@ -93,6 +94,7 @@ mod manifests;
 mod metrics;
 mod openapi;
 mod outage;
+mod page;
 mod predecessor;
 mod proxies;
 mod readme;

@@ -20,6 +20,7 @@ pub(crate) fn guide(service: SocketAddr, network: &Network, own: Option<&[String
         "\n\
 The service listens at {url}
 It talks to a Kubernetes API server in memory; each pod is a small web page on this machine.
+To see it, and to start apps in a browser: {url}/
 For people, with every route, header and error: {url}/docs
 {notes}
 Try this in another terminal, and watch here what happens:

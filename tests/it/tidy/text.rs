@@ -46,10 +46,10 @@ fn no_debugging_macros_and_no_sleeps() {
 
 /// A test that is ignored for another reason would never run: the gate provides these.
 #[test]
-fn only_tests_that_need_a_cluster_or_a_proxy_are_ignored() {
+fn only_tests_that_need_a_cluster_a_proxy_or_a_browser_are_ignored() {
     let ignored = ["#[", "ignore"].concat();
-    let reasons =
-        ["a cluster", "nginx", "envoy"].map(|what| format!("{ignored} = \"needs {what}\"]"));
+    let reasons = ["a cluster", "nginx", "envoy", "a browser"]
+        .map(|what| format!("{ignored} = \"needs {what}\"]"));
     let (mut offences, mut count) = (Vec::new(), 0);
     for source in all_sources() {
         for (number, line) in source.text.lines().enumerate() {
