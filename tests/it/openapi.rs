@@ -571,6 +571,22 @@ fn the_page_is_complete_and_loads_nothing() {
         let row = format!("id=\"code-{}\"", code.as_str().expect("a word"));
         assert!(page.text.contains(&row), "{code}");
     }
+    for header in ["X-Request-Id", "traceparent", "If-None-Match"] {
+        let row = format!("<tr id=\"request-header-{header}\">");
+        assert_eq!(page.text.matches(&row).count(), 1, "{header}");
+        // As a header of requests, and as one of responses.
+        let cell = format!("<td><code>{header}</code>");
+        assert!(page.text.matches(&cell).count() <= 2, "{header}");
+    }
+    for command in [
+        "curl -sS -H &quot;Authorization: Bearer $TOKEN&quot; &quot;$URL/app/hello/ann&quot;",
+        "curl -sS -X DELETE -H &quot;Authorization: Bearer $TOKEN&quot; &quot;$URL/app/hello/ann&quot;",
+        "-d '{&quot;username&quot;:&quot;ann&quot;,&quot;connected&quot;:true}' &quot;$URL/app/hello/ann&quot;",
+        "&quot;$URL/instances?type=hello&quot;",
+        "curl -sS &quot;$URL/livez&quot;",
+    ] {
+        assert!(page.text.contains(command), "{command}");
+    }
     for outside in ["://", "src=", "<link", "<script", "@import", "url("] {
         assert!(!page.text.contains(outside), "{outside}");
     }

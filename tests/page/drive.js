@@ -111,8 +111,7 @@ async function checkSandbox(browser) {
 
   // A start shows its phases.
   await startInstance(page, 'slow', 'ann');
-  await shows(page, '#steps', 'readying');
-  await shows(page, '#rows', 'starting');
+  await Promise.all([shows(page, '#steps', 'readying'), shows(page, '#rows', 'starting')]);
   await shows(page, '#start-end', 'slow/ann is ready at');
   await shows(page, '#rows .ready', 'ready');
   await shows(page, '#start-curl', `curl -sS '${url}/app/slow/ann'`);

@@ -23,9 +23,13 @@ pub(super) fn page(document: &Value) -> String {
         format!("<h1>{title} {version}</h1>\n"),
         paragraphs(&info["summary"]),
         paragraphs(&info["description"]),
-        "<p>The same for programs: <a href=\"openapi.json\">openapi.json</a>.</p>\n".into(),
+        "<p>The same for programs: <a href=\"openapi.json\">openapi.json</a>. To see what runs: ".into(),
+        "<a href=\"./\">the status page</a>.</p>\n<p>In the commands <code>$URL</code> is where this ".into(),
+        "service is, and <code>$TOKEN</code> a token; without authentication that header can be ".into(),
+        "left out.</p>\n".into(),
         page.contents(),
         list(&document["tags"]).map(|tag| page.tag(tag)).collect(),
+        page.request_headers(),
         page.codes(),
         page.schemas(),
         "</body></html>\n".into(),
@@ -106,6 +110,7 @@ impl<'a> Page<'a> {
         let (id, title) = (operation.id(), operation.title());
         let summary = inline(&object["summary"]);
         let mut out = format!("<h3 class=\"{method}\" id=\"{id}\">{title} {summary}</h3>\n");
+        out += &format!("<pre>{}</pre>\n", escaped(&self.command(operation)));
         out += &paragraphs(&object["description"]);
         let path = &self.document["paths"][operation.path];
         if method == "get" && path["head"].is_object() {
@@ -120,8 +125,47 @@ impl<'a> Page<'a> {
         out + &self.responses(object)
     }
 
+    /// A line for a shell that makes such a request.
+    fn command(&self, operation: &Operation<'_>) -> String {
+        let object = operation.object;
+        let method = operation.method.to_ascii_uppercase();
+        let mut line = "curl -sS".to_owned();
+        if method != "GET" {
+            line += &format!(" -X {method}");
+        }
+        if !object["security"].is_array() {
+            line += " -H \"Authorization: Bearer $TOKEN\"";
+        }
+        for (media_type, media) in entries(&object["requestBody"]["content"]) {
+            let first = entries(&media["examples"]).next();
+            let body = first.map_or(&Value::Null, |(_, example)| &example["value"]);
+            line += &format!(" -H 'Content-Type: {media_type}' -d '{body}'");
+        }
+        let (mut path, mut query) = (operation.path.to_owned(), String::new());
+        for parameter in list(&object["parameters"]).map(|parameter| self.resolved(parameter)) {
+            let (name, example) = (text(&parameter["name"]), &parameter["example"]);
+            let example = text(example.get(0).unwrap_or(example));
+            // What stops many needs one filter at least.
+            let is_needed = parameter["required"] == true || method == "DELETE";
+            if parameter["in"] == "path" {
+                path = path.replace(&format!("{{{name}}}"), example);
+            } else if parameter["in"] == "query" && is_needed && query.is_empty() {
+                query = format!("?{name}={example}");
+            }
+        }
+        line + &format!(" \"$URL{path}{query}\"")
+    }
+
+    /// Headers that several operations read are described once, in [`Page::request_headers`].
     fn parameters(&self, operation: &'a Value) -> String {
-        let rows = list(&operation["parameters"]).map(|parameter| {
+        let is_shared = |parameter: &&Value| {
+            parameter["$ref"].is_string() && self.resolved(parameter)["in"] == "header"
+        };
+        let shared = list(&operation["parameters"]).filter(is_shared);
+        let shared = shared.map(|parameter| text(&self.resolved(parameter)["name"]));
+        let shared = links("Headers", "request-header", shared);
+        let own = list(&operation["parameters"]).filter(|parameter| !is_shared(parameter));
+        let rows = own.map(|parameter| {
             let parameter = self.resolved(parameter);
             let schema = self.resolved(&parameter["schema"]);
             let required = only_if(parameter["required"] == true, ", required");
@@ -132,7 +176,21 @@ impl<'a> Page<'a> {
                 format!("{} {}", descriptions.join(" "), for_example(parameter)),
             ])
         });
-        table("<tr><th>parameter</th><th>in</th><th></th></tr>", rows)
+        let mut rows = rows.peekable();
+        let head = "<tr><th>parameter</th><th>in</th><th></th></tr>";
+        let own = rows.peek().is_some().then(|| table(head, rows));
+        format!("{}<p>{shared}</p>\n", own.unwrap_or_default())
+    }
+
+    fn request_headers(&self) -> String {
+        let parameters = entries(&self.document["components"]["parameters"]);
+        let headers = parameters.filter(|(_, parameter)| parameter["in"] == "header");
+        let rows = headers.map(|(_, header)| {
+            let about = format!("{} {}", inline(&header["description"]), for_example(header));
+            named_row("request-header", text(&header["name"]), [about])
+        });
+        let table = table("", rows);
+        format!("<h2>Headers of requests</h2>\n{table}")
     }
 
     fn responses(&self, operation: &'a Value) -> String {
