@@ -188,7 +188,7 @@ impl Known {
 pub struct Snapshot {
     /// The number of that event.
     pub number: u64,
-    /// What was told of each Job, by the type and name of its instance.
+    /// What was told of each Job, in no order.
     pub known: Vec<((InstanceKey, Uid), Known)>,
 }
 
@@ -373,10 +373,10 @@ impl EventLog {
         };
         let known = state.known.iter().filter(is_one);
         let known = known.map(|(job, known)| (job.clone(), known.clone()));
-        let (number, mut known) = (state.last, known.collect::<Vec<_>>());
-        drop(state);
-        known.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Snapshot { number, known }
+        Snapshot {
+            number: state.last,
+            known: known.collect(),
+        }
     }
 
     /// What was last told of this Job, as an event with the number of the last one; none if nothing was.

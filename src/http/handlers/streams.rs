@@ -103,7 +103,7 @@ impl Pace {
         let begins = self.begun.is_none().then(begin);
         self.begun.get_or_insert(now);
         if begins.is_some() {
-            bytes.splice(..0, RETRY.iter().copied());
+            bytes = [RETRY, &bytes].concat();
         } else if bytes.is_empty() && now.saturating_duration_since(self.last) >= HEARTBEAT {
             bytes.extend_from_slice(b":\n\n");
         }
