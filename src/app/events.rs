@@ -462,13 +462,14 @@ struct Change {
 }
 
 impl Known {
-    /// Whether this step would tell the same again.
+    /// Whether this step would tell the same again, or what is no news any more.
     fn is_told(&self, step: &Step<'_>) -> bool {
         let findings = self.finding.as_deref().zip(step.finding.as_deref());
         let is_same = findings.is_some_and(|(told, now)| is_same(told, now));
-        self.kind == step.kind
-            && self.is_final == step.is_final
-            && (is_same || step.kind != EventKind::Starting)
+        let is_same_kind = self.kind == step.kind && self.is_final == step.is_final;
+        // What is known of was created.
+        step.kind == EventKind::Created
+            || (is_same_kind && (is_same || step.kind != EventKind::Starting))
     }
 }
 

@@ -60,8 +60,8 @@ impl Track {
         mut start: OwnStart,
         step: &mut Step<'_>,
     ) {
-        // The previous Job is gone, although its deletion was not seen.
-        if let Some(before) = track {
+        // The previous Job is gone, although its deletion was not seen. This one may have been seen already.
+        if let Some(before) = track.as_mut().filter(|it| it.uid != *uid) {
             before.stopping(None, step);
         }
         let kind = LifecycleKind::Created(start.by.clone());

@@ -159,6 +159,15 @@ fn ready_after_a_failure_or_after_unreadiness_is_a_recovery() {
     }
 }
 
+/// The watch may be faster than the response of the call.
+#[test]
+fn what_was_seen_before_is_not_told_as_created() {
+    let log = log();
+    append(&log, &event(&n1(), "u1", in_phase()));
+    let created = LifecycleKind::Created(origin("ann"));
+    assert!(!append(&log, &event(&n1(), "u1", created)));
+}
+
 /// While its failure stands, a start goes through phases that tell nothing new.
 #[test]
 fn a_start_that_has_failed_is_not_starting() {

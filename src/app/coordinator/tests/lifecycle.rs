@@ -56,6 +56,18 @@ fn a_start_is_reported_phase_by_phase_and_ends_once() {
     fixture.check_idle();
 }
 
+/// The cache may show the Job before the call has returned that it made it.
+#[test]
+fn a_job_that_was_seen_before_the_response_to_its_creation_is_created_and_not_stopped() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.world.job("u1", json!({}));
+    fixture.listed();
+    fixture.done();
+    let created = ["- requested", "u1 created; admitting 0 s"];
+    assert_eq!(fixture.reported(), created);
+}
+
 #[test]
 fn a_failure_ends_the_start_with_the_pods_reason() {
     let mut fixture = created();
