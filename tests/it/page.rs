@@ -6,11 +6,14 @@
 
 use std::process::Command;
 
+use crate::cluster;
 use crate::harness::{TemporaryFolder, TestEnvironment, example, repository};
 
 #[test]
 #[ignore = "needs a browser"]
 fn the_page_works_in_a_browser() {
+    // Pods that come and go change the machine's network, and a browser then fails what is under way.
+    let _alone = cluster::alone();
     let folder = TemporaryFolder::new();
     let token = "one-0123456789abcdef";
     let file = folder.write("tokens", &format!("{token} one hello\n"));
