@@ -6,6 +6,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::json;
@@ -311,10 +312,10 @@ fn streams_end_with_their_replica() {
 }
 
 /// How many streams each replica has in the storm.
-const STREAMS: usize = 100;
+pub(crate) const STREAMS: usize = 100;
 
 /// Reads a stream until no Job is left, or until its replica ends; what it was told.
-pub(crate) fn read_all(mut stream: EventReader) -> Story {
+fn read_all(mut stream: EventReader) -> Story {
     let mut story = Story::default();
     story.relist(&stream.next().expect("an event"));
     while let Some(event) = stream.next() {
@@ -329,19 +330,38 @@ pub(crate) fn read_all(mut stream: EventReader) -> Story {
     story
 }
 
+/// Readers of that many streams of each replica.
+pub(crate) fn read_each(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<JoinHandle<Story>> {
+    let addresses = addresses.into_iter();
+    let each = addresses.flat_map(|address| std::iter::repeat_n(address, STREAMS));
+    let open = each.map(|address| EventReader::open(address, "/instances", &[]));
+    open.map(|stream| stream.expect("it is a stream"))
+        .map(|stream| std::thread::spawn(move || read_all(stream)))
+        .collect()
+}
+
+/// How many readers were told the end of so many Jobs, and of each that they knew. The first replica has ended.
+#[track_caller]
+pub(crate) fn ends_told(readers: Vec<JoinHandle<Story>>) -> BTreeMap<usize, usize> {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for (at, reader) in readers.into_iter().enumerate() {
+        let story = reader.join().expect("it is told what can be true");
+        if at >= STREAMS {
+            assert_eq!(story.there(), BTreeMap::new(), "no end is missing");
+            *counts.entry(story.gone()).or_default() += 1;
+        }
+    }
+    assert_eq!(counts.values().sum::<usize>(), 2 * STREAMS);
+    counts
+}
+
 /// Each stream of a replica that stays is told each step once, in causal order, and the end of each Job.
 #[test]
 fn a_storm_is_told_truly_to_all_readers_of_each_replica() {
     let mut environment = TestEnvironment::new();
     environment.add_replica();
     environment.add_replica();
-    let addresses: Vec<SocketAddr> = (0..3).map(|number| environment.address(number)).collect();
-    let readers: Vec<_> = addresses
-        .iter()
-        .flat_map(|address| std::iter::repeat_n(*address, STREAMS))
-        .map(|address| EventReader::open(address, "/instances", &[]).expect("it is a stream"))
-        .map(|stream| std::thread::spawn(move || read_all(stream)))
-        .collect();
+    let readers = read_each((0..3).map(|number| environment.address(number)));
     let clients: Vec<_> = (1..3).map(|number| environment.replica(number)).collect();
     let callers = (0..4).map(|caller| {
         let clients = [clients[caller % 2], clients[(caller + 1) % 2]];
@@ -365,15 +385,7 @@ fn a_storm_is_told_truly_to_all_readers_of_each_replica() {
     environment.wait_no_jobs();
     clients[0].get("/app/hello/last").expect(200);
     clients[0].delete("/app/hello/last").expect(200);
-    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    for (at, reader) in readers.into_iter().enumerate() {
-        let story = reader.join().expect("it is told what can be true");
-        if at >= STREAMS {
-            assert_eq!(story.there(), BTreeMap::new(), "no end is missing");
-            *counts.entry(story.gone()).or_default() += 1;
-        }
-    }
-    assert_eq!(counts.values().sum::<usize>(), 2 * STREAMS);
+    let counts = ends_told(readers);
     assert!(
         *counts.keys().next().expect("there are some") >= 10,
         "{counts:?}"

@@ -1,15 +1,12 @@
 //! Streams of events with real objects: a start on a real node, and a storm that all readers are told of truly.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::environment::{STAND_IN, TestEnvironment, real};
+use super::program::Program;
 use super::{LONG_WAIT, eventually, number_from_env};
 use crate::cluster;
-use crate::streams::{EventReader, read_all};
-
-/// How many streams each replica has.
-const STREAMS: usize = 100;
+use crate::streams::{EventReader, STREAMS, ends_told, read_each};
 
 const CLIENTS: usize = 12;
 
@@ -43,12 +40,7 @@ fn a_storm_is_told_truly_though_a_replica_is_killed() {
     let environment = TestEnvironment::new(cluster);
     environment.offer("stand-in", "stand-in", STAND_IN);
     let replicas = environment.replicas::<3>();
-    let readers: Vec<_> = replicas
-        .iter()
-        .flat_map(|replica| std::iter::repeat_n(replica.address(), STREAMS))
-        .map(|address| EventReader::open(address, "/instances", &[]).expect("it is a stream"))
-        .map(|stream| std::thread::spawn(move || read_all(stream)))
-        .collect();
+    let readers = read_each(replicas.iter().map(Program::address));
     let length = Duration::from_secs(number_from_env("STORM_SECS", 8) as u64);
     let begun = Instant::now();
     let made: usize = std::thread::scope(|scope| {
@@ -81,15 +73,7 @@ fn a_storm_is_told_truly_though_a_replica_is_killed() {
         .get_prefer("/app/stand-in/last", LONG_WAIT)
         .expect(200);
     replicas[1].delete("/app/stand-in/last").expect(200);
-    let mut gone: BTreeMap<usize, usize> = BTreeMap::new();
-    for (at, reader) in readers.into_iter().enumerate() {
-        let story = reader.join().expect("it is told what can be true");
-        if at >= STREAMS {
-            assert_eq!(story.there(), BTreeMap::new(), "no end is missing");
-            *gone.entry(story.gone()).or_default() += 1;
-        }
-    }
-    assert_eq!(gone.values().sum::<usize>(), 2 * STREAMS);
+    let gone = ends_told(readers);
     cluster::print_line(&format!(
         "FIGURE streams in a storm of {made} starts and stops: {} readers at two replicas, Jobs that are gone: {gone:?}",
         2 * STREAMS
