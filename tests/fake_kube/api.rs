@@ -300,6 +300,7 @@ impl Model {
             return Ok(Reply::Log(log.map(Box::new)));
         }
         check_admission(request, target, faults)?;
+        let mut is_new = target.verb == "create";
         let stored = match target.verb {
             "watch" => return self.watch(request, target, faults),
             "list" => return self.list(request, target, faults),
@@ -314,7 +315,13 @@ impl Model {
             }
             "update" => {
                 check_type(request, JSON_TYPES)?;
-                self.cluster.update(&key, request.json()?, part, dry_run)?
+                let body = request.json()?;
+                is_new = resource.is_put_strictly() && self.cluster.object(&key).is_none();
+                if is_new {
+                    self.cluster.create(resource, &namespace, body, dry_run)?
+                } else {
+                    self.cluster.update(&key, body, part, dry_run)?
+                }
             }
             "patch" => {
                 check_patch_type(request)?;
@@ -323,7 +330,7 @@ impl Model {
             }
             _ => return Err(status::method_not_allowed()),
         };
-        let code = if target.verb == "create" { 201 } else { 200 };
+        let code = if is_new { 201 } else { 200 };
         Ok(Reply::Response(response(code, Value::clone(&stored))))
     }
 

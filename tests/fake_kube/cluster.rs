@@ -176,7 +176,7 @@ impl Cluster {
     }
 
     /// Increases the revision without a write, as writes of kinds that the fake
-    /// does not know (leases, …) do on a real cluster.
+    /// does not know (nodes, …) do on a real cluster.
     pub(crate) fn skip_revisions(&mut self, by: u64) {
         self.revision += by;
     }

@@ -185,7 +185,7 @@ impl Dynamics {
         match key.0 {
             Resource::Jobs => self.sync_job(cluster, key, now),
             Resource::Pods => self.sync_pod(cluster, key, now),
-            Resource::ConfigMaps | Resource::Events | Resource::Namespaces => {}
+            Resource::ConfigMaps | Resource::Events | Resource::Namespaces | Resource::Leases => {}
         }
     }
 

@@ -19,9 +19,9 @@
 //! | `http` | no | sockets, threads, TLS |
 //!
 //! # Modelled
-//! configmaps, pods, events, namespaces (`v1`) and jobs (`batch/v1`): create,
-//! get, list (selectors, pages of one version), watch (selectors, bookmarks,
-//! 410), update, merge patch, delete (preconditions, grace, propagation), the
+//! configmaps, pods, events, namespaces (`v1`), jobs (`batch/v1`) and leases
+//! (`coordination.k8s.io/v1`): create, get, list (selectors, pages of one
+//! version), watch (selectors, bookmarks, 410), update, merge patch, delete (preconditions, grace, propagation), the
 //! `status` subresource, dry run; one version counter; 4xx as `Status` objects
 //! with the real server's messages; RBAC; TokenReviews; Jobs with one pod at a time.
 //!

@@ -9,6 +9,7 @@
 //! | `watches` | order, selectors, bookmarks, old versions |
 //! | `deletes` | propagation, preconditions, finalizers, grace |
 //! | `jobs` | what becomes of a Job: pods, phases, ends, evictions |
+//! | `leases` | Leases: the same operations, and their owners |
 //! | `logs` | logs of containers, and what is refused |
 //! | `access` | tokens, RBAC, quotas: which caller gets which 4xx |
 //! | `dry_runs` | what a dry run finds and what it does not, and its warnings |
@@ -22,6 +23,7 @@ mod deletes;
 mod dry_runs;
 mod faults;
 mod jobs;
+mod leases;
 mod logs;
 mod reads;
 mod watches;
@@ -116,6 +118,7 @@ impl TestEnvironment {
     fn all(&self, plural: &str) -> String {
         let group = match plural {
             "jobs" => "/apis/batch/v1",
+            "leases" => "/apis/coordination.k8s.io/v1",
             "roles" | "rolebindings" => "/apis/rbac.authorization.k8s.io/v1",
             _ => "/api/v1",
         };

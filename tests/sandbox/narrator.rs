@@ -69,7 +69,7 @@ fn describe(change: &Change, page_port: u16) -> Vec<String> {
         Resource::ConfigMaps => ("ConfigMap", config_map),
         Resource::Jobs => ("Job", job),
         Resource::Pods => ("pod", pod),
-        Resource::Events | Resource::Namespaces => return Vec::new(),
+        Resource::Events | Resource::Namespaces | Resource::Leases => return Vec::new(),
     };
     let was = before.map(|object| situation(object, page_port));
     let is = after.map_or_else(

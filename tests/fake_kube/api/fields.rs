@@ -21,14 +21,17 @@ enum Shape {
     /// Not checked.
     Any,
     Text,
+    /// A whole number of this Go type.
     Number(&'static str),
+    /// A time with six digits of a second's fraction.
+    MicroTime,
     /// A struct of the table.
     One(&'static str),
     /// A list of them.
     Many(&'static str),
 }
 
-use Shape::{Any, Many, Number, One, Text};
+use Shape::{Any, Many, MicroTime, Number, One, Text};
 
 const OF_OBJECTS: &str = "apiVersion kind metadata status";
 
@@ -37,6 +40,17 @@ fn fields(kind: &str) -> (&'static [(&'static str, Shape)], &'static str) {
     match kind {
         "Job" => (&[("spec", One("JobSpec"))], OF_OBJECTS),
         "Pod" => (&[("spec", One("PodSpec"))], OF_OBJECTS),
+        "Lease" => (&[("spec", One("LeaseSpec"))], "apiVersion kind metadata"),
+        "LeaseSpec" => (
+            &[
+                ("holderIdentity", Text),
+                ("leaseDurationSeconds", Number("int32")),
+                ("leaseTransitions", Number("int32")),
+                ("acquireTime", MicroTime),
+                ("renewTime", MicroTime),
+            ],
+            "strategy preferredHolder",
+        ),
         "JobSpec" => (
             &[("template", One("PodTemplateSpec"))],
             "parallelism completions activeDeadlineSeconds podFailurePolicy successPolicy \
@@ -60,6 +74,12 @@ fn fields(kind: &str) -> (&'static [(&'static str, Shape)], &'static str) {
              topologySpreadConstraints setHostnameAsFQDN os hostUsers schedulingGates \
              resourceClaims resources hostnameOverride schedulingGroup",
         ),
+        part => fields_of_containers(part),
+    }
+}
+
+fn fields_of_containers(part: &str) -> (&'static [(&'static str, Shape)], &'static str) {
+    match part {
         "Container" => (
             &[
                 ("name", Text),
@@ -109,13 +129,14 @@ pub(super) fn check(
     let kind = match resource {
         Resource::Jobs => "Job",
         Resource::Pods => "Pod",
+        Resource::Leases => "Lease",
         _ => return Ok(Vec::new()),
     };
     let mut found = Found::default();
     found.visit(kind, object, "", "");
     let begin = format!("{kind} in version \"v1\" cannot be handled as a {kind}: ");
     if let Some(wrong) = found.wrong {
-        return Err(status::bad_request(format!("{begin}json: {wrong}")));
+        return Err(status::bad_request(format!("{begin}{wrong}")));
     }
     match request.query("fieldValidation") {
         "" | "Warn" => Ok(found.unknown),
@@ -164,7 +185,7 @@ impl Found {
                 };
                 let text = || {
                     format!(
-                        "cannot unmarshal {given} into Go struct field {kind}.{plain} of type {wanted}"
+                        "json: cannot unmarshal {given} into Go struct field {kind}.{plain} of type {wanted}"
                     )
                 };
                 self.wrong.get_or_insert_with(text);
@@ -173,6 +194,12 @@ impl Found {
                 (Any, _) | (_, Value::Null) => {}
                 (Text, Value::String(_)) | (Number(_), Value::Number(_)) => {}
                 (Text, _) => wrong("string"),
+                (MicroTime, value) => {
+                    let text = value.as_str().unwrap_or("");
+                    if !is_micro_time(text) {
+                        self.wrong.get_or_insert_with(|| cannot_parse(text));
+                    }
+                }
                 (Number(of), _) => wrong(of),
                 (One(kind), value) => self.visit(kind, value, &at, &plain),
                 (Many(kind), value) => {
@@ -184,6 +211,16 @@ impl Found {
             }
         }
     }
+}
+
+fn is_micro_time(text: &str) -> bool {
+    let shape = "0000-00-00T00:00:00.000000Z";
+    let alike = |(is, of): (char, char)| is == of || (of == '0' && is.is_ascii_digit());
+    text.len() == shape.len() && text.chars().zip(shape.chars()).all(alike)
+}
+
+fn cannot_parse(text: &str) -> String {
+    format!("parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {text:?}")
 }
 
 /// The headers of these warnings.

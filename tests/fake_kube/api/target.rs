@@ -29,7 +29,7 @@ pub(super) fn find_target(request: &Request) -> Result<Target, Refusal> {
     let parts: Vec<&str> = request.path.split('/').skip(1).collect();
     let (group, rest) = match parts.as_slice() {
         ["api", "v1", rest @ ..] => ("", rest),
-        ["apis", "batch", "v1", rest @ ..] => ("batch", rest),
+        ["apis", group, "v1", rest @ ..] if !group.is_empty() => (*group, rest),
         _ => return Err(status::no_such_path()),
     };
     let (namespace, rest) = match rest {

@@ -29,6 +29,12 @@ pub(crate) fn fill(resource: Resource, object: &mut Value) {
             object["spec"] = json!({"finalizers": ["kubernetes"]});
             object["status"] = json!({"phase": "Active"});
         }
+        Resource::Leases => {
+            default(object, "spec", json!({}));
+            if let Some(fields) = object.as_object_mut() {
+                fields.retain(|name, _| name != "status");
+            }
+        }
         Resource::ConfigMaps | Resource::Events => {}
     }
 }

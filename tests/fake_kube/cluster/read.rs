@@ -68,6 +68,7 @@ impl WatchEvent {
                 }});
                 object["status"] = json!({});
             }
+            Resource::Leases => object["spec"] = json!({}),
             _ => {}
         }
         Self {

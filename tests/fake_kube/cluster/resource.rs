@@ -13,16 +13,19 @@ pub(crate) enum Resource {
     Namespaces,
     /// `batch/v1` jobs.
     Jobs,
+    /// `coordination.k8s.io/v1` leases.
+    Leases,
 }
 
 impl Resource {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::ConfigMaps,
         Self::Pods,
         Self::Events,
         Self::Namespaces,
         Self::Jobs,
+        Self::Leases,
     ];
 
     /// The resource of that group and plural name.
@@ -36,6 +39,7 @@ impl Resource {
     pub(crate) fn group(self) -> &'static str {
         match self {
             Self::Jobs => "batch",
+            Self::Leases => "coordination.k8s.io",
             _ => "",
         }
     }
@@ -44,6 +48,7 @@ impl Resource {
     pub(crate) fn api_version(self) -> &'static str {
         match self {
             Self::Jobs => "batch/v1",
+            Self::Leases => "coordination.k8s.io/v1",
             _ => "v1",
         }
     }
@@ -56,6 +61,7 @@ impl Resource {
             Self::Events => "events",
             Self::Namespaces => "namespaces",
             Self::Jobs => "jobs",
+            Self::Leases => "leases",
         }
     }
 
@@ -67,6 +73,7 @@ impl Resource {
             Self::Events => "Event",
             Self::Namespaces => "Namespace",
             Self::Jobs => "Job",
+            Self::Leases => "Lease",
         }
     }
 
@@ -88,6 +95,11 @@ impl Resource {
     /// Whether it has the subresource `status`.
     pub(crate) fn has_status(self) -> bool {
         matches!(self, Self::Pods | Self::Jobs | Self::Namespaces)
+    }
+
+    /// Whether an update needs the version of the object, and a PUT creates one that does not exist.
+    pub(crate) fn is_put_strictly(self) -> bool {
+        self == Self::Leases
     }
 }
 

@@ -122,7 +122,7 @@ fn selectable(resource: Resource) -> &'static [&'static str] {
         ],
         Resource::Jobs => &["metadata.name", "metadata.namespace", "status.successful"],
         Resource::Namespaces => &["metadata.name", "status.phase"],
-        Resource::ConfigMaps => &["metadata.name", "metadata.namespace"],
+        Resource::ConfigMaps | Resource::Leases => &["metadata.name", "metadata.namespace"],
     }
 }
 

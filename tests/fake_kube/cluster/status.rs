@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Key;
 use super::resource::Resource;
 
 /// An error: becomes the HTTP status code and the body of the response, or the
@@ -156,6 +157,34 @@ pub(crate) fn uid_conflict(resource: Resource, name: &str, wanted: &str, found: 
     let mut about = details(resource, name);
     about["kind"] = json!(resource.kind());
     refusal(409, "Conflict", message, Some(about))
+}
+
+/// 409 of an update: the object of this name has another UID.
+pub(crate) fn other_uid(key: &Key, given: &str, stored: &str) -> Refusal {
+    let (resource, namespace, name) = key;
+    let message = format!(
+        "Operation cannot be fulfilled on {} {name:?}: StorageError: invalid object, Code: 4, Key: \
+         /registry/{}/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+         failed: UID in precondition: {given}, UID in object meta: {stored}",
+        resource.qualified(),
+        resource.plural()
+    );
+    refusal(409, "Conflict", message, Some(details(*resource, name)))
+}
+
+/// 422 of an update without a version, of a resource that requires one.
+pub(crate) fn version_required(resource: Resource, name: &str) -> Refusal {
+    let (field, why) = (
+        "metadata.resourceVersion",
+        "Invalid value: 0: must be specified for an update",
+    );
+    let message = format!(
+        "{} {name:?} is invalid: {field}: {why}",
+        resource.qualified()
+    );
+    let mut about = details(resource, name);
+    about["causes"] = json!([{"reason": "FieldValueInvalid", "message": why, "field": field}]);
+    refusal(422, "Invalid", message, Some(about))
 }
 
 /// 422 with one cause for each wrong field.

@@ -149,7 +149,7 @@ fn structs(resource: Resource, object: &Value) -> Vec<(&'static str, &Value)> {
     ];
     if matches!(
         resource,
-        Resource::Pods | Resource::Jobs | Resource::Namespaces
+        Resource::Pods | Resource::Jobs | Resource::Namespaces | Resource::Leases
     ) {
         parts.push(("spec", &object["spec"]));
     }
@@ -225,7 +225,9 @@ pub(crate) fn causes(resource: Resource, object: &Value) -> Vec<Cause> {
         &object["metadata"]["annotations"],
         &mut causes,
     );
+    check_owners(&object["metadata"]["ownerReferences"], &mut causes);
     match resource {
+        Resource::Leases => check_lease(&object["spec"], &mut causes),
         Resource::Jobs => check_job(&object["spec"], &mut causes),
         Resource::Pods => check_pod_spec("spec", &object["spec"], &mut causes),
         _ => {}
@@ -261,6 +263,36 @@ fn check_annotations(field: &str, annotations: &Value, causes: &mut Vec<Cause>) 
             field: field.to_owned(),
         });
     }
+}
+
+fn check_owners(owners: &Value, causes: &mut Vec<Cause>) {
+    for owner in owners.as_array().into_iter().flatten() {
+        for (field, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if owner[field].as_str().unwrap_or("").is_empty() {
+                let field = format!("metadata.ownerReferences.{field}");
+                causes.push(Cause::invalid(field, "", why));
+            }
+        }
+    }
+}
+
+fn check_lease(spec: &Value, causes: &mut Vec<Cause>) {
+    let mut check = |field: &str, least: i64, why: &str| {
+        if let Some(number) = spec[field].as_i64().filter(|number| *number < least) {
+            causes.push(Cause {
+                reason: "FieldValueInvalid",
+                message: format!("Invalid value: {number}: must be {why} 0"),
+                field: format!("spec.{field}"),
+            });
+        }
+    };
+    check("leaseDurationSeconds", 1, "greater than");
+    check("leaseTransitions", 0, "greater than or equal to");
 }
 
 fn check_job(spec: &Value, causes: &mut Vec<Cause>) {

@@ -196,6 +196,10 @@ impl Cluster {
                 meta(&object, "name")
             )));
         }
+        let (uid, stored) = (meta(&object, "uid"), meta(&current, "uid"));
+        if !uid.is_empty() && uid != stored {
+            return Err(status::other_uid(key, uid, stored));
+        }
         self.commit(key, &current, object, part, dry_run)
     }
 
@@ -225,7 +229,7 @@ impl Cluster {
             return Err(status::invalid_patch(&object, &fault));
         }
         let uid = meta(&object, "uid");
-        if uid != meta(&current, "uid") {
+        if !uid.is_empty() && uid != meta(&current, "uid") {
             let cause = Cause::invalid("metadata.uid".to_owned(), uid, "field is immutable");
             return Err(status::invalid(*resource, name, &[cause]));
         }
@@ -244,11 +248,10 @@ impl Cluster {
     ) -> Result<Arc<Value>, Refusal> {
         let (resource, _, name) = key;
         let version = meta(&object, "resourceVersion");
-        if !version.is_empty() && version != meta(current, "resourceVersion") {
-            return Err(status::conflict(*resource, name));
+        if version.is_empty() && resource.is_put_strictly() {
+            return Err(status::version_required(*resource, name));
         }
-        let uid = meta(&object, "uid");
-        if !uid.is_empty() && uid != meta(current, "uid") {
+        if !version.is_empty() && version != meta(current, "resourceVersion") {
             return Err(status::conflict(*resource, name));
         }
         keep_fixed(*resource, current, &mut object, part);

@@ -25,7 +25,13 @@ impl Dynamics {
         if is_deleting(&object) {
             return self.collect_deleting(cluster, key, &object);
         }
-        if self.is_abandoned(cluster, key, &object) {
+        let missing = missing_owners(cluster, key, &object);
+        if !missing.is_empty() && missing.len() < owners(&object).len() {
+            return cluster.change(key, |object| {
+                missing.iter().for_each(|uid| disown(object, uid));
+            });
+        }
+        if !missing.is_empty() {
             let options = DeleteOptions {
                 propagation: Some("Background".to_owned()),
                 uid: Some(meta(&object, "uid").to_owned()),
@@ -34,18 +40,6 @@ impl Dynamics {
             return cluster.delete(key, &options).is_ok();
         }
         key.0 == Resource::Jobs && self.expire(cluster, key, &object, now)
-    }
-
-    /// Whether the object has owners, and none of them exists.
-    fn is_abandoned(&self, cluster: &Cluster, key: &Key, object: &Value) -> bool {
-        let owners = owners(object);
-        !owners.is_empty()
-            && owners.iter().all(|owner| {
-                owner_key(owner, &key.1).is_some_and(|owner_key| {
-                    let found = cluster.object(&owner_key);
-                    found.is_none_or(|found| found["metadata"]["uid"] != owner["uid"])
-                })
-            })
     }
 
     fn collect_deleting(&mut self, cluster: &mut Cluster, key: &Key, object: &Value) -> bool {
@@ -114,6 +108,21 @@ impl Dynamics {
         cluster.remove(key);
         true
     }
+}
+
+/// The UIDs of an object's owners that do not exist.
+fn missing_owners(cluster: &Cluster, key: &Key, object: &Value) -> Vec<String> {
+    let owners = owners(object).into_iter();
+    let is_missing = |owner: &Value| {
+        owner_key(owner, &key.1).is_some_and(|owner_key| {
+            let found = cluster.object(&owner_key);
+            found.is_none_or(|found| found["metadata"]["uid"] != owner["uid"])
+        })
+    };
+    let missing = owners.filter(is_missing);
+    missing
+        .map(|owner| owner["uid"].as_str().unwrap_or("").to_owned())
+        .collect()
 }
 
 fn blocks(dependent: &Value, owner_uid: &str) -> bool {

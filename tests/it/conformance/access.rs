@@ -22,6 +22,9 @@ rules:
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [patch]
 ";
 
 /// A client with the permissions of [`ROLE`] and no others.
@@ -110,6 +113,19 @@ fn a_missing_right_is_forbidden(environment: &TestEnvironment) {
     assert_eq!(refusal["message"], *expected);
     assert_eq!(refusal["details"], json!({"name": "p", "kind": "pods"}));
 
+    let refusal = api
+        .post(
+            &environment.all("leases"),
+            &json!({"metadata": {"name": "l"}}),
+        )
+        .expect_refusal(403, "Forbidden");
+    let expected = format!(
+        "leases.coordination.k8s.io is forbidden: User \"{user}\" cannot create resource \"leases\" in API group \"coordination.k8s.io\" {place}"
+    );
+    assert_eq!(refusal["message"], *expected);
+    let details = json!({"group": "coordination.k8s.io", "kind": "leases"});
+    assert_eq!(refusal["details"], details);
+
     let pods = environment.all("pods");
     let refusal = api
         .get(&format!("{pods}?fieldSelector=metadata.name%3Dp"))
@@ -152,6 +168,9 @@ fn access_reviews_report_rights(environment: &TestEnvironment) {
     assert!(!may("list", "batch", "jobs", ""));
     assert!(!may("list", "", "jobs", own));
     assert!(!may("list", "", "pods", own));
+    assert!(may("patch", "coordination.k8s.io", "leases", own));
+    assert!(!may("watch", "coordination.k8s.io", "leases", own));
+    assert!(!may("patch", "", "leases", own));
     assert!(!may("create", "authentication.k8s.io", "tokenreviews", ""));
 }
 
