@@ -7,15 +7,18 @@ mod fields;
 mod reviews;
 mod target;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::access::{Access, Attributes};
+use super::cluster::patch::Patch;
 use super::cluster::read::{ListOptions, WatchEvent};
 use super::cluster::resource::Resource;
 use super::cluster::selector::Selector;
 use super::cluster::status::{self, Cause, Refusal};
 use super::cluster::write::{DeleteOptions, Part};
-use super::cluster::{Cluster, meta};
+use super::cluster::{Cluster, Key, meta};
 use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
@@ -323,15 +326,33 @@ impl Model {
                     self.cluster.update(&key, body, part, dry_run)?
                 }
             }
-            "patch" => {
-                check_patch_type(request)?;
-                let patch = request.json()?;
-                self.cluster.merge_patch(&key, &patch, part, dry_run)?
-            }
+            "patch" => self.patch(request, &key, part, dry_run)?,
             _ => return Err(status::method_not_allowed()),
         };
         let code = if is_new { 201 } else { 200 };
         Ok(Reply::Response(response(code, Value::clone(&stored))))
+    }
+
+    fn patch(
+        &mut self,
+        request: &Request,
+        key: &Key,
+        part: Part,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Refusal> {
+        let is_json = check_type(request, &["application/json-patch+json"]).is_ok();
+        if !is_json && check_type(request, &["application/merge-patch+json"]).is_err() {
+            return Err(status::unsupported_patch_type());
+        }
+        self.cluster.get(key.0, &key.1, &key.2)?;
+        let body: Value = serde_json::from_slice(&request.body)
+            .map_err(|error| status::bad_request(format!("error decoding patch: {error}")))?;
+        let patch = if is_json {
+            Patch::Json(&body)
+        } else {
+            Patch::Merge(&body)
+        };
+        self.cluster.patch(key, patch, part, dry_run)
     }
 
     /// The eviction API, as a drain uses it. There are no disruption budgets.
@@ -544,11 +565,6 @@ fn check_type(request: &Request, accepted: &[&str]) -> Result<(), Refusal> {
     } else {
         Err(status::unsupported_media_type(&accepted.join(", ")))
     }
-}
-
-fn check_patch_type(request: &Request) -> Result<(), Refusal> {
-    check_type(request, &["application/merge-patch+json"])
-        .map_err(|_| status::unsupported_patch_type())
 }
 
 /// Admission, of what changes an object.

@@ -9,13 +9,15 @@
 //! | `validate` | validation of names, labels, Jobs and Pods (422) |
 //! | `defaults` | what the API server fills in |
 //! | `read` | get, list with pages, watch events |
-//! | `write` | create, update, merge patch, delete |
+//! | `patch` | JSON merge patches and JSON patches |
+//! | `write` | create, update, patch, delete |
 //!
 //! What may not live here: sockets, threads, the machine's clock (time comes through [`Clock`]),
 //! controllers (they are in `dynamics`), and any type of the service under test. With a shared type
 //! a wrong field name would be wrong on both sides.
 
 pub(crate) mod defaults;
+pub(crate) mod patch;
 pub(crate) mod read;
 pub(crate) mod resource;
 pub(crate) mod selector;

@@ -20,6 +20,7 @@ use serde_json::json;
 use super::api::{Model, Outcome, Reply, Request, Response, Watch};
 use super::clock;
 use super::cluster::read::WatchEvent;
+use super::cluster::status;
 use super::faults::Fault;
 use super::logs::LogStream;
 use tls::Tls;
@@ -325,7 +326,11 @@ impl Front {
             match wire::read_request(&mut stream, &mut pending)? {
                 Incoming::Closed => return Ok(()),
                 Incoming::Broken(code) => {
-                    let body = json!({"kind": "Status", "apiVersion": "v1", "code": code});
+                    let mut body = json!({"kind": "Status", "apiVersion": "v1", "code": code});
+                    if code == 413 {
+                        let why = format!("limit is {}", wire::BODY_BYTES_MAX);
+                        body = status::too_large(&why).status;
+                    }
                     let headers = Vec::new();
                     let response = Response {
                         code,

@@ -21,14 +21,16 @@
 //! # Modelled
 //! configmaps, pods, events, namespaces (`v1`), jobs (`batch/v1`) and leases
 //! (`coordination.k8s.io/v1`): create, get, list (selectors, pages of one
-//! version), watch (selectors, bookmarks, 410), update, merge patch, delete (preconditions, grace, propagation), the
+//! version), watch (selectors, bookmarks, 410), update, merge patch,
+//! JSON patch, delete (preconditions, grace, propagation), the
 //! `status` subresource, dry run; one version counter; 4xx as `Status` objects
 //! with the real server's messages; RBAC; TokenReviews; Jobs with one pod at a time.
 //!
 //! # Not modelled
 //! - Other kinds, other versions, discovery, OpenAPI, exec,
 //!   deletecollection (405), tables, protobuf, CBOR.
-//! - Patches other than JSON merge patches (415); server-side apply.
+//! - Other patches (415); server-side apply. Of JSON patches `move` and `copy`
+//!   (422), and indexes that count from the end of a list.
 //! - `managedFields`; unknown fields are stored without a `Warning`;
 //!   `fieldValidation` is ignored. Only what `cluster/validate.rs` names is
 //!   validated.

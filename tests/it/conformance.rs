@@ -11,6 +11,7 @@
 //! | `jobs` | what becomes of a Job: pods, phases, ends, evictions |
 //! | `leases` | Leases: the same operations, and their owners |
 //! | `logs` | logs of containers, and what is refused |
+//! | `patches` | JSON patches |
 //! | `access` | tokens, RBAC, quotas: which caller gets which 4xx |
 //! | `dry_runs` | what a dry run finds and what it does not, and its warnings |
 //! | `faults` | what only the fake can be made to do |
@@ -25,6 +26,7 @@ mod faults;
 mod jobs;
 mod leases;
 mod logs;
+mod patches;
 mod reads;
 mod watches;
 mod writes;

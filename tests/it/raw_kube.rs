@@ -214,6 +214,13 @@ impl RawKube {
         self.send("PATCH", path, kind, &body.to_string())
     }
 
+    /// PATCH with a JSON patch.
+    #[track_caller]
+    pub(crate) fn json_patch(&self, path: &str, operations: &Value) -> Got {
+        let kind = "application/json-patch+json";
+        self.send("PATCH", path, kind, &operations.to_string())
+    }
+
     /// DELETE with options.
     #[track_caller]
     pub(crate) fn delete(&self, path: &str, options: &Value) -> Got {

@@ -359,6 +359,18 @@ pub(crate) fn unsupported_patch_type() -> Refusal {
     refusal(415, "UnsupportedMediaType", message, Some(json!({})))
 }
 
+/// 422 of a JSON patch with an operation that fails: it does not say which.
+pub(crate) fn patch_does_not_apply() -> Refusal {
+    let message = "the server rejected our request due to an error in our request".to_owned();
+    refusal(422, "Invalid", message, Some(json!({})))
+}
+
+/// 413.
+pub(crate) fn too_large(why: &str) -> Refusal {
+    let message = format!("Request entity too large: {why}");
+    refusal(413, "RequestEntityTooLarge", message, None)
+}
+
 /// 429 with `Retry-After`.
 pub(crate) fn too_many_requests(retry_after_secs: u32) -> Refusal {
     let mut refusal = refusal(

@@ -1,20 +1,24 @@
-//! Writing: create, update, merge patch and delete, with the API server's checks,
+//! Writing: create, update, patch and delete, with the API server's checks,
 //! preconditions and finalizers.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::patch::Patch;
 use super::resource::Resource;
 use super::status::{self, Cause, Refusal};
 use super::{
-    Cluster, Key, add_finalizer, defaults, drop_finalizer, drop_nulls, is_deleting, may_be_removed,
-    meta, validate,
+    Cluster, Key, add_finalizer, defaults, drop_finalizer, drop_nulls, has_finalizer, is_deleting,
+    may_be_removed, meta, validate,
 };
 use crate::fake_kube::clock::timestamp;
 
 /// Default grace period of pods, in seconds.
 const GRACE_DEFAULT_SECS: i64 = 30;
+
+const OTHER_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
 
 /// The body of a DELETE.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -203,7 +207,7 @@ impl Cluster {
         self.commit(key, &current, object, part, dry_run)
     }
 
-    /// Applies a JSON merge patch (RFC 7386) to an object, or to its status.
+    /// Applies a JSON merge patch to an object, or to its status.
     pub(crate) fn merge_patch(
         &mut self,
         key: &Key,
@@ -211,19 +215,29 @@ impl Cluster {
         part: Part,
         dry_run: bool,
     ) -> Result<Arc<Value>, Refusal> {
+        self.patch(key, Patch::Merge(patch), part, dry_run)
+    }
+
+    /// Applies a patch to an object, or to its status.
+    pub(crate) fn patch(
+        &mut self,
+        key: &Key,
+        patch: Patch<'_>,
+        part: Part,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Refusal> {
         let (resource, namespace, name) = key;
         let current = self.get(*resource, namespace, name)?;
-        if !patch.is_object() {
-            return Err(status::bad_request(
-                "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-            ));
-        }
         let mut object = Value::clone(&current);
-        merge(&mut object, patch);
-        if meta(&object, "name") != name || meta(&object, "namespace") != namespace {
-            return Err(status::bad_request(
-                "the name or the namespace of the object does not match the URL",
-            ));
+        patch.apply(&mut object)?;
+        let given = meta(&object, "name");
+        if given != name {
+            return Err(status::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({name})"
+            )));
+        }
+        if meta(&object, "namespace") != namespace {
+            return Err(status::bad_request(OTHER_NAMESPACE));
         }
         if let Some(fault) = validate::decode_fault(*resource, &object) {
             return Err(status::invalid_patch(&object, &fault));
@@ -340,9 +354,7 @@ fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result
     }
     let given = meta(object, "namespace");
     if resource.namespaced() && !given.is_empty() && given != namespace {
-        return Err(status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+        return Err(status::bad_request(OTHER_NAMESPACE));
     }
     if meta(object, "name").is_empty() && meta(object, "generateName").is_empty() {
         let why = "name or generateName is required";
@@ -402,7 +414,28 @@ fn keep_fixed(resource: Resource, current: &Value, object: &mut Value, part: Par
     }
 }
 
+/// An object that is being deleted gets no more finalizers.
+fn check_finalizers(current: &Value, object: &Value, causes: &mut Vec<Cause>) {
+    let all = object["metadata"]["finalizers"].as_array();
+    let names = all.into_iter().flatten().filter_map(Value::as_str);
+    let new = names.filter(|name| !has_finalizer(current, name));
+    let new: Vec<String> = new.map(|name| format!("{name:?}")).collect();
+    if is_deleting(current) && !new.is_empty() {
+        let message = format!(
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new \
+             finalizers []string{{{}}}",
+            new.join(", ")
+        );
+        causes.push(Cause {
+            reason: "FieldValueForbidden",
+            message,
+            field: "metadata.finalizers".to_owned(),
+        });
+    }
+}
+
 fn immutable(resource: Resource, current: &Value, object: &Value, causes: &mut Vec<Cause>) {
+    check_finalizers(current, object, causes);
     match resource {
         Resource::Pods if object["spec"] != current["spec"] => causes.push(Cause {
             reason: "FieldValueForbidden",
@@ -492,26 +525,5 @@ fn response(resource: Resource, name: &str, object: Value, removed: bool) -> Val
         status::deleted(resource, name, meta(&object, "uid"))
     } else {
         object
-    }
-}
-
-/// RFC 7386: null deletes, objects are merged, everything else replaces.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Some(map) = target.as_object_mut() else {
-        return;
-    };
-    for (key, change) in changes {
-        if change.is_null() {
-            map.shift_remove(key);
-        } else {
-            merge(map.entry(key.as_str()).or_insert(Value::Null), change);
-        }
     }
 }

@@ -24,7 +24,7 @@ fn job(name: &str, spec: Value) -> Value {
             "containers": [{"name": "c", "image": "i:1"}],
         }},
     }});
-    crate::fake_kube::cluster::write::merge(&mut job["spec"], &spec);
+    crate::fake_kube::cluster::patch::merge(&mut job["spec"], &spec);
     job
 }
 

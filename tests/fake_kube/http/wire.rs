@@ -7,7 +7,7 @@ use crate::fake_kube::api::{Request, Response};
 /// The largest request head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The largest body; the real API server accepts 3 MiB.
-const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// The most header lines.
 const HEADERS_MAX: usize = 100;
 
@@ -49,6 +49,15 @@ pub(crate) fn read_request(
     };
     pending.drain(..head_bytes);
     if head.body_bytes > BODY_BYTES_MAX {
+        // A client that is still sending would not see the response.
+        let mut rest = head.body_bytes.min(2 * BODY_BYTES_MAX);
+        while rest > pending.len() {
+            rest -= pending.len();
+            pending.clear();
+            if read_more(stream, pending)? == 0 {
+                break;
+            }
+        }
         return Ok(Incoming::Broken(413));
     }
     if head.expects_continue {
