@@ -4,6 +4,7 @@
 //! can use both without bytes.
 
 mod fields;
+mod options;
 mod reviews;
 mod target;
 
@@ -17,7 +18,7 @@ use super::cluster::read::{ListOptions, WatchEvent};
 use super::cluster::resource::Resource;
 use super::cluster::selector::Selector;
 use super::cluster::status::{self, Cause, Refusal};
-use super::cluster::write::{DeleteOptions, Part};
+use super::cluster::write::Part;
 use super::cluster::{Cluster, Key, meta};
 use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
@@ -310,14 +311,14 @@ impl Model {
             "delete" => return self.delete(request, target, dry_run),
             "get" => self.cluster.get(resource, &namespace, &target.name)?,
             "create" => {
-                check_type(request, JSON_TYPES)?;
+                options::check_json(request)?;
                 let body = request.json()?;
                 *warnings = fields::check(request, resource, &body)?;
                 self.charge(resource, meta(&body, "name"), dry_run)?;
                 self.cluster.create(resource, &namespace, body, dry_run)?
             }
             "update" => {
-                check_type(request, JSON_TYPES)?;
+                options::check_json(request)?;
                 let body = request.json()?;
                 is_new = resource.is_put_strictly() && self.cluster.object(&key).is_none();
                 if is_new {
@@ -340,10 +341,7 @@ impl Model {
         part: Part,
         dry_run: bool,
     ) -> Result<Arc<Value>, Refusal> {
-        let is_json = check_type(request, &["application/json-patch+json"]).is_ok();
-        if !is_json && check_type(request, &["application/merge-patch+json"]).is_err() {
-            return Err(status::unsupported_patch_type());
-        }
+        let is_json = options::is_json_patch(request)?;
         self.cluster.get(key.0, &key.1, &key.2)?;
         let body: Value = serde_json::from_slice(&request.body)
             .map_err(|error| status::bad_request(format!("error decoding patch: {error}")))?;
@@ -373,11 +371,11 @@ impl Model {
 
     fn list(&self, request: &Request, target: &Target, faults: &[Fault]) -> Result<Reply, Refusal> {
         let mut options = ListOptions {
-            selector: selector(request, target.resource)?,
+            selector: options::selector(request, target.resource)?,
             limit: request.query("limit").parse().unwrap_or(0),
             continue_token: request.query("continue").to_owned(),
             version: request.query("resourceVersion").to_owned(),
-            exact: request.query("resourceVersionMatch") == "Exact",
+            exact: options::is_exact(request)?,
         };
         for fault in faults {
             if let Fault::StaleList(writes) = fault {
@@ -410,7 +408,7 @@ impl Model {
                 "the fake does not model sendInitialEvents",
             ));
         }
-        let mut selector = selector(request, target.resource)?;
+        let mut selector = options::selector(request, target.resource)?;
         if !target.name.is_empty() {
             let by_name = format!("metadata.name={}", target.name);
             selector = Selector::parse(target.resource, request.query("labelSelector"), &by_name)?;
@@ -455,22 +453,7 @@ impl Model {
         target: &Target,
         dry_run: bool,
     ) -> Result<Reply, Refusal> {
-        let body = if request.body.is_empty() {
-            let mut from_query = json!({});
-            let grace = request.query("gracePeriodSeconds").parse::<i64>();
-            if let Ok(secs) = grace {
-                from_query["gracePeriodSeconds"] = json!(secs);
-            }
-            if !request.query("propagationPolicy").is_empty() {
-                from_query["propagationPolicy"] = json!(request.query("propagationPolicy"));
-            }
-            from_query
-        } else {
-            check_type(request, JSON_TYPES)?;
-            request.json()?
-        };
-        let mut options = DeleteOptions::parse(&body)?;
-        options.dry_run |= dry_run;
+        let options = options::of_delete(request, dry_run)?;
         let key = (
             target.resource,
             target.namespace.clone(),
@@ -508,8 +491,6 @@ impl Model {
     }
 }
 
-const JSON_TYPES: &[&str] = &["application/json"];
-
 fn response(code: u16, body: Value) -> Response {
     Response {
         code,
@@ -546,25 +527,6 @@ fn without_resource(request: &Request, cluster: &Cluster) -> Option<Response> {
         _ => return None,
     };
     Some(response(200, body))
-}
-
-fn selector(request: &Request, resource: Resource) -> Result<Selector, Refusal> {
-    Selector::parse(
-        resource,
-        request.query("labelSelector"),
-        request.query("fieldSelector"),
-    )
-}
-
-/// A missing type counts as JSON, as in the real API server for all but patches.
-fn check_type(request: &Request, accepted: &[&str]) -> Result<(), Refusal> {
-    let given = request.content_type.as_deref().unwrap_or("");
-    let essence = given.split(';').next().unwrap_or("").trim();
-    if accepted.contains(&essence) || (essence.is_empty() && accepted == JSON_TYPES) {
-        Ok(())
-    } else {
-        Err(status::unsupported_media_type(&accepted.join(", ")))
-    }
 }
 
 /// Admission, of what changes an object.

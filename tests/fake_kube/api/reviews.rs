@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Fault, JSON_TYPES, Logged, Model, Outcome, Reply, Request};
-use super::{check_type, refused, response, status};
+use super::{Fault, Logged, Model, Outcome, Reply, Request};
+use super::{options, refused, response, status};
 use crate::fake_kube::cluster::status::Refusal;
 
 /// The kinds of reviews.
@@ -78,7 +78,7 @@ impl Model {
         if matches!(kind, Kind::Token) {
             self.access.authorize_review(caller)?;
         }
-        check_type(request, JSON_TYPES)?;
+        options::check_json(request)?;
         let mut review = request.json()?;
         review["status"] = match kind {
             Kind::Token => self.access.review(&review["spec"]),

@@ -23,7 +23,7 @@ pub(crate) struct ListOptions {
     pub(crate) continue_token: String,
     /// `resourceVersion`: nothing, `0`, or a version.
     pub(crate) version: String,
-    /// Whether `resourceVersionMatch=Exact` was given.
+    /// Whether the list is of that version, not of a later one.
     pub(crate) exact: bool,
 }
 
@@ -159,7 +159,8 @@ impl Cluster {
                 Some(revision) => Ok((revision, start)),
             };
         }
-        let wanted = parse_version(&options.version)?;
+        let wanted = parse_version(&options.version)
+            .map_err(|why| status::bad_request(format!("invalid resource version: {why}")))?;
         if wanted > self.revision() {
             return Err(status::version_too_large(wanted, self.revision()));
         }
@@ -167,7 +168,8 @@ impl Cluster {
             return Ok((self.revision(), None));
         }
         if wanted < self.compacted() {
-            return Err(too_old(wanted, self.compacted()));
+            let why = "The resourceVersion for the provided list is too old.";
+            return Err(status::expired(why));
         }
         Ok((wanted, None))
     }
@@ -225,7 +227,7 @@ impl Cluster {
         selector: &Selector,
         version: &str,
     ) -> Result<(Vec<WatchEvent>, u64), Refusal> {
-        let wanted = parse_version(version)?;
+        let wanted = parse_version(version).map_err(status::unclassified)?;
         if wanted > 0 {
             return Ok((Vec::new(), wanted));
         }
@@ -291,12 +293,15 @@ fn too_old(wanted: u64, oldest: u64) -> Refusal {
     status::expired(format!("too old resource version: {wanted} ({oldest})"))
 }
 
-fn parse_version(text: &str) -> Result<u64, Refusal> {
+fn parse_version(text: &str) -> Result<u64, String> {
     if text.is_empty() {
         return Ok(0);
     }
+    let why = "invalid syntax";
     text.parse().map_err(|_| {
-        status::unclassified(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        format!(
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+        )
     })
 }
 

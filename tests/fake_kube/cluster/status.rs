@@ -136,6 +136,24 @@ pub(crate) fn being_deleted(resource: Resource, name: &str) -> Refusal {
     refusal(409, "AlreadyExists", message, Some(details(resource, name)))
 }
 
+/// 409 of a delete: the precondition names another version.
+pub(crate) fn version_conflict(
+    resource: Resource,
+    name: &str,
+    wanted: &str,
+    found: &str,
+) -> Refusal {
+    let message = format!(
+        "Operation cannot be fulfilled on {} {name:?}: the ResourceVersion in the precondition \
+         ({wanted}) does not match the ResourceVersion in record ({found}). The object might have \
+         been modified",
+        resource.kind_qualified()
+    );
+    let mut about = details(resource, name);
+    about["kind"] = json!(resource.kind());
+    refusal(409, "Conflict", message, Some(about))
+}
+
 /// 409 of an update: the `resourceVersion` is no longer the current one.
 pub(crate) fn conflict(resource: Resource, name: &str) -> Refusal {
     let message = format!(
@@ -231,6 +249,17 @@ pub(crate) fn invalid_options(kind: &str, cause: &Cause) -> Refusal {
         "causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field}],
     });
     refusal(422, "Invalid", message, Some(about))
+}
+
+/// 422 of `resourceVersionMatch`, for this reason.
+pub(crate) fn forbidden_match(why: &str) -> Refusal {
+    let field = "resourceVersionMatch";
+    let cause = Cause {
+        reason: "FieldValueForbidden",
+        message: format!("Forbidden: {field} {why}"),
+        field: field.to_owned(),
+    };
+    invalid_options("ListOptions", &cause)
 }
 
 /// 422 of an object of this kind, which is none that is stored.
@@ -416,7 +445,7 @@ pub(crate) fn version_too_large(wanted: u64, current: u64) -> Refusal {
     let mut refusal = refusal(
         504,
         "Timeout",
-        format!("Too large resource version: {wanted}, current: {current}"),
+        format!("Timeout: Too large resource version: {wanted}, current: {current}"),
         Some(json!({
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
             "retryAfterSeconds": 1,

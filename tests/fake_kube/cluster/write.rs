@@ -471,8 +471,8 @@ fn check_preconditions(
         return Err(status::uid_conflict(resource, name, wanted, uid));
     }
     let version = meta(current, "resourceVersion");
-    if options.version.as_deref().is_some_and(|v| v != version) {
-        return Err(status::conflict(resource, name));
+    if let Some(wanted) = options.version.as_deref().filter(|v| *v != version) {
+        return Err(status::version_conflict(resource, name, wanted, version));
     }
     Ok(())
 }

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{TestEnvironment, checks, is_deleting, is_true, job, uid};
+use super::{TestEnvironment, checks, is_deleting, is_true, job, uid, version};
 
 checks! {
     a_delete_returns_the_status_and_removes_the_object,
     a_precondition_of_another_uid_is_a_conflict,
+    a_precondition_of_another_version_is_a_conflict,
+    a_precondition_holds_also_for_what_is_being_deleted,
     a_foreground_delete_keeps_the_job_until_its_pod_is_gone,
     a_background_delete_removes_the_job_immediately,
     without_a_policy_a_job_leaves_its_pod_behind,
@@ -52,6 +54,62 @@ fn a_precondition_of_another_uid_is_a_conflict(environment: &TestEnvironment) {
     environment.api.get(&path).expect(200);
     delete(uid(&made)).expect(200);
     environment.api.get(&path).expect_refusal(404, "NotFound");
+}
+
+/// How a replica refuses a Job: not if anybody has written it since.
+fn a_precondition_of_another_version_is_a_conflict(environment: &TestEnvironment) {
+    let made = environment.make("jobs", &job("a", &json!({"suspend": true})));
+    let held = environment.wait_one("jobs", "a", |job| job["status"]["ready"] == 0);
+    let path = environment.one("jobs", "a");
+    let delete = |preconditions: &Value| {
+        let options = json!({"preconditions": preconditions, "propagationPolicy": "Background"});
+        environment.api.delete(&path, &options)
+    };
+    let (old, now) = (version(&made), version(&held));
+    assert_ne!(old, now, "the Job controller has written its status");
+    let got = delete(&json!({"uid": uid(&made), "resourceVersion": old}));
+    let refusal = got.expect_refusal(409, "Conflict");
+    let expected = format!(
+        "Operation cannot be fulfilled on Job.batch \"a\": the ResourceVersion in the precondition \
+         ({old}) does not match the ResourceVersion in record ({now}). The object might have been \
+         modified"
+    );
+    assert_eq!(refusal["message"], expected);
+    let details = json!({"name": "a", "group": "batch", "kind": "Job"});
+    assert_eq!(refusal["details"], details);
+    // The UID is compared first.
+    let got = delete(&json!({"uid": "x", "resourceVersion": old}));
+    let refusal = got.expect_refusal(409, "Conflict");
+    let expected = format!(
+        "Operation cannot be fulfilled on Job.batch \"a\": the UID in the precondition (x) does \
+         not match the UID in record ({}). The object might have been deleted and then recreated",
+        uid(&made)
+    );
+    assert_eq!(refusal["message"], expected);
+    delete(&json!({"uid": ""})).expect_refusal(409, "Conflict");
+    delete(&json!({"uid": uid(&made), "resourceVersion": now})).expect(200);
+    environment.api.get(&path).expect_refusal(404, "NotFound");
+    let got = delete(&json!({"uid": uid(&made), "resourceVersion": now}));
+    got.expect_refusal(404, "NotFound");
+}
+
+fn a_precondition_holds_also_for_what_is_being_deleted(environment: &TestEnvironment) {
+    let mut object = job("a", &json!({"suspend": true}));
+    object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    let made = environment.make("jobs", &object);
+    let path = environment.one("jobs", "a");
+    let delete = |preconditions: &Value| {
+        let options = json!({"preconditions": preconditions, "propagationPolicy": "Background"});
+        environment.api.delete(&path, &options)
+    };
+    delete(&json!({"uid": uid(&made)})).expect(200);
+    delete(&json!({"uid": "x"})).expect_refusal(409, "Conflict");
+    delete(&json!({"resourceVersion": version(&made)})).expect_refusal(409, "Conflict");
+    let again = delete(&json!({"uid": uid(&made)})).expect(200);
+    assert!(is_deleting(&again));
+    let release = json!({"metadata": {"finalizers": null}});
+    environment.api.patch(&path, &release).expect(200);
+    environment.wait_one("jobs", "a", Value::is_null);
 }
 
 fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(environment: &TestEnvironment) {

@@ -16,6 +16,9 @@ checks! {
     an_invalid_continue_token_is_a_bad_request,
     unknown_paths_are_not_found,
     a_version_from_the_future_is_refused,
+    a_list_of_an_exact_version_shows_what_was_there,
+    a_list_of_a_compacted_version_is_expired,
+    a_version_that_is_none_is_a_bad_request,
 }
 
 fn three(environment: &TestEnvironment) {
@@ -194,8 +197,113 @@ fn a_version_from_the_future_is_refused(environment: &TestEnvironment) {
     let refusal = got.expect_refusal(504, "Timeout");
     let causes = &refusal["details"]["causes"];
     assert_eq!(causes[0]["reason"], "ResourceVersionTooLarge");
+    let message = refusal["message"].as_str().unwrap_or("");
+    let begin = "Timeout: Too large resource version: 99999999999, current: ";
+    assert!(message.starts_with(begin), "{message}");
+    environment
+        .api
+        .get(&format!(
+            "{all}?resourceVersion=99999999999&resourceVersionMatch=Exact"
+        ))
+        .expect_refusal(504, "Timeout");
     environment
         .api
         .get(&format!("{all}?resourceVersion=0"))
         .expect(200);
+}
+
+/// How a replica learns what preceded its own Job: by the version of the response to its POST.
+fn a_list_of_an_exact_version_shows_what_was_there(environment: &TestEnvironment) {
+    let suspended = |name: &str| {
+        let mut object = super::job(name, &json!({"suspend": true}));
+        object["metadata"]["labels"] = json!({"l": "1"});
+        environment.make("jobs", &object)
+    };
+    let label = "labelSelector=l%3D1";
+    let at = |version: &str, more: &str| {
+        let query = format!("{label}&resourceVersion={version}&resourceVersionMatch=Exact{more}");
+        environment.list("jobs", &query)
+    };
+    let first = suspended("a");
+    let second = suspended("b");
+    let options = json!({"propagationPolicy": "Background"});
+    let path = environment.one("jobs", "a");
+    environment.api.delete(&path, &options).expect(200);
+    let third = suspended("c");
+    for (made, expected) in [
+        (&first, &["a"][..]),
+        (&second, &["a", "b"]),
+        (&third, &["b", "c"]),
+    ] {
+        let list = at(version(made), "");
+        assert_eq!(names(&list), expected);
+        assert_eq!(version(&list), version(made));
+    }
+    let page = at(version(&second), "&limit=1");
+    assert_eq!(names(&page), ["a"]);
+    let token = page["metadata"]["continue"].as_str().expect("more");
+    let rest = environment.list("jobs", &format!("{label}&limit=1&continue={token}"));
+    assert_eq!(names(&rest), ["b"]);
+    assert_eq!(version(&rest), version(&second));
+    // Without a rule a list with a limit is exact, one without is not.
+    let query = format!("{label}&resourceVersion={}", version(&second));
+    let limited = environment.list("jobs", &format!("{query}&limit=5"));
+    assert_eq!(names(&limited), ["a", "b"]);
+    for rule in ["", "&resourceVersionMatch=NotOlderThan"] {
+        let list = environment.list("jobs", &format!("{query}{rule}"));
+        assert_eq!(names(&list), ["b", "c"]);
+    }
+}
+
+fn a_list_of_a_compacted_version_is_expired(environment: &TestEnvironment) {
+    let all = environment.all("jobs");
+    let got = environment.api.get(&format!(
+        "{all}?resourceVersion=1&resourceVersionMatch=Exact"
+    ));
+    if environment.fake.is_none() && got.code == 200 {
+        // A cluster that was set up just now has forgotten nothing yet.
+        return;
+    }
+    let refusal = got.expect_refusal(410, "Expired");
+    let message = "The resourceVersion for the provided list is too old.";
+    assert_eq!(refusal["message"], message);
+    environment.list(
+        "jobs",
+        "resourceVersion=1&resourceVersionMatch=NotOlderThan",
+    );
+}
+
+fn a_version_that_is_none_is_a_bad_request(environment: &TestEnvironment) {
+    let all = environment.all("jobs");
+    let got = environment.api.get(&format!("{all}?resourceVersion=x"));
+    let refusal = got.expect_refusal(400, "BadRequest");
+    assert_eq!(
+        refusal["message"],
+        "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: \
+         parsing \"x\": invalid syntax"
+    );
+    for (query, why) in [
+        (
+            "resourceVersionMatch=Exact",
+            "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "resourceVersion=0&resourceVersionMatch=Exact",
+            "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        (
+            "resourceVersion=1&resourceVersionMatch=Exact&continue=x",
+            "Forbidden: resourceVersionMatch is forbidden when continue is provided",
+        ),
+        (
+            "resourceVersion=1&resourceVersionMatch=exact",
+            "Unsupported value: \"exact\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+    ] {
+        let got = environment.api.get(&format!("{all}?{query}"));
+        let refusal = got.expect_refusal(422, "Invalid");
+        let cause = &refusal["details"]["causes"][0];
+        assert_eq!(cause["message"], why, "{query}");
+        assert_eq!(cause["field"], "resourceVersionMatch");
+    }
 }
