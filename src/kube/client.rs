@@ -356,6 +356,16 @@ mod tests {
         fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
             Err(request.error(Failure::Connect("not here".into())))
         }
+
+        fn open_log(
+            &self,
+            request: &Request,
+            _: Duration,
+            _: bool,
+            _: &Cut,
+        ) -> Result<Option<Box<dyn EventStream>>, Error> {
+            self.open(request).map(Some)
+        }
     }
 
     fn client(code: u16, body: Value) -> (Client, Arc<Canned>) {

@@ -162,10 +162,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
         longest: Duration,
         follows: bool,
         cut: &Cut,
-    ) -> Result<Option<Box<dyn EventStream>>, Error> {
-        let _ = (longest, follows, cut);
-        Err(request.error(Failure::Request("this transport reads no logs".into())))
-    }
+    ) -> Result<Option<Box<dyn EventStream>>, Error>;
 }
 
 /// The connection pool of a request; each has its own agent and time limits.

@@ -6,12 +6,12 @@ use crate::app::catalog::Catalog;
 use crate::clock::SystemClock;
 use crate::kube::error::Failure;
 use crate::kube::request::Request;
-use crate::kube::transport::{EventStream, Response, Transport};
+use crate::kube::transport::{Cut, EventStream, Response, Transport};
 use crate::kube::types::ConfigMap;
 use crate::model::status::Budgets;
 use crate::store::Change;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const FINE: &str =
     "spec: {restartPolicy: Never, containers: [{name: a, image: i, readinessProbe: {}}]}";
@@ -40,6 +40,16 @@ impl Transport for Canned {
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, crate::kube::Error> {
         Err(request.error(Failure::Connect("not here".into())))
+    }
+
+    fn open_log(
+        &self,
+        request: &Request,
+        _: Duration,
+        _: bool,
+        _: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, crate::kube::Error> {
+        self.open(request).map(Some)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::SystemClock;
 use crate::kube::Error;
 use crate::kube::error::{Failure, Verb};
 use crate::kube::request::Request;
-use crate::kube::transport::{EventStream, Response, Transport};
+use crate::kube::transport::{Cut, EventStream, Response, Transport};
 use crate::kube::watch::StoreEvent;
 use crate::model::job::JobSettings;
 use crate::model::labels::{INSTANCE_NAME, INSTANCE_TYPE};
@@ -36,6 +36,16 @@ impl Transport for Canned {
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
         Err(request.error(Failure::Connect("not here".into())))
+    }
+
+    fn open_log(
+        &self,
+        request: &Request,
+        _: Duration,
+        _: bool,
+        _: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, Error> {
+        self.open(request).map(Some)
     }
 }
 

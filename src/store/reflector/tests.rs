@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::kube::Error;
 use crate::kube::request::Request;
-use crate::kube::transport::{Response, Transport};
+use crate::kube::transport::{Cut, Response, Transport};
 use crate::kube::types::{CONFIG_MAPS, ConfigMap, META_LABEL, Pod};
 use crate::store::store;
 use serde_json::json;
@@ -82,6 +82,16 @@ impl Transport for Scripted {
             Ok(pieces) => Ok(Box::new(Pieces(pieces))),
             Err(_) => Err(request.error(Failure::Connect("over".into()))),
         }
+    }
+
+    fn open_log(
+        &self,
+        request: &Request,
+        _: Duration,
+        _: bool,
+        _: &Cut,
+    ) -> Result<Option<Box<dyn EventStream>>, Error> {
+        self.open(request).map(Some)
     }
 }
 
