@@ -373,6 +373,12 @@ impl Catalog {
         self.offers.get(app_type).map(Arc::as_ref)
     }
 
+    /// The revision of a type's template, if it is valid.
+    #[must_use]
+    pub fn revision(&self, app_type: &AppType) -> Option<&str> {
+        self.get(app_type)?.revision.as_deref()
+    }
+
     /// The settings of a type's Jobs; the defaults if the type is unknown or its annotations are invalid.
     #[must_use]
     pub fn settings(&self, app_type: &AppType) -> &JobSettings {

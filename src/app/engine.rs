@@ -260,7 +260,7 @@ impl CoordinatorThread {
                 Effect::Respond(handle, response) => parts.sink.respond(handle, response),
                 Effect::Call(call) => self.calls.push(call),
                 Effect::Report(event) => {
-                    let item = item_of(&parts.cache, &parts.catalog, &event.key);
+                    let item = || item_of(&parts.cache, &parts.catalog, &event.key);
                     has_news |= parts.events.append(&event, item, parts.clock.wall_now());
                     parts.reporter.report(*event);
                 }

@@ -14,6 +14,7 @@ use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::threads::lock;
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -231,9 +232,14 @@ impl EventLog {
         }
     }
 
-    /// Takes up an event; `item` is the instance with that name by now. Returns whether readers have something
-    /// new.
-    pub fn append(&self, event: &Lifecycle, item: Option<Item>, at: SystemTime) -> bool {
+    /// Takes up an event; `item` finds the instance with that name by now, and is only called for an event
+    /// that readers get. Returns whether they have something new.
+    pub fn append(
+        &self,
+        event: &Lifecycle,
+        item: impl FnOnce() -> Option<Item>,
+        at: SystemTime,
+    ) -> bool {
         let at = at.into();
         // As in lists: clients would change such a name in a URL.
         let is_listed = event.key.name.check_in_urls().is_ok();
@@ -246,7 +252,8 @@ impl EventLog {
             self.push(&mut state, &told, None);
             return true;
         };
-        let is_there = item.as_ref().is_some_and(|item| item.uid == *uid);
+        let mut item = LazyCell::new(item);
+        let is_there = || item.as_ref().is_some_and(|item| item.uid == *uid);
         let Some(change) = state.advance(&event.key, uid, &step, is_there) else {
             return false;
         };
@@ -256,7 +263,7 @@ impl EventLog {
         let Change { before, after } = change;
         let recovers = before.as_ref().is_some_and(|known| known.recovers);
         let item = after.map(|known| {
-            let item = known.item((&event.key, uid), item);
+            let item = known.item((&event.key, uid), LazyCell::force_mut(&mut item).take());
             match step.finding.as_deref().cloned() {
                 Some(finding) => Item {
                     since: finding.since,
@@ -413,7 +420,7 @@ impl State {
         key: &InstanceKey,
         uid: &Uid,
         step: &Step<'_>,
-        is_there: bool,
+        is_there: impl FnOnce() -> bool,
     ) -> Option<Change> {
         let job = (key.clone(), uid.clone());
         if step.kind.status().is_none() {
@@ -427,7 +434,7 @@ impl State {
             return Some(Change { before, after });
         }
         // Unless a list from before it was made had shown it gone, or etcd was restored.
-        if !is_there && self.gone.contains(uid) {
+        if self.gone.contains(uid) && !is_there() {
             return None;
         }
         let before = self.known.get(&job);

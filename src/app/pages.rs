@@ -68,9 +68,7 @@ impl Roster<'_> {
             if !selection.statuses.is_empty() && !index.place(&key).is_some_and(may_be) {
                 continue;
             }
-            let offer = catalog.get(&key.app_type);
-            let revision = offer.and_then(|offer| offer.revision.as_deref());
-            let item = self.cache.item(&key, revision);
+            let item = self.cache.item(&key, catalog.revision(&key.app_type));
             if let Some(item) = item.filter(|item| selection.has(item))
                 && !visit(item)
             {

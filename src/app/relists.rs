@@ -62,9 +62,7 @@ impl Relists {
 /// An instance as the stores have it now, for what is told of it.
 #[must_use]
 pub fn item_of(cache: &Cache, catalog: &SharedCatalog, key: &InstanceKey) -> Option<Item> {
-    let catalog = catalog.current();
-    let offer = catalog.get(&key.app_type);
-    cache.item(key, offer.and_then(|offer| offer.revision.as_deref()))
+    cache.item(key, catalog.current().revision(&key.app_type))
 }
 
 /// Makes states.
@@ -208,7 +206,9 @@ mod tests {
         (fixture.coordinator).step(Input::Changed(vec![changed]), &context, &mut out);
         for effect in out {
             if let crate::app::coordinator::Effect::Report(event) = effect {
-                relister.events.append(&event, None, fixture.world.wall());
+                relister
+                    .events
+                    .append(&event, || None, fixture.world.wall());
             }
         }
         (relister, sink)

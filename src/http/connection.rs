@@ -409,21 +409,16 @@ impl Connection {
         heads: &mut Heads,
         now: Instant,
     ) -> Result<(), BadHeader> {
-        let Stage::Responding(responding) = self.stage else {
+        let Some(responding) = self.responding(last) else {
             return Ok(());
         };
-        let persistence = if last {
-            Persistence::Close
-        } else {
-            responding.persistence
-        };
         let out = self.output.head_buffer(response.body.len());
-        heads.write(out, &response, persistence)?;
+        heads.write(out, &response, responding.persistence)?;
         if !responding.without_body && wire::may_have_body(response.status) {
             self.output.push_body(response.body);
         }
         self.output.start_clock(now, &self.limits);
-        self.after_response(persistence, now);
+        self.after_response(responding.persistence, now);
         Ok(())
     }
 

@@ -78,7 +78,7 @@ fn item(of: &InstanceKey, job: &str, labels: &[(&str, &str)]) -> Item {
 }
 
 fn append(log: &EventLog, event: &Lifecycle) -> bool {
-    log.append(event, None, SystemTime::UNIX_EPOCH)
+    log.append(event, || None, SystemTime::UNIX_EPOCH)
 }
 
 /// The kinds of the events after this number.
@@ -117,6 +117,30 @@ fn each_step_of_a_job_is_told_once() {
     assert!(log.snapshot(&all()).known.is_empty());
 }
 
+#[test]
+fn an_instance_is_looked_up_only_for_events_that_readers_get() {
+    let log = EventLog::new("r", 1, |_, _| {});
+    let count = std::cell::Cell::new(0);
+    let append = |event: &Lifecycle| {
+        let find = || {
+            count.set(count.get() + 1);
+            Some(item(&n1(), "u1", &[]))
+        };
+        log.append(event, find, SystemTime::UNIX_EPOCH);
+        count.take()
+    };
+    let old = Lifecycle {
+        is_news: false,
+        ..event(&n1(), "u1", in_phase())
+    };
+    assert_eq!(append(&old), 0, "nobody reads yet");
+    assert_eq!(append(&event(&n1(), "u1", in_phase())), 0, "told before");
+    assert_eq!(append(&event(&n1(), "u1", ready())), 1);
+    assert_eq!(append(&event(&n1(), "u1", LifecycleKind::Unfollowed)), 0);
+    assert_eq!(append(&event(&n1(), "u1", LifecycleKind::Gone)), 0);
+    assert_eq!(append(&event(&n1(), "u1", ready())), 1, "is it back?");
+}
+
 /// The result of a call may come after its Job has come and gone, and so may how it had ended.
 #[test]
 fn nothing_is_told_of_a_job_that_is_gone() {
@@ -135,7 +159,11 @@ fn nothing_is_told_of_a_job_that_is_gone() {
     assert!(!append(&log, &event(&n1(), "u2", LifecycleKind::Gone)));
     // A list from before it was made has shown it gone: it is there again.
     let back = Some(item(&n1(), "u1", &[]));
-    assert!(log.append(&event(&n1(), "u1", ready()), back, SystemTime::UNIX_EPOCH));
+    assert!(log.append(
+        &event(&n1(), "u1", ready()),
+        || back,
+        SystemTime::UNIX_EPOCH
+    ));
 }
 
 #[test]
@@ -209,7 +237,7 @@ fn a_reader_is_told_when_an_instance_joins_and_leaves_its_selection() {
         let event = event(&n1(), "u1", kind);
         log.append(
             &event,
-            Some(item(&n1(), "u1", labels)),
+            || Some(item(&n1(), "u1", labels)),
             SystemTime::UNIX_EPOCH,
         );
     };
@@ -291,7 +319,7 @@ fn events_are_bounded_in_bytes() {
         let kind = if at % 2 == 0 { ready() } else { in_phase() };
         let event = event(&n1(), "u1", kind);
         let labelled = Some(item(&n1(), "u1", &[("a", &long)]));
-        log.append(&event, labelled, SystemTime::UNIX_EPOCH);
+        log.append(&event, || labelled, SystemTime::UNIX_EPOCH);
         assert!(lock(&log.state).bytes <= EVENT_BYTES_MAX);
     }
     assert_eq!(log.last() - log.before_first(), 10);
@@ -299,7 +327,7 @@ fn events_are_bounded_in_bytes() {
     let labelled = Some(item(&n1(), "u1", &[("a", &larger)]));
     log.append(
         &event(&n1(), "u1", failed(true)),
-        labelled,
+        || labelled,
         SystemTime::UNIX_EPOCH,
     );
     assert_eq!(log.last() - log.before_first(), 1, "the last one is kept");

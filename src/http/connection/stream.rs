@@ -9,6 +9,19 @@ use crate::http::message::{Response, Version};
 use crate::http::wire::{BadHeader, Framing, Heads, Persistence};
 use std::time::Instant;
 
+impl Responding {
+    /// With `last` the connection ends with the response.
+    const fn ending(self, last: bool) -> Self {
+        match last {
+            true => Self {
+                persistence: Persistence::Close,
+                ..self
+            },
+            false => self,
+        }
+    }
+}
+
 impl Connection {
     /// Begins the response to the request in flight; its body is the first part. With `last` the
     /// connection ends with it.
@@ -22,12 +35,11 @@ impl Connection {
         heads: &mut Heads,
         now: Instant,
     ) -> Result<(), BadHeader> {
-        let Stage::Responding(responding) = self.stage else {
+        let Some(responding) = self.responding(last) else {
             return Ok(());
         };
         let (framing, persistence) = match responding.version {
             Version::Http10 => (Framing::UntilClose, Persistence::Close),
-            Version::Http11 if last => (Framing::Chunked, Persistence::Close),
             Version::Http11 => (Framing::Chunked, responding.persistence),
         };
         let out = self.output.head_buffer(response.body.len());
@@ -69,12 +81,15 @@ impl Connection {
             self.output.push(b"0\r\n\r\n");
             self.output.start_clock(now, &self.limits);
         }
-        let persistence = if last {
-            Persistence::Close
-        } else {
-            responding.persistence
-        };
-        self.after_response(persistence, now);
+        self.after_response(responding.ending(last).persistence, now);
+    }
+
+    /// The request in flight, if there is one; with `last` the connection ends with its response.
+    pub(super) fn responding(&self, last: bool) -> Option<Responding> {
+        match self.stage {
+            Stage::Responding(responding) => Some(responding.ending(last)),
+            _ => None,
+        }
     }
 
     /// Whether a response has begun whose last part has not come.

@@ -415,7 +415,7 @@ mod tests {
                     phase_left: None,
                     start_ended: None,
                 };
-                log.append(&event, None, SystemTime::UNIX_EPOCH);
+                log.append(&event, || None, SystemTime::UNIX_EPOCH);
             }
         };
         append(0..EVENTS_MAX);

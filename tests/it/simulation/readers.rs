@@ -39,7 +39,7 @@ impl Reader {
     /// The replica reports this.
     pub(super) fn report(&mut self, event: &Lifecycle, item: Option<Item>, at: SystemTime) {
         let is_there = item.as_ref().map(|item| &item.uid) == event.job_uid.as_ref();
-        self.log.append(event, item, at);
+        self.log.append(event, || item, at);
         let mut bytes = Vec::new();
         let read = self.log.read(self.after, |_| true, usize::MAX, &mut bytes);
         self.after = read.expect("it reads each event at once");

@@ -70,7 +70,7 @@ fn tell(events: &EventLog, world: &World, key: InstanceKey) {
         phase_left: None,
         start_ended: None,
     };
-    events.append(&event, None, world.wall());
+    events.append(&event, || None, world.wall());
 }
 
 #[test]
