@@ -3,10 +3,13 @@
 //! No I/O thread waits for Kubernetes: a request is parked until its log begins, and takes it from a
 //! bounded pipe from then on. The number of these threads is bounded, and each ends soon after its caller
 //! has hung up. What is in a log is never looked at, kept or logged.
+//!
+//! Kubernetes ends a log that is followed in the same way when its container has ended and when its kubelet
+//! has died, so the pod is read then: a container that still runs has more to say, and the log was cut.
 
 mod pipe;
 
-pub use pipe::{LogPart, LogReader, PIPE_BYTES};
+pub use pipe::{LogEnd, LogPart, LogReader, PIPE_BYTES};
 
 use super::error::{Bound, Error, NoLog};
 use super::request::{Response, ResponseSink};
@@ -22,7 +25,7 @@ use crate::threads::{self, OnDeath};
 use crate::traces::Context;
 use pipe::Pipe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most lines that a request can ask for.
 pub const LINES_MAX: u32 = 100_000;
@@ -41,6 +44,13 @@ pub const FOLLOW_BYTES_MAX: usize = 256 << 20;
 
 /// The longest that one is followed.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(3600);
+
+/// How long the status of a container may be behind the end of its log. (Kubernetes 1.36: 0.1 s before or
+/// after.)
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// How often the status is read in that time.
+const LOOKS: u32 = 6;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
@@ -93,6 +103,21 @@ pub enum LogFrom {
     Memory,
 }
 
+/// The bounds of each log: on time, and on bytes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    read: (Duration, usize),
+    follow: (Duration, usize),
+    /// As [`SETTLE_MAX`].
+    settle: Duration,
+}
+
+const BOUNDS: Bounds = Bounds {
+    read: (READ_MAX, READ_BYTES_MAX),
+    follow: (FOLLOW_MAX, FOLLOW_BYTES_MAX),
+    settle: SETTLE_MAX,
+};
+
 /// The threads that read logs; clones share their bound.
 #[derive(Clone, Debug)]
 pub struct Logs {
@@ -100,6 +125,7 @@ pub struct Logs {
     sink: Arc<dyn ResponseSink>,
     /// One place is one thread.
     places: Arc<Ledger>,
+    bounds: Bounds,
     on_death: Dying,
 }
 
@@ -130,6 +156,7 @@ impl Logs {
             client,
             sink,
             places,
+            bounds: BOUNDS,
             on_death: Dying(on_death),
         }
     }
@@ -161,14 +188,15 @@ impl Logs {
             Some(trace) => self.client.made_for(trace),
             None => self.client.clone(),
         };
+        let reading = Reading {
+            client,
+            source,
+            request,
+            pipe,
+            bounds: self.bounds,
+        };
         let run = move || {
-            Reading {
-                client,
-                source,
-                request,
-                pipe,
-            }
-            .run();
+            reading.run();
             drop(place);
         };
         let started = threads::spawn("log-reader".into(), Arc::clone(&self.on_death.0), run);
@@ -186,11 +214,19 @@ struct Reading {
     source: LogSource,
     request: LogRequest,
     pipe: Arc<Pipe>,
+    bounds: Bounds,
+}
+
+/// Why a log ends; what is missing is for its last line.
+enum End {
+    Whole,
+    Bound(String),
+    Cut(String),
 }
 
 impl Reading {
     fn run(&self) {
-        let opened = self.options().and_then(|options| {
+        let opened = self.options().and_then(|(options, run)| {
             if options.follow {
                 // While the container is silent there is not even the head of a response.
                 self.open(&LogOptions {
@@ -200,38 +236,44 @@ impl Reading {
                     bytes_max: 1,
                     ..options.clone()
                 })?;
-                return Ok((options, None));
+                return Ok((options, run, None));
             }
             let stream = self.open(&options)?;
-            Ok((options, Some(stream)))
+            Ok((options, run, Some(stream)))
         });
-        let (options, stream) = match opened {
+        let (options, run, stream) = match opened {
             Ok(opened) => opened,
             Err(error) => return self.pipe.respond(Response::Failed(error)),
         };
         self.pipe.respond(Response::Log);
         let stream = stream.map_or_else(|| self.open(&options), Ok);
-        let cause = match stream {
-            Ok(stream) => self.copy(stream),
-            Err(error) => Some(error.to_string()),
+        let end = match stream {
+            Ok(stream) => self.copy(stream, &options.container, run.as_deref()),
+            Err(error) => End::Cut(error.to_string()),
+        };
+        let (cause, end) = match end {
+            End::Whole => (None, LogEnd::Regular),
+            End::Bound(cause) => (Some(cause), LogEnd::Regular),
+            End::Cut(cause) => (Some(cause), LogEnd::Cut),
         };
         if let Some(cause) = cause {
             let note = format!("\n[config-controller ends this log here: {cause}]\n");
-            self.pipe.write(note.as_bytes(), READ_MAX);
+            (self.pipe).write(note.as_bytes(), Instant::now() + READ_MAX);
         }
-        self.pipe.end();
+        self.pipe.end(end);
     }
 
     /// The bounds on time and bytes.
     const fn bounds(&self) -> (Duration, usize) {
         if self.request.follow {
-            (FOLLOW_MAX, FOLLOW_BYTES_MAX)
+            self.bounds.follow
         } else {
-            (READ_MAX, READ_BYTES_MAX)
+            self.bounds.read
         }
     }
 
-    fn options(&self) -> Result<LogOptions, Error> {
+    /// What to ask for, and the run of the container, if it runs.
+    fn options(&self) -> Result<(LogOptions, Option<Box<str>>), Error> {
         let LogSource { pod, uid, .. } = &self.source;
         let containers = self.client.containers_of(pod);
         let containers = containers.map_err(|error| self.failed(&error))?;
@@ -241,7 +283,8 @@ impl Reading {
         let wanted = self.request.container.as_deref();
         let container = containers.choose(wanted);
         let container = container.map_err(|text| Error::QueryInvalid(text.into()))?;
-        Ok(LogOptions {
+        let run = containers.running(container).map(Into::into);
+        let options = LogOptions {
             container: container.into(),
             tail: self.request.tail,
             since_secs: self.request.since_secs,
@@ -249,7 +292,8 @@ impl Reading {
             follow: self.request.follow,
             // One more shows that there is more.
             bytes_max: self.bounds().1 + 1,
-        })
+        };
+        Ok((options, run))
     }
 
     fn open(&self, options: &LogOptions) -> Result<Box<dyn EventStream>, Error> {
@@ -270,35 +314,62 @@ impl Reading {
         }
     }
 
-    /// Copies a log until its end; returns why it ended too early.
-    fn copy(&self, mut stream: Box<dyn EventStream>) -> Option<String> {
+    /// Copies a log until its end.
+    fn copy(&self, mut stream: Box<dyn EventStream>, container: &str, run: Option<&str>) -> End {
         let (longest, mut left) = self.bounds();
+        let (until, secs) = (Instant::now() + longest, longest.as_secs());
+        let too_long = || {
+            End::Bound(match self.request.follow {
+                true => format!("a log is followed for at most {secs} s; ask again with since"),
+                false => format!("a log is read for at most {secs} s; ask again with tail"),
+            })
+        };
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let count = match stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => count,
-                Err(_) if self.pipe.cut.is_cut() => return None,
-                Err(Failure::TimedOut(_)) if self.request.follow => {
-                    let secs = longest.as_secs();
-                    return Some(format!(
-                        "a log is followed for at most {secs} s; ask again with since"
-                    ));
+                Ok(0) if self.request.follow && !self.has_ended(container, run) => {
+                    let text =
+                        "Kubernetes has cut it, and the container still runs; ask again with since";
+                    return End::Cut(text.to_owned());
                 }
-                Err(failure) => return Some(self.client_error(failure).user_message()),
+                Ok(0) => return End::Whole,
+                Ok(count) => count,
+                Err(_) if self.pipe.cut.is_cut() => return End::Whole,
+                Err(Failure::TimedOut(_)) if self.request.follow => return too_long(),
+                Err(failure) => return End::Cut(self.client_error(failure).user_message()),
             };
             let fits = count.min(left);
-            if !self.pipe.write(&buffer[..fits], longest) {
-                return None;
+            if !self.pipe.write(&buffer[..fits], until) {
+                return too_long();
             }
             left -= fits;
             if fits < count {
                 let (_, bytes) = self.bounds();
-                return Some(format!(
+                return End::Bound(format!(
                     "at most {bytes} bytes are sent; ask again with tail or since"
                 ));
             }
         }
+    }
+
+    /// Whether this run of a container has ended, as far as Kubernetes knows after a while.
+    fn has_ended(&self, container: &str, run: Option<&str>) -> bool {
+        for _ in 0..LOOKS {
+            match self.client.containers_of(&self.source.pod) {
+                Ok(pod) if *pod.uid() == self.source.uid => {
+                    let now = pod.running(container);
+                    if now.is_none() || (run.is_some() && now != run) {
+                        return true;
+                    }
+                }
+                Err(error) if error.class() != Class::NotFound => {}
+                _ => return true,
+            }
+            if !self.pipe.pause(self.bounds.settle / LOOKS) {
+                return true;
+            }
+        }
+        false
     }
 
     fn client_error(&self, failure: Failure) -> kube::Error {
@@ -356,3 +427,6 @@ pub fn state(instance: &str, finding: &Finding) -> String {
     let phase = phase.as_str();
     format!("{instance} has no log yet: it is {phase} ({reason}: {message})")
 }
+
+#[cfg(test)]
+mod tests;

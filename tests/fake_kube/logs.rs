@@ -18,11 +18,15 @@ type Run = (String, String, i64);
 
 /// All logs: each piece with the time of its writing.
 #[derive(Debug, Default)]
-pub(crate) struct Logs(BTreeMap<Run, Vec<(i64, Vec<u8>)>>);
+pub(crate) struct Logs {
+    pieces: BTreeMap<Run, Vec<(i64, Vec<u8>)>>,
+    /// How often the kubelet has died.
+    deaths: u32,
+}
 
 impl Logs {
     fn text(&self, run: &Run) -> Vec<u8> {
-        let pieces = self.0.get(run).map(Vec::as_slice).unwrap_or_default();
+        let pieces = self.pieces.get(run).map(Vec::as_slice).unwrap_or_default();
         pieces
             .iter()
             .flat_map(|(_, piece)| piece)
@@ -40,6 +44,7 @@ pub(crate) struct LogStream {
     /// The bytes of the run that were sent, or left out.
     sent: usize,
     left: usize,
+    deaths: u32,
 }
 
 /// The status of a container of a pod.
@@ -157,7 +162,7 @@ impl Model {
         let run = (meta(&pod, "uid").to_owned(), container, number);
         let now = self.cluster.clock().now_ms();
         let (container, message) = (&run.1, ended["message"].as_str().unwrap_or(""));
-        let pieces = self.logs.0.entry(run.clone()).or_insert_with(|| {
+        let pieces = self.logs.pieces.entry(run.clone()).or_insert_with(|| {
             let text = format!("{container} runs\n{message}");
             vec![(now, format!("{}\n", text.trim_end()).into_bytes())]
         });
@@ -180,6 +185,7 @@ impl Model {
             follows: request.is_set("follow"),
             sent,
             left: limit.unwrap_or(usize::MAX),
+            deaths: self.logs.deaths,
         }))
     }
 
@@ -197,11 +203,18 @@ impl Model {
             status["state"]["running"].is_object()
                 && status["restartCount"].as_i64().unwrap_or(0) == log.run.2
         });
+        let goes_on = goes_on && log.deaths == self.logs.deaths;
         (new.to_vec(), !(log.follows && goes_on && log.left > 0))
     }
 }
 
 impl FakeKube {
+    /// The kubelet dies and comes back: each log that is followed ends as if its container had ended. (Seen
+    /// with Kubernetes 1.36: the API server ends the response regularly.)
+    pub(crate) fn restart_kubelet(&self) {
+        self.with(|model| model.logs.deaths += 1);
+    }
+
     /// The container writes this into its log; of one that was written nothing but an empty text, it is
     /// empty.
     pub(crate) fn write_log(&self, namespace: &str, pod: &str, container: &str, text: &str) {
@@ -219,7 +232,7 @@ impl FakeKube {
                 restarts,
             );
             let now = model.cluster.clock().now_ms();
-            let pieces = model.logs.0.entry(run).or_default();
+            let pieces = model.logs.pieces.entry(run).or_default();
             pieces.push((now, text.as_bytes().to_vec()));
         });
     }

@@ -189,6 +189,56 @@ fn a_follow_ends_with_its_pod_and_when_the_service_drains() {
     assert_eq!(follow.body(), "app runs\n");
 }
 
+/// A log in HTTP/1.1, up to the end of its connection; its last chunk has no bytes.
+fn chunks(environment: &TestEnvironment, begun: impl FnOnce()) -> String {
+    let address = environment.address(0);
+    let mut stream = TcpStream::connect(address).expect("the service listens");
+    let timeout = stream.set_read_timeout(Some(TEST_TIMEOUT));
+    timeout.expect("a socket has a timeout");
+    let request = format!("GET {LOGS}?follow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is sent");
+    let mut all = Vec::new();
+    while !all.ends_with(b"one\n\r\n") {
+        let mut buffer = [0; 1024];
+        let count = stream.read(&mut buffer).expect("something comes");
+        assert!(count > 0, "ended early: {}", String::from_utf8_lossy(&all));
+        all.extend_from_slice(&buffer[..count]);
+    }
+    begun();
+    stream.read_to_end(&mut all).expect("it ends");
+    String::from_utf8(all).expect("a log of ours is text")
+}
+
+/// Who follows a log can tell whether it is whole: else there is no last chunk.
+#[test]
+fn a_follow_that_is_cut_has_no_last_chunk() {
+    let mut environment = builder().start();
+    environment.start_instance("/app/hello/ann");
+    write(&environment, "app", "one\n");
+    let last = "0\r\n\r\n";
+    let cut = chunks(&environment, || environment.kube.restart_kubelet());
+    let note = "[config-controller ends this log here: Kubernetes has cut it, and the container still runs; ask again with since]\n\r\n";
+    assert!(cut.ends_with(note), "{cut}");
+    let lost = chunks(&environment, || environment.kube.cut_connections());
+    let note =
+        "[config-controller ends this log here: the connection to Kubernetes was lost]\n\r\n";
+    assert!(lost.ends_with(note), "{lost}");
+    let whole = chunks(&environment, || {
+        environment.move_pod("hello-ann", &exit(0, ""));
+    });
+    assert!(whole.ends_with(&format!("one\n\r\n{last}")), "{whole}");
+    eventually("it is started anew", || {
+        (environment.get("/app/hello/ann").status == 200).then_some(())
+    });
+    write(&environment, "app", "one\n");
+    let service = environment.take_service();
+    let drained = chunks(&environment, || {
+        let drained = service.drain(Duration::from_secs(1), Duration::from_secs(30));
+        assert_eq!(drained, Ok(()));
+    });
+    assert!(drained.ends_with("one\n\r\n"), "{drained}");
+}
+
 #[test]
 fn a_caller_that_hangs_up_frees_its_place_though_kubernetes_sends_nothing() {
     let environment = builder().setting("LOG_STREAMS", "1").start();

@@ -32,10 +32,19 @@ pub(super) struct Pipe {
 #[derive(Debug, Default)]
 struct State {
     bytes: VecDeque<u8>,
-    has_ended: bool,
+    end: Option<LogEnd>,
     is_closed: bool,
     /// The reader has taken all, and is to hear of more.
     is_awaited: bool,
+}
+
+/// Why nothing follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// That was all, or all that is sent of a log.
+    Regular,
+    /// More is missing: whoever reads is to see that.
+    Cut,
 }
 
 /// What a reader takes.
@@ -43,8 +52,8 @@ struct State {
 pub struct LogPart {
     /// The next bytes; none if there are none yet.
     pub bytes: Vec<u8>,
-    /// Whether nothing follows.
-    pub is_last: bool,
+    /// Whether nothing follows them.
+    pub end: Option<LogEnd>,
 }
 
 /// The end of a pipe from which a request takes its log.
@@ -83,9 +92,8 @@ impl Pipe {
         self.sink.respond(self.handle, response);
     }
 
-    /// Writes all of this, and waits for room for so long; whether there still is a reader.
-    pub(super) fn write(&self, mut bytes: &[u8], longest: Duration) -> bool {
-        let until = Instant::now() + longest;
+    /// Writes all of this, and waits for room until then; whether there was.
+    pub(super) fn write(&self, mut bytes: &[u8], until: Instant) -> bool {
         let mut state = lock(&self.state);
         while !bytes.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
@@ -103,10 +111,18 @@ impl Pipe {
         true
     }
 
+    /// Waits for so long, while there is a reader; whether there still is.
+    pub(super) fn pause(&self, length: Duration) -> bool {
+        let is_open = |state: &mut State| !state.is_closed;
+        let state = lock(&self.state);
+        let waited = self.changed.wait_timeout_while(state, length, is_open);
+        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Nothing follows.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, end: LogEnd) {
         let mut state = lock(&self.state);
-        state.has_ended = true;
+        state.end = Some(end);
         self.announce(&mut state);
     }
 
@@ -123,13 +139,13 @@ impl LogReader {
         let mut state = lock(&self.pipe.state);
         let count = state.bytes.len().min(most);
         let bytes: Vec<u8> = state.bytes.drain(..count).collect();
-        let is_last = state.has_ended && state.bytes.is_empty();
-        state.is_awaited = bytes.is_empty() && !is_last;
+        let end = state.end.filter(|_| state.bytes.is_empty());
+        state.is_awaited = bytes.is_empty() && end.is_none();
         drop(state);
         if count > 0 {
             self.pipe.changed.notify_one();
         }
-        LogPart { bytes, is_last }
+        LogPart { bytes, end }
     }
 }
 
@@ -173,32 +189,34 @@ mod tests {
         (pipe, reader, heard)
     }
 
-    const SOON: Duration = Duration::from_secs(10);
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
 
     #[test]
     fn a_reader_that_found_nothing_hears_once_of_more() {
         let (pipe, reader, heard) = pipe();
         assert_eq!(reader.take(9), LogPart::default());
-        assert!(pipe.write(b"ab", SOON) && pipe.write(b"cd", SOON));
+        assert!(pipe.write(b"ab", soon()) && pipe.write(b"cd", soon()));
         assert_eq!(*heard.0.lock().unwrap(), 1);
         assert_eq!(reader.take(3).bytes, b"abc");
-        pipe.end();
+        pipe.end(LogEnd::Cut);
         let last = LogPart {
             bytes: b"d".into(),
-            is_last: true,
+            end: Some(LogEnd::Cut),
         };
         assert_eq!((reader.take(3), *heard.0.lock().unwrap()), (last, 1));
-        assert!(reader.take(3).is_last);
+        assert_eq!(reader.take(3).end, Some(LogEnd::Cut));
     }
 
     #[test]
     fn a_writer_waits_while_the_pipe_is_full() {
         let (pipe, reader, _) = pipe();
-        assert!(pipe.write(&[1; PIPE_BYTES], Duration::ZERO));
-        assert!(!pipe.write(&[2], Duration::ZERO), "nobody reads in time");
+        assert!(pipe.write(&[1; PIPE_BYTES], Instant::now()));
+        assert!(!pipe.write(&[2], Instant::now()), "nobody reads in time");
         let writer = {
             let pipe = Arc::clone(&pipe);
-            std::thread::spawn(move || pipe.write(&[2; 2 * PIPE_BYTES], SOON))
+            std::thread::spawn(move || pipe.write(&[2; 2 * PIPE_BYTES], soon()))
         };
         let mut taken = 0;
         while taken < 3 * PIPE_BYTES {
@@ -215,7 +233,7 @@ mod tests {
         let (pipe, reader, _) = pipe();
         let writer = {
             let pipe = Arc::clone(&pipe);
-            std::thread::spawn(move || pipe.write(&[2; 2 * PIPE_BYTES], SOON))
+            std::thread::spawn(move || pipe.write(&[2; 2 * PIPE_BYTES], soon()))
         };
         assert!(!pipe.cut.is_cut());
         drop(reader);

@@ -4,7 +4,8 @@
 
 use super::{Api, Call, Outcome, Pending};
 use crate::app::logs::{
-    LINES_DEFAULT, LINES_MAX, LogCaller, LogFrom, LogPart, LogReader, LogRequest, PIPE_BYTES, state,
+    LINES_DEFAULT, LINES_MAX, LogCaller, LogEnd, LogFrom, LogPart, LogReader, LogRequest,
+    PIPE_BYTES, state,
 };
 use crate::app::{self, Error, InstanceRequest, Intent, NoLog};
 use crate::budget::Purpose;
@@ -72,15 +73,28 @@ impl Api {
 }
 
 impl PendingLog {
-    /// What there is of the log now.
+    /// What there is of the log now. It is cut when its service drains, too: its container goes on.
     pub(super) fn pull(&mut self, is_draining: bool) -> Part {
-        let begins = (!self.has_begun).then(|| text(Body::default()));
-        self.has_begun = true;
-        let LogPart { bytes, is_last } = self.reader.take(PART_BYTES_MAX);
-        Part {
-            begins,
-            bytes: Body::Owned(bytes),
-            is_last: is_last || self.is_head || (is_draining && self.reader.follows),
+        if !self.has_begun {
+            self.has_begun = true;
+            return Part {
+                begins: Some(text(Body::default())),
+                is_last: self.is_head,
+                ..Part::default()
+            };
+        }
+        if is_draining && self.reader.follows {
+            return Part::CUT;
+        }
+        let LogPart { bytes, end } = self.reader.take(PART_BYTES_MAX);
+        match end {
+            // What there was is sent first.
+            Some(LogEnd::Cut) if bytes.is_empty() => Part::CUT,
+            _ => Part {
+                is_last: end == Some(LogEnd::Regular),
+                bytes: Body::Owned(bytes),
+                ..Part::default()
+            },
         }
     }
 }

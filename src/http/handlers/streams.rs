@@ -114,6 +114,7 @@ impl Pace {
             begins,
             bytes: Body::Owned(bytes),
             is_last,
+            is_cut: false,
         }
     }
 }

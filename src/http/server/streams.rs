@@ -29,6 +29,18 @@ pub struct Part {
     pub bytes: Body,
     /// Whether nothing follows.
     pub is_last: bool,
+    /// Whether the rest is missing: the connection ends here, so that its peer sees it.
+    pub is_cut: bool,
+}
+
+impl Part {
+    /// The end of a stream of which the rest is missing.
+    pub const CUT: Self = Self {
+        begins: None,
+        bytes: Body::Static(b""),
+        is_last: false,
+        is_cut: true,
+    };
 }
 
 /// The streams of a thread, and which of them are to be asked.
@@ -129,6 +141,10 @@ impl<H: Handler> Core<H> {
             self.refuse(slot, Refusal::Panicked);
             return true;
         };
+        if part.is_cut {
+            self.abort(slot);
+            return true;
+        }
         slot.is_due = part.begins.is_some() || !part.bytes.is_empty();
         let moved = slot.is_due || part.is_last;
         if let Some(response) = part.begins {

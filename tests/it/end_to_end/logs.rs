@@ -9,7 +9,7 @@ use super::{LONG_WAIT, eventually};
 use crate::logs::Log;
 
 /// Lets our service account read logs.
-fn permit(environment: &TestEnvironment) {
+pub(super) fn permit(environment: &TestEnvironment) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/read-logs");
     for file in ["role", "role-binding"] {
         let file = format!("--filename={folder}/{file}.yaml");

@@ -7,8 +7,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::super::environment::{STAND_IN, real, text};
+use super::super::logs::permit;
 use super::super::program::page;
 use super::{Fixture, REPLICAS, Report, Scenario, condition, pause, ready_ip};
+use crate::logs::Log;
 
 pub(super) const KUBELET_STOPPED: Scenario = Scenario {
     name: "kubelet-stopped",
@@ -113,7 +115,8 @@ fn await_other(
 pub(super) const LOST_NODE: Scenario = Scenario {
     name: "lost-node",
     must: "the kubelet is killed for good, and instances are stopped before and after their pods are marked: \
-           each name is free when the mark has been seen for 30 s and the grace period is over since 30 s",
+           each name is free when the mark has been seen for 30 s and the grace period is over since 30 s; a \
+           log that was followed says that it was cut",
     settings: PATIENT_OF_NODES,
     blind: Duration::ZERO,
     play: lose_node,
@@ -142,7 +145,20 @@ fn lose_node(fixture: &Fixture<'_>, report: &mut Report) {
     }
     let names = ["early", "late"];
     let old = names.map(|name| fixture.start(0, &format!("/app/lost/{name}")));
+    permit(environment);
+    let path = "/app/lost/early/logs?follow=true";
+    let mut follow = Log::begin(fixture.replicas[0].address(), path, "");
+    follow.until("listens on");
     fixture.signal("kubelet", Signal::KILL);
+    let killed = Instant::now();
+    let log = follow.body();
+    report.check(log.contains("the container still runs"), || {
+        format!("a followed log ended with {log:?}")
+    });
+    let cut = killed.elapsed().as_secs_f64();
+    report
+        .seen
+        .push(format!("a followed log was cut after {cut:.1} s"));
     // Successors come up on the stand-in node.
     environment.offer("lost", "lost", STAND_IN);
     let began = Instant::now();
