@@ -13,7 +13,6 @@ pub mod limit;
 use crate::clock::{Clock, SystemClock};
 use crate::config::LogFormat;
 use crate::threads;
-use jiff::Timestamp;
 use limit::{Cause, Decision, EVENT_LINES_MAX, LINES_MAX, Limiter, Summary};
 use log::{Level, Log};
 use std::borrow::Cow;
@@ -22,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The module whose lines are events of instances, a few for each start and stop.
 pub(crate) const INSTANCE_EVENTS: &str = "config_controller::app::reporter";
@@ -78,7 +77,7 @@ impl Logger {
         due: SyncSender<Instant>,
     ) -> Self {
         builder.format(move |out, record| {
-            out.write_all(line(Timestamp::now(), record, format).as_bytes())
+            out.write_all(line(SystemTime::now(), record, format).as_bytes())
         });
         Self {
             inner: builder.build(),
@@ -153,10 +152,10 @@ fn most(record: &log::Record<'_>) -> u32 {
     }
 }
 
-fn line(time: Timestamp, record: &log::Record<'_>, format: LogFormat) -> String {
+fn line(time: SystemTime, record: &log::Record<'_>, format: LogFormat) -> String {
     let message = record.args().to_string();
     let message = redact(&message);
-    let time = format!("{time:.3}");
+    let time = humantime::format_rfc3339_millis(time).to_string();
     match format {
         LogFormat::Text => {
             let message = escaped(&message, |c| c.escape_default().to_string());
@@ -249,11 +248,11 @@ mod tests {
     use super::*;
     use std::fmt;
     use std::io::{self, Write};
-    use std::time::{Instant, SystemTime};
+    use std::time::{Duration, Instant, SystemTime};
 
     #[track_caller]
     fn check(message: &str, format: LogFormat, expected: &str) {
-        let time = Timestamp::from_second(1_777_629_600).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_777_629_600);
         let line = |message: fmt::Arguments<'_>| {
             let mut record = log::Record::builder();
             let record = record.level(Level::Warn).target("t").args(message);

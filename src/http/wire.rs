@@ -9,7 +9,7 @@ use crate::app::cache::InstanceVersion;
 use crate::http::message::{Response, Text, field};
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tiny_http::{Header, StatusCode};
 
 /// The `Connection` field of a head (RFC 9112 §9.3).
@@ -179,21 +179,17 @@ fn write_end(out: &mut Vec<u8>, response: &Response) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The last second of the year 9999, after which a date cannot be written.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 fn second_of(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
 fn date_of(second: u64) -> String {
-    i64::try_from(second)
-        .ok()
-        .and_then(|second| jiff::Timestamp::from_second(second).ok())
-        .and_then(|time| {
-            jiff::fmt::rfc2822::DateTimePrinter::new()
-                .timestamp_to_rfc9110_string(&time)
-                .ok()
-        })
-        .unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
+    let second = second.min(LAST_SECOND);
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
 }
 
 /// Appends the status line and all fields but the request ID.

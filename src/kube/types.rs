@@ -41,7 +41,7 @@ pub use own::{
 };
 pub use pairs::{LeftOut, Pairs};
 pub use review::TokenReview;
-pub use scalars::{ResourceVersion, Timestamp, UID_BYTES_MAX, Uid};
+pub use scalars::{ResourceVersion, Timestamp, UID_BYTES_MAX, Uid, time_of};
 pub use unread::{UNREAD_KEYS_MAX, UnreadCause, UnreadKey};
 
 use super::status::null_is_default;

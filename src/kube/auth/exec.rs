@@ -6,12 +6,13 @@
 
 use super::{Cluster, Proof, check_token};
 use crate::kube::kubeconfig::{Exec, Source};
+use crate::kube::types::time_of;
 use serde::Deserialize;
 use serde_json::json;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How long a plugin may run.
 pub(super) const RUN_MAX: Duration = Duration::from_secs(30);
@@ -148,11 +149,9 @@ pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Proof, String> {
     if token.is_none() && certificate.is_none() {
         return Err("printed neither a token nor a certificate".into());
     }
-    let expires = status.expiration_timestamp.map(|text| {
-        text.parse::<jiff::Timestamp>()
-            .map(SystemTime::from)
-            .map_err(|_| "printed an expirationTimestamp that is not a time")
-    });
+    let expires = status
+        .expiration_timestamp
+        .map(|text| time_of(&text).ok_or("printed an expirationTimestamp that is not a time"));
     Ok(Proof {
         token: token.map(Arc::new),
         certificate: certificate.map(Arc::new),

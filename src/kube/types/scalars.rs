@@ -217,15 +217,35 @@ impl Timestamp {
     /// Reads RFC 3339; `None` when it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let time: jiff::Timestamp = text.parse().ok()?;
-        Some(Self::from_seconds(time.as_second()))
+        time_of(text).map(Self::from)
     }
 
     /// Reads the value of a header `Date`; `None` when it is malformed.
     #[must_use]
     pub fn parse_date(text: &str) -> Option<Self> {
-        let time = jiff::fmt::rfc2822::parse(text).ok()?;
-        Some(Self::from_seconds(time.timestamp().as_second()))
+        httpdate::parse_http_date(text).ok().map(Self::from)
+    }
+}
+
+/// Reads RFC 3339; `None` when it is malformed. A time before 1970 counts as the beginning of 1970.
+#[must_use]
+pub fn time_of(text: &str) -> Option<SystemTime> {
+    let (year, rest) = text.split_at_checked(4)?;
+    if year < "1970" && year.bytes().all(|byte| byte.is_ascii_digit()) {
+        return time_of(&format!("2000{rest}")).map(|_| UNIX_EPOCH);
+    }
+    if text.ends_with('Z') {
+        return humantime::parse_rfc3339(text).ok();
+    }
+    let (local, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
+    let time = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
+    let (hours, minutes) = offset[1..].split_once(':')?;
+    let [hours, minutes] = [hours, minutes].map(|part| part.parse::<u8>().ok());
+    let offset_by = Duration::from_secs(u64::from(hours?) * 3600 + u64::from(minutes?) * 60);
+    match offset.as_bytes()[0] {
+        b'+' => time.checked_sub(offset_by),
+        b'-' => time.checked_add(offset_by),
+        _ => None,
     }
 }
 
@@ -240,10 +260,7 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_second(self.seconds()) {
-            Ok(time) => write!(f, "{time}"),
-            Err(_) => write!(f, "{}s", self.0),
-        }
+        humantime::format_rfc3339_seconds(self.system_time()).fmt(f)
     }
 }
 

@@ -51,6 +51,14 @@ const READERS: &[(&str, &str)] = &[
         "our own header `Date`, by the clock of this machine",
     ),
     (
+        "src/logging.rs",
+        "the time of a log line, by the clock of this machine",
+    ),
+    (
+        "src/kube/types/scalars.rs",
+        "a timestamp of Kubernetes as text",
+    ),
+    (
         "src/kube/auth/credentials.rs",
         "a plugin on this machine says until when its token is valid; a 401 counts all the same",
     ),
