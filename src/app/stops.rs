@@ -20,6 +20,7 @@ use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::threads::lock;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -107,12 +108,17 @@ impl StopQueue {
 }
 
 /// Passes responses on, those to single stops to their [`Stopper`].
-#[derive(Debug)]
 pub struct StopSink {
     /// Where those to single stops go.
     pub queue: StopQueue,
     /// Where all others go.
     pub others: Arc<dyn ResponseSink>,
+}
+
+impl fmt::Debug for StopSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StopSink")
+    }
 }
 
 impl ResponseSink for StopSink {
