@@ -69,12 +69,11 @@ impl Client {
     /// [`Error::connect_failed`], the Job may have been created despite the error.
     pub fn create_job(&self, name: &str, manifest: Vec<u8>) -> Result<(Job, Warnings), Error> {
         let request = request::create_job(&self.namespace, name, manifest)?;
-        self.send(request, |request, response| {
-            let response = response.into_success(request)?;
-            let job = decode_object(&response.body, name, None);
-            let job = job.map_err(|error| invalid_response(request, &error))?;
-            Ok((job, response.warnings))
-        })?
+        let (request, response) = self.send(request)?;
+        let response = response.into_success(&request)?;
+        let job = decode_object(&response.body, name, None);
+        let job = job.map_err(|error| invalid_response(&request, &error))?;
+        Ok((job, response.warnings))
     }
 
     /// Tries to create an object of that name with this manifest, in JSON, without storing it; also
@@ -87,10 +86,9 @@ impl Client {
     ) -> (Result<(), Error>, Warnings) {
         let request = request::try_create(collection, &self.namespace, name, manifest);
         let response = request.and_then(|request| {
-            self.send(request, |request, mut response| {
-                let warnings = std::mem::take(&mut response.warnings);
-                (response.into_success(request).map(drop), warnings)
-            })
+            let (request, mut response) = self.send(request)?;
+            let warnings = std::mem::take(&mut response.warnings);
+            Ok((response.into_success(&request).map(drop), warnings))
         });
         response.unwrap_or_else(|error| (Err(error), Warnings::new()))
     }
@@ -301,21 +299,22 @@ impl Client {
         request: Request,
         read: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>,
     ) -> Result<T, Error> {
-        self.send(request, |request, response| {
-            let response = response.into_success(request)?;
-            read(&response.body).map_err(|error| invalid_response(request, &error))
-        })?
+        let (request, response) = self.success(request)?;
+        read(&response.body).map_err(|error| invalid_response(&request, &error))
     }
 
-    /// Sends a request and reads its response, whatever its status code is.
-    fn send<T>(
-        &self,
-        mut request: Request,
-        read: impl FnOnce(&Request, Response) -> T,
-    ) -> Result<T, Error> {
+    /// Sends a request, and returns both it and the response; one that is not a success becomes an error.
+    fn success(&self, request: Request) -> Result<(Request, Response), Error> {
+        let (request, response) = self.send(request)?;
+        let response = response.into_success(&request)?;
+        Ok((request, response))
+    }
+
+    /// Sends a request, and returns both it and its response, whatever its status code is.
+    fn send(&self, mut request: Request) -> Result<(Request, Response), Error> {
         request.trace.clone_from(&self.trace);
         let response = self.transport.send(&request)?;
-        Ok(read(&request, response))
+        Ok((request, response))
     }
 }
 

@@ -141,30 +141,40 @@ impl Watch {
     /// ones can follow depends on [`Step::next`]. Any other is a late one of a
     /// closed stream, and changes nothing.
     pub fn step<K: Resource>(&mut self, input: Input<K>, now: Instant) -> Step<K> {
-        let mut effects = Vec::new();
+        let (seen, mut collected) = input.parted();
+        let next = self.advance(seen, now, &mut collected);
+        let effects = collected.effects;
+        Step { effects, next }
+    }
+
+    fn advance(
+        &mut self,
+        input: Input<ResourceVersion>,
+        now: Instant,
+        effects: &mut dyn Effects,
+    ) -> Next {
         let is_read = !matches!(input, Input::Probed(..));
-        (self.upkeep).step(self.is_open(), is_read, now, &mut effects);
-        let next = match input {
-            Input::Woken => self.woken(&mut effects),
-            Input::Listed(Ok(page)) => self.listed(page, now, &mut effects),
+        (self.upkeep).step(self.is_open(), is_read, now, effects);
+        match input {
+            Input::Woken => self.woken(effects),
+            Input::Listed(Ok(page)) => self.listed(page, now, effects),
             Input::Listed(Err(error)) if self.is_open() => {
-                self.list_beside_failed(&error, now, &mut effects)
+                self.list_beside_failed(&error, now, effects)
             }
-            Input::Listed(Err(error)) => self.list_failed(error, now, &mut effects),
-            Input::Opened(Ok(())) => self.opened(now, &mut effects),
-            Input::Opened(Err(error)) => self.open_failed(error, now, &mut effects),
-            Input::Event(event) => self.event(event, now, &mut effects),
-            Input::Idle => self.idle(now, &mut effects),
-            Input::Probed(newest, known) => self.probed(newest, &known, now, &mut effects),
-            Input::Checked(checked) => self.checked(checked, now, &mut effects),
-            Input::Doubted => self.doubted(now, &mut effects),
-            Input::Ended(end) => self.ended(end, now, &mut effects),
+            Input::Listed(Err(error)) => self.list_failed(error, now, effects),
+            Input::Opened(Ok(())) => self.opened(now, effects),
+            Input::Opened(Err(error)) => self.open_failed(error, now, effects),
+            Input::Event(event) => self.event(event, now, effects),
+            Input::Idle => self.idle(now, effects),
+            Input::Probed(newest, known) => self.probed(newest, &known, now, effects),
+            Input::Checked(checked) => self.checked(checked, now, effects),
+            Input::Doubted => self.doubted(now, effects),
+            Input::Ended(end) => self.ended(end, now, effects),
             Input::Unfit => {
                 let why = "more templates than are kept, or room for more".into();
-                self.relist(Cause::Unfit, why, &mut effects)
+                self.relist(Cause::Unfit, why, effects)
             }
-        };
-        Step { effects, next }
+        }
     }
 
     fn woken(&mut self, effects: &mut dyn Effects) -> Next {
@@ -212,7 +222,12 @@ impl Watch {
         Next::BACK_OFF
     }
 
-    fn listed<K>(&mut self, page: Page<K>, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+    fn listed(
+        &mut self,
+        page: Page<ResourceVersion>,
+        now: Instant,
+        effects: &mut dyn Effects,
+    ) -> Next {
         let asked = match &self.state {
             State::Listing(continue_token) => continue_token.clone(),
             _ => None,
@@ -226,10 +241,10 @@ impl Watch {
         }
         effects.note(Note::Contact);
         self.page_limit.succeeded(page.bytes);
-        let skipped = page.skipped.into_iter().map(Note::Skipped);
-        effects.extend(skipped.map(Effect::Note));
-        let items = page.items.into_iter();
-        effects.extend(items.map(|item| Effect::Store(StoreEvent::InitApply(item))));
+        for skipped in page.skipped {
+            effects.note(Note::Skipped(skipped));
+        }
+        effects.objects();
         if is_beside {
             return self.listed_beside(page.version, page.continue_token, now, effects);
         }
@@ -241,7 +256,7 @@ impl Watch {
             effects.note(Note::Relisted(cause));
         }
         self.upkeep.listed(now, effects);
-        effects.push(Effect::Store(StoreEvent::InitDone(page.version)));
+        effects.list_ends(page.version);
         self.after_list(now)
     }
 
@@ -348,11 +363,11 @@ impl Watch {
         Next::Wait(self.poll)
     }
 
-    fn event<K: Resource>(
+    fn event(
         &mut self,
-        event: Result<WatchEvent<K>, String>,
+        event: Result<WatchEvent<ResourceVersion>, String>,
         now: Instant,
-        effects: &mut Vec<Effect<K>>,
+        effects: &mut dyn Effects,
     ) -> Next {
         let State::Watching { events, heard, .. } = &mut self.state else {
             return self.woken(effects);
@@ -360,17 +375,13 @@ impl Watch {
         (*events, *heard) = (true, now);
         effects.note(Note::Contact);
         match event {
-            Ok(WatchEvent::Changed(object)) => {
-                self.seen(&object.metadata().resource_version);
-                effects.push(Effect::Store(StoreEvent::Apply(object)));
+            Ok(WatchEvent::Changed(version)) => {
+                self.seen(&version);
+                effects.objects();
             }
             Ok(WatchEvent::Gone(metadata)) => {
                 self.seen(&metadata.resource_version);
-                effects.push(Effect::Store(StoreEvent::Delete {
-                    name: metadata.name,
-                    uid: metadata.uid,
-                    version: metadata.resource_version,
-                }));
+                effects.gone(*metadata);
             }
             Ok(WatchEvent::Bookmark(version)) => {
                 if version.is_before(&self.version) {
@@ -378,7 +389,7 @@ impl Watch {
                     return self.relist(Cause::WentBack, why, effects);
                 }
                 self.seen(&version);
-                effects.push(Effect::Store(StoreEvent::Progress(version)));
+                effects.progress(version);
             }
             Ok(WatchEvent::Skipped(skipped, version)) => {
                 self.seen(&version);

@@ -2,7 +2,7 @@
 //! what stores, logs and metrics get. Data only.
 
 use crate::kube::error::Error;
-use crate::kube::types::{Page, ResourceVersion, Skipped, Uid, WatchEvent};
+use crate::kube::types::{ObjectMeta, Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
 use std::time::{Duration, Instant};
 
 /// An event of a list or watch, for the store.
@@ -206,29 +206,117 @@ pub enum Note {
     Refused(Error),
 }
 
-/// Receives the effects that do not depend on the kind of object, so that their code is compiled
-/// once and not for each kind.
+/// Receives the effects of an input. The machine knows of an object its version only, so that its
+/// code is compiled once and not for each kind of object.
 pub(super) trait Effects {
     fn note(&mut self, note: Note);
 
     /// A list begins, from its first page.
     fn list_begins(&mut self);
 
+    /// The objects of the input go to the store.
+    fn objects(&mut self);
+
+    /// An object is gone.
+    fn gone(&mut self, metadata: ObjectMeta);
+
+    /// Nothing else happened up to this version.
+    fn progress(&mut self, version: ResourceVersion);
+
     /// A list of that version is complete.
     fn list_ends(&mut self, version: ResourceVersion);
 }
 
-impl<K> Effects for Vec<Effect<K>> {
+/// The effects of an input, and its objects until they are asked for.
+pub(super) struct Collected<K> {
+    pub(super) effects: Vec<Effect<K>>,
+    /// Those of a page of a list.
+    listed: Vec<K>,
+    /// That of an event.
+    changed: Option<K>,
+}
+
+impl<K> Collected<K> {
+    fn store(&mut self, event: StoreEvent<K>) {
+        self.effects.push(Effect::Store(event));
+    }
+}
+
+impl<K> Effects for Collected<K> {
     fn note(&mut self, note: Note) {
-        self.push(Effect::Note(note));
+        self.effects.push(Effect::Note(note));
     }
 
     fn list_begins(&mut self) {
-        self.push(Effect::Store(StoreEvent::Init));
+        self.store(StoreEvent::Init);
+    }
+
+    fn objects(&mut self) {
+        for object in std::mem::take(&mut self.listed) {
+            self.store(StoreEvent::InitApply(object));
+        }
+        if let Some(object) = self.changed.take() {
+            self.store(StoreEvent::Apply(object));
+        }
+    }
+
+    fn gone(&mut self, metadata: ObjectMeta) {
+        self.store(StoreEvent::Delete {
+            name: metadata.name,
+            uid: metadata.uid,
+            version: metadata.resource_version,
+        });
+    }
+
+    fn progress(&mut self, version: ResourceVersion) {
+        self.store(StoreEvent::Progress(version));
     }
 
     fn list_ends(&mut self, version: ResourceVersion) {
-        self.push(Effect::Store(StoreEvent::InitDone(version)));
+        self.store(StoreEvent::InitDone(version));
+    }
+}
+
+impl<K: Resource> Input<K> {
+    /// What the machine sees of it, and its objects.
+    pub(super) fn parted(self) -> (Input<ResourceVersion>, Collected<K>) {
+        let mut collected = Collected {
+            effects: Vec::new(),
+            listed: Vec::new(),
+            changed: None,
+        };
+        let seen = match self {
+            Self::Listed(listed) => Input::Listed(listed.map(|page| {
+                collected.listed = page.items;
+                Page {
+                    items: Vec::new(),
+                    version: page.version,
+                    continue_token: page.continue_token,
+                    skipped: page.skipped,
+                    bytes: page.bytes,
+                }
+            })),
+            Self::Event(event) => Input::Event(event.map(|event| match event {
+                WatchEvent::Changed(object) => {
+                    let version = object.metadata().resource_version.clone();
+                    collected.changed = Some(object);
+                    WatchEvent::Changed(version)
+                }
+                WatchEvent::Gone(metadata) => WatchEvent::Gone(metadata),
+                WatchEvent::Bookmark(version) => WatchEvent::Bookmark(version),
+                WatchEvent::Error(status) => WatchEvent::Error(status),
+                WatchEvent::Skipped(skipped, version) => WatchEvent::Skipped(skipped, version),
+            })),
+            Self::Woken => Input::Woken,
+            Self::Opened(opened) => Input::Opened(opened),
+            Self::Idle => Input::Idle,
+            Self::Probed(newest, known) => Input::Probed(newest, known),
+            Self::Checked(checked) => Input::Checked(checked),
+            Self::Doubted => Input::Doubted,
+            Self::Ended(end) => Input::Ended(end),
+            Self::Unfit => Input::Unfit,
+        };
+        (seen, collected)
     }
 }
 
