@@ -124,6 +124,7 @@ mod random;
 pub mod scrape;
 pub mod service;
 pub mod shutdown;
+pub mod sorting;
 pub mod store;
 pub mod threads;
 pub mod traces;

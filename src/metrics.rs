@@ -14,6 +14,7 @@ mod tally;
 pub use families::*;
 pub use tally::{METHODS, STATUS_CODES, Tally};
 
+use crate::sorting;
 use prometheus::core::Collector;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
@@ -313,7 +314,7 @@ impl Registry {
             let mut zero = metric(family, &labels);
             // As the collectors of the crate sort them.
             let mut labels = zero.take_label();
-            labels.sort_by(|a, b| a.name().cmp(b.name()));
+            sorting::sort_by(&mut labels, |a, b| a.name().cmp(b.name()));
             zero.set_label(labels);
             zero.set_counter(proto::Counter::default());
             zero

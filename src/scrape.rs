@@ -18,10 +18,11 @@ use crate::logging;
 use crate::metrics::{self, Metrics, OTHER, Registry, Scrape};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
+use crate::sorting;
 use crate::store::WatchStats;
 use crate::threads::lock;
 use crate::traces::Traces;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -227,7 +228,7 @@ impl Collector {
     fn encode_instances(&self, instances: &BTreeMap<AppType, Counts>, registry: &mut Registry) {
         let catalog = self.sources.catalogs.current();
         let mut others = [0; STATUS_WORDS.len()];
-        let offered: BTreeSet<&AppType> = catalog.types().collect();
+        let offered = sorting::set(catalog.types());
         for (_, counts) in instances.iter().filter(|(t, _)| !offered.contains(t)) {
             others.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
         }

@@ -17,6 +17,7 @@ use crate::budget::{Division, Ledger, WaitingBounds};
 use crate::clock::Clock;
 use crate::kube::types::Job;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::sorting;
 use crate::threads::{self, Heartbeats, OnDeath};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -189,8 +190,7 @@ impl Assembler {
     fn names(&self, app_type: &AppType) -> BTreeSet<InstanceName> {
         let is_it = |job: &Job| job.app_type() == Some(app_type.as_str());
         let jobs = self.census.jobs.filter(is_it);
-        jobs.iter()
-            .filter_map(|job| own_key_of(job).map(|key| key.name))
-            .collect()
+        let names = jobs.iter().filter_map(|job| Some(own_key_of(job)?.name));
+        sorting::set(names)
     }
 }

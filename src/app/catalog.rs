@@ -13,6 +13,7 @@ use crate::model::names::AppType;
 use crate::model::revision;
 use crate::model::status::Budgets;
 use crate::model::template::{PROBLEM_BYTES_MAX, Template, TemplateError};
+use crate::sorting;
 use crate::store::Change;
 use crate::threads::lock;
 use log::Level::{Info, Warn};
@@ -279,7 +280,7 @@ impl Catalog {
             }));
         }
         notes.extend(catalog.find_unread(changes));
-        notes.sort_by_cached_key(Note::place);
+        sorting::sort_by(&mut notes, |a, b| a.place().cmp(&b.place()));
         notes.extend(gone);
         (catalog, notes)
     }

@@ -46,6 +46,7 @@ use crate::budget::{Bounds, Division, Full, Held, Sums};
 use crate::kube::types::{Job, Timestamp, Uid};
 use crate::model::labels::AllBounds;
 use crate::model::names::{AppType, InstanceKey};
+use crate::sorting;
 use confirm::Trust;
 use context::Step;
 use operation::{WaitState, Waiter};
@@ -467,7 +468,7 @@ impl Coordinator {
         };
         let mut oldest: Vec<(Instant, InstanceKey)> =
             self.records.iter().filter_map(dated).collect();
-        oldest.sort_unstable();
+        sorting::sort_by(&mut oldest, Ord::cmp);
         for (_, key) in oldest.into_iter().take(max / FORGOTTEN_AT_ONCE) {
             // Its timer finds nothing to do, once.
             self.change(&key, |record, _, _| forget(&mut record.memory));

@@ -7,8 +7,9 @@
 
 use super::error::Error;
 use crate::budget::{Division, Draft, Full, Ledger, SharedBytes};
+use crate::sorting;
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, LazyLock};
@@ -69,8 +70,8 @@ impl List {
     /// As of [`List::after`].
     pub fn only(&self, keeps: impl Fn(&str) -> bool, ledger: &Arc<Ledger>) -> Result<Self, Error> {
         let kept = self.iter().filter(|(name, _)| keeps(name));
-        let kept: BTreeMap<&str, &[u8]> = kept.collect();
-        let names: BTreeSet<&str> = kept.keys().copied().collect();
+        let kept = sorting::map(kept);
+        let names = sorting::set(kept.keys().copied());
         let encode = |name: &&str, into: &mut Vec<u8>| {
             into.extend_from_slice(kept[name]);
             true
@@ -226,6 +227,7 @@ mod tests {
     use crate::model::names::InstanceName;
     use crate::random::Random;
     use std::cell::Cell;
+    use std::collections::BTreeMap;
 
     /// Changed entries; without JSON one is gone.
     type Changed = BTreeMap<InstanceName, Option<String>>;

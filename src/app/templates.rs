@@ -17,6 +17,7 @@ use crate::budget::Ledger;
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
 use crate::model::template::TemplateVariable;
+use crate::sorting;
 use room::Room;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -175,7 +176,7 @@ impl Known {
             let stem = stem(&key.key);
             format!("{stem}{SEPARATOR}{config_map}{SEPARATOR}{}", key.key)
         });
-        offers.chain(unread).collect()
+        sorting::set(offers.chain(unread))
     }
 
     /// Calls `visit` with the entry of this name, whose texts have so much room; returns whether there is

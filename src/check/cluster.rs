@@ -13,6 +13,7 @@ use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, JOBS, Skipped};
 use crate::kube::watch::PageLimit;
 use crate::kube::{self, Class, Client};
+use crate::sorting;
 use crate::store::left_out_of;
 use serde_json::json;
 use std::cell::RefCell;
@@ -41,7 +42,9 @@ pub(super) fn check_templates(
             return report.add(CheckResult::Bad, "the templates", text);
         }
     };
-    config_maps.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    sorting::sort_by(&mut config_maps, |a, b| {
+        a.metadata.name.cmp(&b.metadata.name)
+    });
     if let Some((kept, text)) = left_out_of(config_maps.iter().map(Arc::as_ref)) {
         report.add(CheckResult::Bad, "the templates", text);
         config_maps.truncate(kept);

@@ -8,9 +8,9 @@ use crate::kube::types::{ConfigMap, Resource as _, TEMPLATE_SUFFIX};
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::Budgets;
 use crate::model::template::Variables;
+use crate::sorting;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ pub(super) fn job(request: &str, sources: &[Source], budgets: Budgets) -> Result
 fn check_files(app_type: &AppType, sources: &[Source]) -> Result<(), String> {
     let key = format!("{app_type}{TEMPLATE_SUFFIX}");
     let defining = sources.iter().filter(|(it, _)| it.data.contains_key(&key));
-    let files: BTreeSet<&str> = defining.filter_map(|(_, file)| file.as_deref()).collect();
+    let files = sorting::set(defining.filter_map(|(_, file)| file.as_deref()));
     if files.len() < 2 {
         return Ok(());
     }

@@ -9,6 +9,7 @@ use super::config_maps;
 use super::documents::{self, CONFIG_MAP, Document, FILE_BYTES_MAX, LISTS, Step};
 use super::report::{CheckResult, Origin, Report};
 use crate::kube::types::{ConfigMap, Resource as _};
+use crate::sorting;
 use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
@@ -266,8 +267,8 @@ fn content_of(folder: &Path) -> std::io::Result<Content> {
             break;
         }
     }
-    files.sort();
-    folders.sort();
+    sorting::sort_by(&mut files, Ord::cmp);
+    sorting::sort_by(&mut folders, Ord::cmp);
     Ok(Content { files, folders })
 }
 

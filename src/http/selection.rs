@@ -9,6 +9,7 @@ use crate::app::index::STATUS_WORDS;
 use crate::app::instances::{PageQuery, Selection};
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::template::query_pairs;
+use crate::sorting;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -135,7 +136,7 @@ fn add(
 fn within(selection: Selection, types: &Types) -> Selection {
     let own = || match types {
         Types::All => None,
-        Types::Only(types) => Some(types.iter().cloned().collect()),
+        Types::Only(types) => Some(sorting::set(types.iter().cloned())),
     };
     Selection {
         types: selection.types.or_else(own),

@@ -10,6 +10,7 @@ use crate::kube::types::{
     LeftOut, META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, ObjectMeta, decode_pair,
     encode_pair, meta_bytes,
 };
+use crate::sorting;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,7 +95,7 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
         .filter(|(key, _)| key.starts_with(META_ANNOTATION))
         .filter_map(|(_, pair)| decode_pair(pair));
     // The last entry of a key wins, which is the label.
-    annotations.chain(labels).collect()
+    sorting::map(annotations.chain(labels))
 }
 
 /// Size of the meta labels of an object; without those left out.
@@ -293,7 +294,9 @@ impl MetaChange {
             .into_iter()
             .filter(|(key, _)| !own.contains_key(key))
             .collect();
-        lacking.sort_by_key(|(key, _)| key != SESSION_ID);
+        sorting::sort_by(&mut lacking, |(a, _), (b, _)| {
+            (a != SESSION_ID).cmp(&(b != SESSION_ID))
+        });
         let before = Size::of(own);
         let mut size = before;
         let mut inherited = BTreeMap::new();
@@ -393,11 +396,9 @@ impl MetaChange {
     pub fn merged<'a>(changes: impl IntoIterator<Item = &'a Self>) -> Self {
         let pairs = changes.into_iter().flat_map(|change| &change.0);
         // The last entry of a key wins.
-        Self(
-            pairs
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        )
+        Self(sorting::map(
+            pairs.map(|(key, value)| (key.clone(), value.clone())),
+        ))
     }
 
     /// The JSON merge patch (RFC 7386) of the pod: sets one form of each pair and removes the other.

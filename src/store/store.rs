@@ -18,6 +18,7 @@
 use super::freshness::Freshness;
 use crate::kube::types::{Resource, ResourceVersion, SHORT_BYTES_MAX, Uid};
 use crate::kube::watch::StoreEvent;
+use crate::sorting;
 use index::Index;
 use layers::{Layers, List};
 use overlay::{is_ahead, is_until};
@@ -205,7 +206,7 @@ impl<K: Resource> Scanner<K> {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<K>> {
         let mut all = self.filter(|_| true);
-        all.sort_unstable_by(|a, b| a.metadata().name.cmp(&b.metadata().name));
+        sorting::sort_by(&mut all, |a, b| a.metadata().name.cmp(&b.metadata().name));
         all
     }
 
@@ -508,7 +509,7 @@ impl<K: Resource> State<K> {
             Change::between(old, Some(new.clone()))
         });
         let mut changes: Vec<_> = lost.chain(came).collect();
-        changes.sort_by(|a, b| a.order().cmp(&b.order()));
+        sorting::sort_by(&mut changes, |a, b| a.order().cmp(&b.order()));
         changes.iter().for_each(|change| self.reindex(change));
         changes
     }

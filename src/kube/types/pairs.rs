@@ -5,6 +5,7 @@
 //! `<type>.config-controller.semafor.ch/…`. Their meaning is not known here.
 
 use super::{INSTANCE_NAME, INSTANCE_TYPE, OWN_PREFIX, TEMPLATE_REVISION, VALUES_REVISION};
+use crate::sorting;
 use std::fmt;
 
 /// Ends each key and each value. A value that contains it is dropped; neither we
@@ -154,7 +155,7 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Pairs {
             .into_iter()
             .filter(|(key, value)| is_ours(key.as_ref()) && !value.as_ref().contains(END))
             .collect();
-        kept.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        sorting::sort_by(&mut kept, |(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
         let mut text = String::new();
         for (key, value) in &kept {
             text.push_str(&short_key(key.as_ref()));

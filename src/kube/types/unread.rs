@@ -1,6 +1,7 @@
 //! Keys of a ConfigMap that look like templates and are not read, so that their author can be told.
 
 use super::TEMPLATE_SUFFIX;
+use crate::sorting;
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use std::collections::BTreeMap;
 
@@ -49,7 +50,7 @@ pub(super) fn join(suffixes: Vec<Box<str>>, binary: BinaryKeys) -> Box<[UnreadKe
     let suffixes = suffixes.into_iter().map(of(UnreadCause::Suffix));
     let binary = binary.0.into_iter().map(of(UnreadCause::Binary));
     let mut unread: Vec<UnreadKey> = suffixes.chain(binary).collect();
-    unread.sort_by(|a, b| a.key.cmp(&b.key));
+    sorting::sort_by(&mut unread, |a, b| a.key.cmp(&b.key));
     unread.truncate(UNREAD_KEYS_MAX);
     unread.into()
 }

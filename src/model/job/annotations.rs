@@ -7,6 +7,7 @@ use crate::model::labels;
 use crate::model::names;
 use crate::model::spelling;
 use crate::model::status::Budget;
+use crate::sorting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -22,7 +23,7 @@ impl<'a> Annotations<'a> {
     /// Those of this object.
     #[must_use]
     pub fn of(pairs: &'a Pairs) -> Self {
-        Self(pairs.iter().collect())
+        Self(sorting::map(pairs.iter()))
     }
 
     /// As [`find_setting`].
@@ -104,7 +105,7 @@ pub const UNREAD_SETTINGS_MAX: usize = 16;
 #[must_use]
 pub fn unread_settings(annotations: &Pairs, types: &[&str]) -> Vec<String> {
     let keys = annotations.iter().map(|(key, _)| key);
-    let types: BTreeSet<&str> = types.iter().copied().collect();
+    let types = sorting::set(types.iter().copied());
     keys.filter_map(|key| {
         let why = why_unread(key, &types)?;
         Some(format!("the annotation {key} is not read: {why}"))

@@ -8,6 +8,7 @@ use super::budgets::controller_pause;
 use super::pods::{has_ended, is_disrupted, last_end, last_failure, of_pod};
 use super::{Finding, LASTED_LONG, is_before};
 use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Job, Pod, Timestamp};
+use crate::sorting;
 use std::sync::Arc;
 
 /// The failures before the present run.
@@ -25,7 +26,8 @@ pub(super) fn retried(job: &Job, pods: &[Arc<Pod>], current: &Pod) -> Option<Ret
         .map(|pod| &**pod)
         .filter(|pod| counts(job, pod))
         .collect();
-    failed.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp));
+    let created = |pod: &Pod| pod.metadata.creation_timestamp;
+    sorting::sort_by(&mut failed, |a, b| created(b).cmp(&created(a)));
     let own = Some(current).filter(|pod| !has_ended(pod) && has_restarted(pod));
     let mut found: Option<Retried> = None;
     let mut next = current;

@@ -8,6 +8,7 @@
 use super::expression::Scope;
 use super::mako::{self, Branch, Part};
 use super::{RenderError, Template, Variables};
+use crate::sorting;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -79,7 +80,7 @@ impl Template {
 fn digest_of_all(variables: &Variables) -> Digest {
     let all = variables.iter();
     let seen = all.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    digest_of(ALL, &seen.collect())
+    digest_of(ALL, &sorting::set(seen))
 }
 
 fn digest_of(kind: u8, seen: &Seen) -> Digest {
@@ -216,7 +217,7 @@ fn add_json(hash: &mut Sha256, value: &Value) {
             hash.update(b"{");
             add_length(hash, map.len());
             let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_unstable_by_key(|(key, _)| *key);
+            sorting::sort_by(&mut entries, |(a, _), (b, _)| a.cmp(b));
             for (key, value) in entries {
                 add_text(hash, key);
                 add_json(hash, value);
