@@ -6,7 +6,7 @@
 //! [`super::coordinator`] decides what follows from it.
 
 use super::expectation::{Expectation, ValuesMatch};
-use super::index::{self, Counts, Index};
+use super::index::{self, Counts, Index, Verdict};
 use super::keys::{is_of, key_of_pod, own_key_of};
 use crate::budget::Memory;
 use crate::kube::types::{ConfigMap, Fingerprint, Job, Pod, Resource, Uid};
@@ -274,12 +274,12 @@ impl Cache {
 
     /// Whether a ready instance counts as ready: with `min-ready`, only for so long.
     fn is_settled(&self, key: &InstanceKey, instance: &Instance) -> bool {
-        min_ready(&instance.job).is_zero() || self.index.is_settled(key)
+        min_ready(&instance.job).is_zero() || self.index.verdict(key) == Verdict::Settled
     }
 
-    /// A ready instance has been ready for as long as its template wants.
-    pub fn set_settled(&self, key: &InstanceKey) {
-        self.index.set_settled(key);
+    /// Sets what the coordinator has found out about an instance.
+    pub fn set_verdict(&self, key: &InstanceKey, verdict: Verdict) {
+        self.index.set_verdict(key, verdict);
         self.refresh(key);
     }
 
@@ -340,11 +340,8 @@ impl Cache {
 
     /// Where this instance counts.
     fn place(&self, key: &InstanceKey, instance: &Instance) -> usize {
-        if self.is_settled(key, instance) {
-            index::place_of(&instance.status)
-        } else {
-            index::place_before_settled(&instance.status)
-        }
+        let has_min_ready = !min_ready(&instance.job).is_zero();
+        index::place_of(&instance.status, self.index.verdict(key), has_min_ready)
     }
 
     /// How old the cache of each resource may be.

@@ -34,29 +34,46 @@ pub type Counts = [u64; STATUS_WORDS.len()];
 /// callers to set, so there may be any number.
 pub const SESSIONS_MAX: usize = 64;
 
-/// The place of a status in [`Counts`].
+/// What the coordinator has found out about an instance with time, in the state that it has: that holds until
+/// it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    #[default]
+    None,
+    /// It has been ready for as long as its template wants.
+    Settled,
+    /// It does not become ready in time: callers get an error.
+    Failing,
+}
+
+/// The place of a status in [`Counts`]; `has_min_ready`: being ready does not suffice at once.
 #[must_use]
-pub const fn place_of(status: &InstanceStatus) -> usize {
+pub const fn place_of(status: &InstanceStatus, verdict: Verdict, has_min_ready: bool) -> usize {
     match status {
-        InstanceStatus::Starting(_) => STARTING,
-        InstanceStatus::Ready { .. } => 1,
-        InstanceStatus::Failed { .. } => 2,
+        InstanceStatus::Starting(_) => match verdict {
+            Verdict::Failing => FAILED,
+            Verdict::None | Verdict::Settled => STARTING,
+        },
+        InstanceStatus::Ready { .. } => match verdict {
+            Verdict::Settled => READY,
+            Verdict::None | Verdict::Failing if has_min_ready => STARTING,
+            Verdict::None | Verdict::Failing => READY,
+        },
+        InstanceStatus::Failed { .. } => FAILED,
         InstanceStatus::Finished(_) => 3,
         InstanceStatus::Stopping { .. } => 4,
     }
 }
 
-/// The same of an instance that has not been ready for long enough.
-#[must_use]
-pub const fn place_before_settled(status: &InstanceStatus) -> usize {
-    match status {
-        InstanceStatus::Ready { .. } => STARTING,
-        _ => place_of(status),
-    }
-}
-
 /// A Job that was just made: its status is computed next.
 const STARTING: usize = 0;
+
+/// One that callers get.
+pub(super) const READY: usize = 1;
+
+/// One whose callers get an error.
+const FAILED: usize = 2;
 
 /// What the cache takes for a Job or a pod beside its name and texts, in bytes; measured, as the factors
 /// below. A test holds them against the allocator.
@@ -115,8 +132,7 @@ struct Counted {
     /// Wraps around: no status is computed during 2^32 changes.
     changes: u32,
     place: u8,
-    /// Whether it has been ready for as long as its template wants, without a change since.
-    is_settled: bool,
+    verdict: Verdict,
 }
 
 impl Index {
@@ -229,14 +245,14 @@ impl Index {
         }
     }
 
-    /// This instance has been ready for as long as its template wants. That holds until it changes.
-    pub fn set_settled(&self, key: &InstanceKey) {
+    /// Sets what has been found out about this instance.
+    pub fn set_verdict(&self, key: &InstanceKey, verdict: Verdict) {
         let mut state = self.state();
         let hash = state.hash(key);
         let State { counted, lists, .. } = &mut *state;
-        let counted = counted.get_mut(&hash).filter(|it| !it.is_settled);
+        let counted = counted.get_mut(&hash).filter(|it| it.verdict != verdict);
         if let Some(counted) = counted {
-            counted.is_settled = true;
+            counted.verdict = verdict;
             lists.change(key);
         }
     }
@@ -249,12 +265,12 @@ impl Index {
         Some(usize::from(counted.place))
     }
 
-    /// Whether it has.
+    /// What has been found out about it.
     #[must_use]
-    pub fn is_settled(&self, key: &InstanceKey) -> bool {
+    pub fn verdict(&self, key: &InstanceKey) -> Verdict {
         let state = self.state();
         let counted = state.counted.get(&state.hash(key));
-        counted.is_some_and(|counted| counted.is_settled)
+        counted.map_or(Verdict::None, |counted| counted.verdict)
     }
 
     /// How many instances of each type are in which status.
@@ -399,7 +415,7 @@ impl State {
         let counted = Counted {
             changes: 0,
             place: STARTING as u8,
-            is_settled: false,
+            verdict: Verdict::None,
         };
         self.counted.insert(self.hash(key), counted);
         self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
@@ -453,7 +469,7 @@ impl State {
         let hash = self.hash(key);
         if let Some(counted) = self.counted.get_mut(&hash) {
             counted.changes = counted.changes.wrapping_add(1);
-            counted.is_settled = false;
+            counted.verdict = Verdict::None;
             self.lists.change(key);
         }
     }

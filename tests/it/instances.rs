@@ -1,6 +1,7 @@
 //! `/instances`: the list of all instances, page by page, while they start, change and end.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -30,6 +31,40 @@ fn names(client: Client, query: &str) -> Vec<String> {
 fn item(environment: &TestEnvironment, query: &str) -> Value {
     let page = environment.get(&format!("/instances?{query}")).expect(200);
     page["instances"][0].clone()
+}
+
+/// Callers of it get an error, and the stream has reported `failed`: the list and the metrics agree.
+#[test]
+fn a_start_over_its_budget_is_listed_and_counted_as_failed() {
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .setting("START_BUDGET_PULL_ERROR", "100s")
+        .start();
+    environment.get_at_once("/app/hello/ann").expect(202);
+    environment.fail_pull("hello-ann");
+    let status = |expected: &str| {
+        eventually(expected, || {
+            let item = item(&environment, "");
+            (item["status"] == expected && item["reason"] == "ErrImagePull").then_some(())
+        });
+        let line = format!(r#"config_controller_instances{{type="hello",status="{expected}"}} 1"#);
+        eventually(&line, || {
+            environment
+                .get("/metrics")
+                .text
+                .contains(&line)
+                .then_some(())
+        });
+    };
+    status("starting");
+    environment.advance(Duration::from_secs(102));
+    status("failed");
+    let failed = environment.get("/instances?status=failed").expect(200);
+    assert_eq!(failed["instances"][0]["name"], "ann");
+    environment.make_ready("hello-ann");
+    eventually("it is ready all the same", || {
+        (item(&environment, "")["status"] == "ready").then_some(())
+    });
 }
 
 #[test]

@@ -23,7 +23,10 @@ fn lists_info_and_probes_make_no_call() {
             .get("/app/nope/ann")
             .expect_error(404, "unknown_type");
     }
-    assert_eq!(environment.kube.requests(), []);
+    // The app type may be tried meanwhile.
+    let asked = environment.kube.requests();
+    let asked: Vec<_> = asked.iter().filter(|it| it.verb != "dry-run").collect();
+    assert!(asked.is_empty(), "{asked:?}");
 }
 
 #[test]

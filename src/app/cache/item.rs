@@ -1,10 +1,10 @@
 //! [`Cache::item`]: what callers are told of one instance, from the stores.
 //!
-//! Pure, as all of [`super`]. What a replica remembers of a name (that a start lasts longer than its budget)
-//! is not known here: [`crate::app::coordinator`] adds that where it answers for one name.
+//! Pure, as all of [`super`]. What the coordinator has found out with time (that a start lasts longer than its
+//! budget) is in [`super::index::Verdict`].
 
 use super::{Cache, Instance, Lookup};
-use crate::app::index::place_of;
+use crate::app::index::READY;
 use crate::app::instances::Item;
 use crate::kube::types::ConditionType;
 use crate::model::job::min_ready;
@@ -28,7 +28,7 @@ fn item(key: &InstanceKey, of: &Instance, status: usize, revision: Option<&str>)
     let pod = of.pod.as_deref();
     let ready = || pod.and_then(|pod| pod.conditions.holds(ConditionType::Ready)?.since);
     let finding = match &of.status {
-        InstanceStatus::Ready { .. } if place_of(&of.status) == status => None,
+        InstanceStatus::Ready { .. } if status == READY => None,
         InstanceStatus::Ready { .. } => Some(Finding::settling(ready(), min_ready(&of.job))),
         InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
             Some(finding.clone())

@@ -36,6 +36,7 @@ use super::operation::{Last, Standing, WaitState, Waiter, Want};
 use crate::app::cache::{Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
 use crate::app::expectation::ValuesMatch;
+use crate::app::index::Verdict;
 use crate::app::request::{Intent, Progress, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::{Pod, Uid};
@@ -119,7 +120,7 @@ impl Observed {
         let (state, report, report_at) = match &instance.status {
             InstanceStatus::Ready { .. } => {
                 if memory.settled_at().is_some() {
-                    context.cache.set_settled(key);
+                    context.cache.set_verdict(key, Verdict::Settled);
                 }
                 (State::Ready, None, None)
             }
@@ -143,7 +144,14 @@ impl Observed {
                 (State::Finished, Some(report), None)
             }
             InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => {
-                of_unready(&instance, finding, memory, &settings.budgets, context.now)
+                let unready =
+                    of_unready(&instance, finding, memory, &settings.budgets, context.now);
+                let verdict = match unready.0 {
+                    State::Failing => Verdict::Failing,
+                    _ => Verdict::None,
+                };
+                context.cache.set_verdict(key, verdict);
+                unready
             }
         };
         Self {
