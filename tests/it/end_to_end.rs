@@ -23,6 +23,7 @@
 //! | `storms` | starts and stops at random leave nothing behind |
 //! | `streams` | a start followed on a real node; a storm, told to 300 readers |
 //! | `logs` | logs of crash loops, of several containers, of pods that go; 100 MB to a slow reader |
+//! | `page` | the status page in a browser, with real pods |
 //! | `fencing` | two workers at two replicas: each changes only what it knows |
 //! | `proxies` | the recipes for proxies lead to real pods |
 //! | `visibility` | how soon the other replica shows what one has written |
@@ -58,6 +59,7 @@ mod main_job;
 mod misconfigured;
 mod nodes;
 mod outage;
+mod page;
 mod predecessor;
 pub(crate) mod program;
 mod proxies;

@@ -64,7 +64,7 @@ impl Got {
     }
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
 
 /// Settings with which a busy machine causes no failure report.
 pub(super) const PATIENT: &[(&str, &str)] = &[
