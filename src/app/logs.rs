@@ -5,7 +5,7 @@
 //! has hung up. What is in a log is never looked at, kept or logged.
 //!
 //! Kubernetes ends a log that is followed in the same way when its container has ended and when its kubelet
-//! has died, so the pod is read then: a container that still runs has more to say, and the log was cut.
+//! has died, so one more line is read then: where Kubernetes cannot read it, the log was cut.
 
 mod pipe;
 
@@ -44,13 +44,6 @@ pub const FOLLOW_BYTES_MAX: usize = 256 << 20;
 
 /// The longest that one is followed.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(3600);
-
-/// How long the status of a container may be behind the end of its log. (Kubernetes 1.36: 0.1 s before or
-/// after.)
-const SETTLE_MAX: Duration = Duration::from_secs(3);
-
-/// How often the status is read in that time.
-const LOOKS: u32 = 6;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
@@ -108,14 +101,11 @@ pub enum LogFrom {
 struct Bounds {
     read: (Duration, usize),
     follow: (Duration, usize),
-    /// As [`SETTLE_MAX`].
-    settle: Duration,
 }
 
 const BOUNDS: Bounds = Bounds {
     read: (READ_MAX, READ_BYTES_MAX),
     follow: (FOLLOW_MAX, FOLLOW_BYTES_MAX),
-    settle: SETTLE_MAX,
 };
 
 /// The threads that read logs; clones share their bound.
@@ -226,29 +216,23 @@ enum End {
 
 impl Reading {
     fn run(&self) {
-        let opened = self.options().and_then(|(options, run)| {
+        let opened = self.options().and_then(|options| {
             if options.follow {
                 // While the container is silent there is not even the head of a response.
-                self.open(&LogOptions {
-                    tail: 1,
-                    since_secs: None,
-                    follow: false,
-                    bytes_max: 1,
-                    ..options.clone()
-                })?;
-                return Ok((options, run, None));
+                self.open_line(&options)?;
+                return Ok((options, None));
             }
             let stream = self.open(&options)?;
-            Ok((options, run, Some(stream)))
+            Ok((options, Some(stream)))
         });
-        let (options, run, stream) = match opened {
+        let (options, stream) = match opened {
             Ok(opened) => opened,
             Err(error) => return self.pipe.respond(Response::Failed(error)),
         };
         self.pipe.respond(Response::Log);
         let stream = stream.map_or_else(|| self.open(&options), Ok);
         let end = match stream {
-            Ok(stream) => self.copy(stream, &options.container, run.as_deref()),
+            Ok(stream) => self.copy(stream, &options),
             Err(error) => End::Cut(error.to_string()),
         };
         let (cause, end) = match end {
@@ -272,8 +256,7 @@ impl Reading {
         }
     }
 
-    /// What to ask for, and the run of the container, if it runs.
-    fn options(&self) -> Result<(LogOptions, Option<Box<str>>), Error> {
+    fn options(&self) -> Result<LogOptions, Error> {
         let LogSource { pod, uid, .. } = &self.source;
         let containers = self.client.containers_of(pod);
         let containers = containers.map_err(|error| self.failed(&error))?;
@@ -283,8 +266,7 @@ impl Reading {
         let wanted = self.request.container.as_deref();
         let container = containers.choose(wanted);
         let container = container.map_err(|text| Error::QueryInvalid(text.into()))?;
-        let run = containers.running(container).map(Into::into);
-        let options = LogOptions {
+        Ok(LogOptions {
             container: container.into(),
             tail: self.request.tail,
             since_secs: self.request.since_secs,
@@ -292,8 +274,18 @@ impl Reading {
             follow: self.request.follow,
             // One more shows that there is more.
             bytes_max: self.bounds().1 + 1,
-        };
-        Ok((options, run))
+        })
+    }
+
+    /// Opens a log for a byte of its last line.
+    fn open_line(&self, options: &LogOptions) -> Result<Box<dyn EventStream>, Error> {
+        self.open(&LogOptions {
+            tail: 1,
+            since_secs: None,
+            follow: false,
+            bytes_max: 1,
+            ..options.clone()
+        })
     }
 
     fn open(&self, options: &LogOptions) -> Result<Box<dyn EventStream>, Error> {
@@ -315,7 +307,7 @@ impl Reading {
     }
 
     /// Copies a log until its end.
-    fn copy(&self, mut stream: Box<dyn EventStream>, container: &str, run: Option<&str>) -> End {
+    fn copy(&self, mut stream: Box<dyn EventStream>, options: &LogOptions) -> End {
         let (longest, mut left) = self.bounds();
         let (until, secs) = (Instant::now() + longest, longest.as_secs());
         let too_long = || {
@@ -327,10 +319,11 @@ impl Reading {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let count = match stream.read(&mut buffer) {
-                Ok(0) if self.request.follow && !self.has_ended(container, run) => {
-                    let text =
-                        "Kubernetes has cut it, and the container still runs; ask again with since";
-                    return End::Cut(text.to_owned());
+                Ok(0) if options.follow => {
+                    return match self.open_line(options) {
+                        Err(error @ Error::Unavailable { .. }) => End::Cut(error.to_string()),
+                        _ => End::Whole,
+                    };
                 }
                 Ok(0) => return End::Whole,
                 Ok(count) => count,
@@ -350,26 +343,6 @@ impl Reading {
                 ));
             }
         }
-    }
-
-    /// Whether this run of a container has ended, as far as Kubernetes knows after a while.
-    fn has_ended(&self, container: &str, run: Option<&str>) -> bool {
-        for _ in 0..LOOKS {
-            match self.client.containers_of(&self.source.pod) {
-                Ok(pod) if *pod.uid() == self.source.uid => {
-                    let now = pod.running(container);
-                    if now.is_none() || (run.is_some() && now != run) {
-                        return true;
-                    }
-                }
-                Err(error) if error.class() != Class::NotFound => {}
-                _ => return true,
-            }
-            if !self.pipe.pause(self.bounds.settle / LOOKS) {
-                return true;
-            }
-        }
-        false
     }
 
     fn client_error(&self, failure: Failure) -> kube::Error {

@@ -1,4 +1,4 @@
-//! [`PodContainers`]: which containers a pod has, and whether they run, for who reads their logs.
+//! [`PodContainers`]: which containers a pod has, for who reads their logs.
 //!
 //! The cache keeps no names of containers that run for the first time, so the pod is read when they are
 //! needed. What a log is read of is decided in [`crate::app`].
@@ -6,22 +6,20 @@
 use super::status::null_is_default;
 use super::types::Uid;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// The annotation that names the container that is meant where none is.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The containers of a pod, by name.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct PodContainers {
     metadata: Metadata,
-    spec: Lists,
-    status: Lists,
+    spec: Spec,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Metadata {
     uid: Uid,
@@ -29,43 +27,24 @@ struct Metadata {
     annotations: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// The containers in the specification of a pod, or their statuses.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Lists {
-    #[serde(alias = "containerStatuses", deserialize_with = "null_is_default")]
+struct Spec {
+    #[serde(deserialize_with = "null_is_default")]
     containers: Vec<Named>,
-    #[serde(alias = "initContainerStatuses", deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default")]
     init_containers: Vec<Named>,
-    #[serde(
-        alias = "ephemeralContainerStatuses",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(deserialize_with = "null_is_default")]
     ephemeral_containers: Vec<Named>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct Named {
     name: Box<str>,
-    /// Of a status.
-    state: Option<Box<RawValue>>,
 }
 
-impl Lists {
-    fn find(&self, name: &str) -> Option<&Named> {
-        let Self {
-            containers,
-            init_containers,
-            ephemeral_containers,
-        } = self;
-        let all = [containers, init_containers, ephemeral_containers];
-        let mut all = all.into_iter().flatten();
-        all.find(|known| &*known.name == name)
-    }
-}
-
-fn names<'a>(all: impl Iterator<Item = &'a Named>) -> String {
-    let names: Vec<&str> = all.map(|it| &*it.name).collect();
+fn names(all: &[Named]) -> String {
+    let names: Vec<&str> = all.iter().map(|it| &*it.name).collect();
     names.join(", ")
 }
 
@@ -82,19 +61,23 @@ impl PodContainers {
     /// # Errors
     /// Which there are.
     pub fn choose(&self, name: Option<&str>) -> Result<&str, String> {
-        let Lists {
+        let Spec {
             containers,
             init_containers,
             ephemeral_containers,
         } = &self.spec;
-        let find = |name: &str| self.spec.find(name).map(|it| &*it.name);
+        let all = [containers, init_containers, ephemeral_containers];
+        let find = |name: &str| {
+            let all = all.into_iter().flatten();
+            all.map(|it| &*it.name).find(|known| *known == name)
+        };
         if let Some(name) = name {
             return find(name).ok_or_else(|| {
                 let mut text = format!("there is no container '{name}'; containers: ");
-                text += &names(containers.iter().chain(ephemeral_containers));
+                text += &names(&[&containers[..], ephemeral_containers].concat());
                 if !init_containers.is_empty() {
                     text += "; init containers: ";
-                    text += &names(init_containers.iter());
+                    text += &names(init_containers);
                 }
                 text
             });
@@ -104,14 +87,6 @@ impl PodContainers {
         let first = || containers.first().map(|it| &*it.name);
         let found = wanted.or_else(first);
         found.ok_or_else(|| "the pod has no container".into())
-    }
-
-    /// The state of the container of that name while it runs, as text that differs with each run.
-    #[must_use]
-    pub fn running(&self, name: &str) -> Option<&str> {
-        let state = self.status.find(name)?.state.as_deref()?.get();
-        // In a text it would be escaped.
-        state.contains(r#""running":"#).then_some(state)
     }
 }
 
@@ -146,27 +121,5 @@ mod tests {
         check(&Value::Null, Some("x"), Err(text));
         let none: PodContainers = serde_json::from_value(json!({})).unwrap();
         assert!(none.choose(None).is_err());
-    }
-
-    #[test]
-    fn a_container_that_runs_has_a_state_of_its_own_in_each_run() {
-        let state = |state: Value| {
-            let statuses = json!([{"name": "side", "state": {}}, {"name": "app", "state": state}]);
-            let pod =
-                json!({"status": {"initContainerStatuses": statuses, "containerStatuses": null}});
-            let pod: PodContainers = serde_json::from_value(pod).unwrap();
-            assert_eq!(pod.running("side"), None);
-            assert_eq!(pod.running("gone"), None);
-            pod.running("app").map(str::to_owned)
-        };
-        let run = |time: &str| state(json!({"running": {"startedAt": time}}));
-        assert!(run("2026-01-01T00:00:00Z").is_some());
-        assert_ne!(run("2026-01-01T00:00:00Z"), run("2026-01-01T00:00:01Z"));
-        for other in [
-            json!({"waiting": {"reason": "running"}}),
-            json!({"terminated": {"message": "was \"running\""}}),
-        ] {
-            assert_eq!(state(other), None);
-        }
     }
 }

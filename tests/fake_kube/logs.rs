@@ -20,18 +20,21 @@ type Run = (String, String, i64);
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
     pieces: BTreeMap<Run, Vec<(i64, Vec<u8>)>>,
-    /// How often the kubelet has died.
-    deaths: u32,
+    /// No kubelet can be reached.
+    is_cut_off: bool,
 }
 
 impl Logs {
-    fn text(&self, run: &Run) -> Vec<u8> {
+    /// What a run has written after so many bytes.
+    fn text_after(&self, run: &Run, mut skipped: usize) -> Vec<u8> {
         let pieces = self.pieces.get(run).map(Vec::as_slice).unwrap_or_default();
-        pieces
-            .iter()
-            .flat_map(|(_, piece)| piece)
-            .copied()
-            .collect()
+        let mut text = Vec::new();
+        for (_, piece) in pieces {
+            let from = skipped.min(piece.len());
+            text.extend_from_slice(&piece[from..]);
+            skipped -= from;
+        }
+        text
     }
 }
 
@@ -44,7 +47,6 @@ pub(crate) struct LogStream {
     /// The bytes of the run that were sent, or left out.
     sent: usize,
     left: usize,
-    deaths: u32,
 }
 
 /// The status of a container of a pod.
@@ -158,6 +160,13 @@ impl Model {
         if pod["spec"]["nodeName"].as_str().unwrap_or("").is_empty() {
             return Ok(None);
         }
+        if self.logs.is_cut_off {
+            let text = format!(
+                "Get \"https://10.0.0.1:10250/containerLogs/{}/{name}/{container}\": dial tcp 10.0.0.1:10250: connect: connection refused",
+                key.1
+            );
+            return Err(status::unclassified(text));
+        }
         let (number, ended) = find_run(&pod, &container, request.is_set("previous"))?;
         let run = (meta(&pod, "uid").to_owned(), container, number);
         let now = self.cluster.clock().now_ms();
@@ -173,10 +182,8 @@ impl Model {
             .take_while(is_old)
             .map(|(_, text)| text.len())
             .sum();
-        let text = self.logs.text(&run);
-        let lines: Vec<&[u8]> = text[skipped..]
-            .split_inclusive(|byte| *byte == b'\n')
-            .collect();
+        let text = self.logs.text_after(&run, skipped);
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
         let first = tail.map_or(0, |tail| lines.len().saturating_sub(tail));
         let sent = skipped + lines[..first].iter().map(|line| line.len()).sum::<usize>();
         Ok(Some(LogStream {
@@ -185,14 +192,12 @@ impl Model {
             follows: request.is_set("follow"),
             sent,
             left: limit.unwrap_or(usize::MAX),
-            deaths: self.logs.deaths,
         }))
     }
 
     /// What there is more of a log, and whether it ends with that.
     pub(super) fn more_of(&self, log: &mut LogStream) -> (Vec<u8>, bool) {
-        let text = self.logs.text(&log.run);
-        let new = &text[log.sent.min(text.len())..];
+        let new = self.logs.text_after(&log.run, log.sent);
         let new = &new[..new.len().min(log.left)];
         log.sent += new.len();
         log.left -= new.len();
@@ -203,16 +208,16 @@ impl Model {
             status["state"]["running"].is_object()
                 && status["restartCount"].as_i64().unwrap_or(0) == log.run.2
         });
-        let goes_on = goes_on && log.deaths == self.logs.deaths;
+        let goes_on = goes_on && !self.logs.is_cut_off;
         (new.to_vec(), !(log.follows && goes_on && log.left > 0))
     }
 }
 
 impl FakeKube {
-    /// The kubelet dies and comes back: each log that is followed ends as if its container had ended. (Seen
-    /// with Kubernetes 1.36: the API server ends the response regularly.)
-    pub(crate) fn restart_kubelet(&self) {
-        self.with(|model| model.logs.deaths += 1);
+    /// The kubelets die, or are back: each log that is followed ends as if its container had ended, and none
+    /// can be read. (Seen with Kubernetes 1.36: the API server ends the response regularly.)
+    pub(crate) fn set_kubelets(&self, are_up: bool) {
+        self.with(|model| model.logs.is_cut_off = !are_up);
     }
 
     /// The container writes this into its log; of one that was written nothing but an empty text, it is

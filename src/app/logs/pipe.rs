@@ -10,7 +10,7 @@ use crate::kube::transport::Cut;
 use crate::threads::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The most bytes in a pipe.
 pub const PIPE_BYTES: usize = 64 * 1024;
@@ -111,14 +111,6 @@ impl Pipe {
         true
     }
 
-    /// Waits for so long, while there is a reader; whether there still is.
-    pub(super) fn pause(&self, length: Duration) -> bool {
-        let is_open = |state: &mut State| !state.is_closed;
-        let state = lock(&self.state);
-        let waited = self.changed.wait_timeout_while(state, length, is_open);
-        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
     /// Nothing follows.
     pub(super) fn end(&self, end: LogEnd) {
         let mut state = lock(&self.state);
@@ -161,6 +153,7 @@ impl Drop for LogReader {
 mod tests {
     use super::*;
     use crate::budget::{Account, Division, Ledger, Purpose};
+    use std::time::Duration;
 
     const HANDLE: RequestHandle = RequestHandle {
         io: 0,

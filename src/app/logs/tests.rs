@@ -7,7 +7,7 @@ use crate::kube::error::Error as KubeError;
 use crate::kube::request::Request;
 use crate::kube::transport::{Cut, Response as KubeResponse, Transport};
 use crate::threads::lock;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,10 +19,11 @@ const HANDLE: RequestHandle = RequestHandle {
     serial: 1,
 };
 
-/// An API server with one pod: the states of its container in turn, the last one for good, and its log.
+/// An API server with one pod, and its log.
 #[derive(Debug)]
 struct Scripted {
-    states: Mutex<VecDeque<Option<Value>>>,
+    /// What it answers to those who follow no log, in turn, the last one for good.
+    statuses: Mutex<VecDeque<u16>>,
     log: Mutex<Vec<Piece>>,
     /// Logs that are open.
     open: Arc<AtomicUsize>,
@@ -64,22 +65,13 @@ impl Drop for Stream {
 
 impl Transport for Scripted {
     fn send(&self, _: &Request) -> Result<KubeResponse, KubeError> {
-        let mut states = lock(&self.states);
-        let state = match states.len() {
-            1 => states[0].clone(),
-            _ => states.pop_front().unwrap(),
-        };
-        let body = state.map(|state| {
-            json!({
-                "metadata": {"uid": uid("pod").to_string()},
-                "spec": {"containers": [{"name": "app"}]},
-                "status": {"containerStatuses": [{"name": "app", "state": state}]},
-            })
+        let pod = json!({
+            "metadata": {"uid": uid("pod").to_string()},
+            "spec": {"containers": [{"name": "app"}]},
         });
-        let gone = json!({"kind": "Status", "reason": "NotFound", "code": 404});
         Ok(KubeResponse {
-            status: if body.is_some() { 200 } else { 404 },
-            body: body.unwrap_or(gone).to_string().into(),
+            status: 200,
+            body: pod.to_string().into(),
             ..KubeResponse::default()
         })
     }
@@ -90,18 +82,35 @@ impl Transport for Scripted {
 
     fn open_log(
         &self,
-        _: &Request,
+        request: &Request,
         longest: Duration,
         follows: bool,
         _: &Cut,
     ) -> Result<Option<Box<dyn EventStream>>, KubeError> {
-        self.open.fetch_add(1, Ordering::SeqCst);
-        *lock(&self.longest) = longest;
         let log = if follows {
             lock(&self.log).clone()
         } else {
+            let mut statuses = lock(&self.statuses);
+            let status = match statuses.len() {
+                1 => statuses[0],
+                _ => statuses.pop_front().unwrap(),
+            };
+            let reason = match status {
+                400 => "BadRequest",
+                404 => "NotFound",
+                _ => "",
+            };
+            let body = json!({"kind": "Status", "code": status, "reason": reason});
+            let response = KubeResponse {
+                status,
+                body: body.to_string().into(),
+                ..KubeResponse::default()
+            };
+            response.into_success(request)?;
             vec![]
         };
+        self.open.fetch_add(1, Ordering::SeqCst);
+        *lock(&self.longest) = longest;
         let stream = Stream(log.into(), Arc::clone(&self.open));
         Ok(Some(Box::new(stream)))
     }
@@ -127,24 +136,18 @@ struct Following {
     heard: Receiver<()>,
 }
 
-fn running(at: &str) -> Option<Value> {
-    Some(json!({"running": {"startedAt": at}}))
-}
-
-fn ended() -> Option<Value> {
-    Some(json!({"terminated": {"exitCode": 0}}))
-}
-
 const SMALL: Bounds = Bounds {
     read: (Duration::ZERO, 0),
     follow: (Duration::from_secs(60), 100),
-    settle: Duration::ZERO,
 };
 
-/// Follows this log of a container with these states.
-fn follow(log: &[Piece], states: &[Option<Value>], bounds: Bounds) -> Following {
+/// The log can be read, also when it has ended.
+const UP: &[u16] = &[200];
+
+/// Follows this log, and reads others with these results.
+fn follow(log: &[Piece], statuses: &[u16], bounds: Bounds) -> Following {
     let scripted = Arc::new(Scripted {
-        states: Mutex::new(states.iter().cloned().collect()),
+        statuses: Mutex::new(statuses.iter().copied().collect()),
         log: Mutex::new(log.to_vec()),
         open: Arc::default(),
         longest: Mutex::default(),
@@ -210,6 +213,7 @@ impl Following {
 
     /// Waits until the only place is free, and nothing is open.
     fn await_free(&self) {
+        *lock(&self.scripted.statuses) = [200].into();
         while read(&self.logs).is_err() || self.scripted.open.load(Ordering::SeqCst) > 0 {
             std::thread::yield_now();
         }
@@ -220,13 +224,11 @@ fn note(text: &str) -> String {
     format!("\n[config-controller ends this log here: {text}]\n")
 }
 
-const LIVES: &str = "Kubernetes has cut it, and the container still runs; ask again with since";
-
 #[test]
 fn a_follow_has_so_many_bytes_and_its_last_line_says_so() {
-    let (text, end) = follow(&[Piece::Bytes(100)], &[ended()], SMALL).finish();
+    let (text, end) = follow(&[Piece::Bytes(100)], UP, SMALL).finish();
     assert_eq!((text, end), ("x".repeat(100), LogEnd::Regular));
-    let (text, end) = follow(&[Piece::Bytes(101)], &[ended()], SMALL).finish();
+    let (text, end) = follow(&[Piece::Bytes(101)], UP, SMALL).finish();
     let cut = note("at most 100 bytes are sent; ask again with tail or since");
     assert_eq!(text, "x".repeat(100) + &cut);
     assert_eq!(end, LogEnd::Regular);
@@ -236,7 +238,7 @@ fn a_follow_has_so_many_bytes_and_its_last_line_says_so() {
 #[test]
 fn a_follow_lasts_so_long_and_its_last_line_says_so() {
     let late = Piece::Fails(Failure::TimedOut("the time limit of the call".into()));
-    let following = follow(&[Piece::Bytes(3), late], &[running("1")], SMALL);
+    let following = follow(&[Piece::Bytes(3), late], UP, SMALL);
     let scripted = Arc::clone(&following.scripted);
     let (text, end) = following.finish();
     let cut = note("a log is followed for at most 60 s; ask again with since");
@@ -253,7 +255,7 @@ fn a_follow_of_which_nothing_is_read_ends_at_its_bound() {
         follow: (Duration::ZERO, 2 * ALL),
         ..SMALL
     };
-    let following = follow(&[Piece::Bytes(ALL)], &[running("1")], bounds);
+    let following = follow(&[Piece::Bytes(ALL)], UP, bounds);
     let (text, end) = following.finish();
     let cut = note("a log is followed for at most 0 s; ask again with since");
     assert!(text.ends_with(&cut), "{} bytes", text.len());
@@ -263,7 +265,7 @@ fn a_follow_of_which_nothing_is_read_ends_at_its_bound() {
 
 #[test]
 fn a_reader_that_hangs_up_frees_the_thread_and_the_connection() {
-    let following = follow(&[Piece::Bytes(10 << 20)], &[running("1")], BOUNDS);
+    let following = follow(&[Piece::Bytes(10 << 20)], UP, BOUNDS);
     following.heard.recv().unwrap();
     let Following {
         scripted,
@@ -279,39 +281,28 @@ fn a_reader_that_hangs_up_frees_the_thread_and_the_connection() {
 }
 
 #[test]
-fn a_follow_that_kubernetes_ends_is_cut_unless_the_container_has_ended() {
-    let (one, two) = (running("1"), running("2"));
-    let waiting = Some(json!({"waiting": {}}));
-    let soon = Duration::from_millis(60);
-    for (states, settle, expected) in [
-        (vec![one.clone()], Duration::ZERO, LogEnd::Cut),
-        (vec![one.clone(), ended()], Duration::ZERO, LogEnd::Regular),
-        (vec![one.clone(), None], Duration::ZERO, LogEnd::Regular),
-        (vec![one.clone(), two.clone()], soon, LogEnd::Regular),
-        // The status was behind when it began.
-        (vec![waiting.clone(), one.clone()], soon, LogEnd::Cut),
-        // The status is behind at the end.
-        (
-            vec![one.clone(), one.clone(), ended()],
-            soon,
-            LogEnd::Regular,
-        ),
-        (vec![ended()], Duration::ZERO, LogEnd::Regular),
+fn a_follow_that_kubernetes_ends_is_cut_where_nothing_can_be_read() {
+    for (status, expected) in [
+        (200, LogEnd::Regular),
+        // It is about to run again, or its pod is gone.
+        (400, LogEnd::Regular),
+        (404, LogEnd::Regular),
+        // As without a kubelet.
+        (500, LogEnd::Cut),
+        (503, LogEnd::Cut),
     ] {
-        let bounds = Bounds { settle, ..SMALL };
-        let (text, end) = follow(&[Piece::Bytes(3)], &states, bounds).finish();
-        let expected_text = match expected {
-            LogEnd::Cut => format!("xxx{}", note(LIVES)),
-            LogEnd::Regular => "xxx".to_owned(),
-        };
-        assert_eq!((text, end), (expected_text, expected), "{states:?}");
+        let (text, end) = follow(&[Piece::Bytes(3)], &[200, status], SMALL).finish();
+        assert_eq!(end, expected, "{status}: {text}");
+        let has_note = text.contains("\n[config-controller ends this log here: ");
+        assert!(text.starts_with("xxx"), "{text}");
+        assert_eq!(has_note, end == LogEnd::Cut, "{status}: {text}");
     }
 }
 
 #[test]
 fn a_log_whose_connection_is_lost_is_cut() {
     let lost = Piece::Fails(Failure::Lost("connection reset".into()));
-    let (text, end) = follow(&[Piece::Bytes(3), lost], &[running("1")], SMALL).finish();
+    let (text, end) = follow(&[Piece::Bytes(3), lost], UP, SMALL).finish();
     let cut = note("the connection to Kubernetes was lost");
     assert_eq!((text, end), (format!("xxx{cut}"), LogEnd::Cut));
 }

@@ -152,7 +152,7 @@ fn lose_node(fixture: &Fixture<'_>, report: &mut Report) {
     fixture.signal("kubelet", Signal::KILL);
     let killed = Instant::now();
     let log = follow.body();
-    report.check(log.contains("the container still runs"), || {
+    report.check(log.contains("config-controller ends this log here"), || {
         format!("a followed log ended with {log:?}")
     });
     let cut = killed.elapsed().as_secs_f64();
