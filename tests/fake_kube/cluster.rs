@@ -201,6 +201,20 @@ impl Cluster {
             })
     }
 
+    /// The objects of a namespace whose names begin so.
+    pub(crate) fn objects_named<'a>(
+        &'a self,
+        resource: Resource,
+        namespace: &'a str,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
+        self.objects
+            .range((resource, namespace.to_owned(), prefix.to_owned())..)
+            .take_while(move |((r, ns, name), _)| {
+                *r == resource && ns == namespace && name.starts_with(prefix)
+            })
+    }
+
     /// Writes an object and returns it with its new version.
     pub(crate) fn put(&mut self, key: Key, mut object: Value) -> Arc<Value> {
         drop_nulls(&mut object);

@@ -320,18 +320,20 @@ pub(crate) fn set_condition(
     now: &str,
 ) {
     let status = if is_true { "True" } else { "False" };
-    let list = &mut object["status"]["conditions"];
-    if !list.is_array() {
-        *list = json!([]);
-    }
+    // Only the Job controller writes this time.
+    let probed = (object["kind"] == "Job").then_some(now);
     let mut condition = json!({
-        "type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now,
+        "type": kind, "status": status, "lastProbeTime": probed, "lastTransitionTime": now,
     });
     if !reason.is_empty() {
         condition["reason"] = json!(reason);
     }
     if !message.is_empty() {
         condition["message"] = json!(message);
+    }
+    let list = &mut object["status"]["conditions"];
+    if !list.is_array() {
+        *list = json!([]);
     }
     let all = list.as_array_mut().expect("was made an array above");
     match all.iter_mut().find(|c| c["type"] == kind) {
@@ -366,11 +368,9 @@ pub(crate) fn emit_event(
     let now = cluster.now();
     let namespace = meta(about, "namespace").to_owned();
     let uid = &about["metadata"]["uid"];
-    // Normal events name something new each time; searching for them would cost a
-    // pass over all events for each pod.
+    let prefix = format!("{}.", meta(about, "name"));
     let same = cluster
-        .objects(Resource::Events, &namespace)
-        .filter(|_| kind != "Normal")
+        .objects_named(Resource::Events, &namespace, &prefix)
         .find(|(_, event)| {
             event["involvedObject"]["uid"] == *uid
                 && event["reason"] == reason

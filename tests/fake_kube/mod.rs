@@ -21,19 +21,19 @@
 //! # Modelled
 //! configmaps, pods, events, namespaces (`v1`), jobs (`batch/v1`) and leases
 //! (`coordination.k8s.io/v1`): create, get, list (selectors, pages of one
-//! version), watch (selectors, bookmarks, 410), update, merge patch,
-//! JSON patch, delete (preconditions, grace, propagation), the
-//! `status` subresource, dry run; one version counter; 4xx as `Status` objects
-//! with the real server's messages; RBAC; TokenReviews; Jobs with one pod at a time.
+//! version, exact versions), watch (selectors, bookmarks, 410), update, merge
+//! patch, JSON patch, delete (preconditions, grace, propagation), the `status`
+//! subresource, dry run; one version counter; 4xx as `Status` objects with the
+//! real server's messages; RBAC; TokenReviews; Jobs with one pod at a time, also
+//! suspended, with deadlines and TTLs, or managed by another controller.
 //!
 //! # Not modelled
 //! - Other kinds, other versions, discovery, OpenAPI, exec,
 //!   deletecollection (405), tables, protobuf, CBOR.
 //! - Other patches (415); server-side apply. Of JSON patches `move` and `copy`
 //!   (422), and indexes that count from the end of a list.
-//! - `managedFields`; unknown fields are stored without a `Warning`;
-//!   `fieldValidation` is ignored. Only what `cluster/validate.rs` names is
-//!   validated.
+//! - `managedFields`; unknown fields are stored. Only what `api/fields.rs` and
+//!   `cluster/validate.rs` name is validated.
 //! - `sendInitialEvents` (400). A watch's `resourceVersion` from the future waits
 //!   silently.
 //! - Compaction by time: it is by the number of writes, or requested by a test.

@@ -11,6 +11,7 @@
 //! | `jobs` | what becomes of a Job: pods, phases, ends, evictions |
 //! | `leases` | Leases: the same operations, and their owners |
 //! | `logs` | logs of containers, and what is refused |
+//! | `suspension` | suspended Jobs, deadlines, TTLs: what the controllers write, in which order |
 //! | `patches` | JSON patches |
 //! | `access` | tokens, RBAC, quotas: which caller gets which 4xx |
 //! | `dry_runs` | what a dry run finds and what it does not, and its warnings |
@@ -28,6 +29,7 @@ mod leases;
 mod logs;
 mod patches;
 mod reads;
+mod suspension;
 mod watches;
 mod writes;
 

@@ -117,6 +117,11 @@ pub(crate) fn decode_fault(resource: Resource, object: &Value) -> Option<String>
             other => return Some(place(path, type_name(other), "map[string]string")),
         }
     }
+    if resource == Resource::Jobs
+        && let Some((field, given, wanted)) = job_scalar_fault(&object["spec"])
+    {
+        return Some(place(&format!("JobSpec.spec.{field}"), &given, wanted));
+    }
     let spec = pod_spec(resource, object)?;
     for list in ["initContainers", "containers"] {
         match &spec[list] {
@@ -140,6 +145,28 @@ pub(crate) fn decode_fault(resource: Resource, object: &Value) -> Option<String>
         }
     }
     None
+}
+
+/// A field of a Job that has another type: its name, what was given, and what it has to be.
+fn job_scalar_fault(spec: &Value) -> Option<(&'static str, String, &'static str)> {
+    let numbers = [
+        ("activeDeadlineSeconds", "int64", i64::MAX),
+        ("ttlSecondsAfterFinished", "int32", i64::from(i32::MAX)),
+        ("backoffLimit", "int32", i64::from(i32::MAX)),
+    ];
+    for (field, wanted, most) in numbers {
+        let given = match &spec[field] {
+            Value::Null => continue,
+            Value::Number(number) if number.as_i64().is_some_and(|n| n <= most) => continue,
+            Value::Number(number) => format!("number {number}"),
+            other => type_name(other).to_owned(),
+        };
+        return Some((field, given, wanted));
+    }
+    match &spec["suspend"] {
+        Value::Null | Value::Bool(_) => None,
+        other => Some(("suspend", type_name(other).to_owned(), "bool")),
+    }
 }
 
 fn structs(resource: Resource, object: &Value) -> Vec<(&'static str, &Value)> {

@@ -448,16 +448,47 @@ fn immutable(resource: Resource, current: &Value, object: &Value, causes: &mut V
             field: "spec".to_owned(),
         }),
         Resource::Jobs => {
-            for field in ["template", "selector", "completions", "completionMode"] {
-                let (was, is) = (&current["spec"][field], &object["spec"][field]);
+            let mut check = |field: &str, was: &Value, is: &Value| {
                 if was != is {
                     let field = format!("spec.{field}");
                     causes.push(Cause::invalid(field, &is.to_string(), "field is immutable"));
                 }
+            };
+            let (was, is) = (&current["spec"], &object["spec"]);
+            if was["suspend"] == true {
+                let fixed = |spec: &Value| without_scheduling(&spec["template"]["spec"]);
+                check("template.spec", &fixed(was), &fixed(is));
+            } else {
+                check("template", &was["template"], &is["template"]);
+            }
+            for field in [
+                "selector",
+                "completions",
+                "completionMode",
+                "managedBy",
+                "podFailurePolicy",
+            ] {
+                check(field, &was[field], &is[field]);
             }
         }
         _ => {}
     }
+}
+
+/// The fields of a pod template that stay while its Job is suspended: all but those that say where pods run.
+fn without_scheduling(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    for list in ["initContainers", "containers"] {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            container["resources"] = Value::Null;
+        }
+    }
+    const FREE: [&str; 4] = ["nodeSelector", "affinity", "tolerations", "schedulingGates"];
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|field, _| !FREE.contains(&field.as_str()));
+    }
+    spec
 }
 
 fn check_preconditions(

@@ -19,6 +19,9 @@ const BACKOFF_MAX_MS: i64 = 600_000;
 /// The back-off after the API server rejected a pod.
 const REFUSED_MS: i64 = 1_000;
 
+/// The value of `managedBy` that names this controller.
+const MANAGED_BY: &str = "kubernetes.io/job-controller";
+
 /// When a Job may create its next pod, and how often it had to wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Retry {
@@ -44,6 +47,10 @@ impl Dynamics {
         let Some(job) = cluster.object(key).cloned() else {
             return;
         };
+        // Another controller writes the status of this one.
+        if !matches!(job["spec"]["managedBy"].as_str(), None | Some(MANAGED_BY)) {
+            return;
+        }
         let uid = meta(&job, "uid").to_owned();
         let own: Vec<(Key, Arc<Value>)> = self
             .dependents_of(cluster, &uid)
@@ -63,8 +70,11 @@ impl Dynamics {
         {
             return;
         }
-        self.keep_running(cluster, key, &job, &pods, now);
-        refresh_counts(cluster, key, &pods);
+        if job["spec"]["suspend"] == true {
+            suspend(cluster, key, &job, &pods, &timestamp(now));
+        } else {
+            self.keep_running(cluster, key, &job, pods, now);
+        }
     }
 
     /// Counts one pod that has ended, and removes its finalizer.
@@ -125,9 +135,8 @@ impl Dynamics {
         let Some((reason, message)) = self.failure(key, job, pods, now) else {
             return false;
         };
-        cluster.change(key, |job| {
-            set_condition(job, "FailureTarget", true, reason, message, &at);
-        })
+        fail(cluster, key, job, pods, (reason, message), &at);
+        true
     }
 
     fn failure(
@@ -152,6 +161,9 @@ impl Dynamics {
                 "Job has reached the specified backoff limit",
             ));
         }
+        if job["spec"]["suspend"] == true {
+            return None;
+        }
         let deadline_secs = job["spec"]["activeDeadlineSeconds"].as_i64()?;
         let started = parse_timestamp(job["status"]["startTime"].as_str()?)?;
         self.is_due(key, started + deadline_secs * 1000, now)
@@ -161,37 +173,15 @@ impl Dynamics {
             ))
     }
 
-    /// Starts, suspends and resumes the Job, and creates a missing pod.
+    /// Creates a missing pod, then writes that the Job has started or is resumed, and the counts.
     fn keep_running(
         &mut self,
         cluster: &mut Cluster,
         key: &Key,
         job: &Value,
-        pods: &Pods,
+        mut pods: Pods,
         now: i64,
     ) {
-        let at = timestamp(now);
-        if job["spec"]["suspend"] == true {
-            for (pod_key, _) in &pods.active {
-                delete_pod(cluster, pod_key);
-            }
-            cluster.change(key, |job| {
-                set_condition(job, "Suspended", true, "JobSuspended", "Job suspended", &at);
-                if let Some(status) = job["status"].as_object_mut() {
-                    status.shift_remove("startTime");
-                }
-            });
-            return;
-        }
-        if job["status"]["startTime"].is_null() {
-            cluster.change(key, |job| {
-                job["status"]["startTime"] = json!(at);
-                if has_condition(job, "Suspended") {
-                    set_condition(job, "Suspended", false, "JobResumed", "Job resumed", &at);
-                }
-            });
-            return;
-        }
         let replaces_early = job["spec"]["podReplacementPolicy"] == "TerminatingOrFailed";
         let held_back = if replaces_early { 0 } else { pods.terminating };
         let wanted = job["spec"]["parallelism"].as_i64().unwrap_or(1);
@@ -203,12 +193,34 @@ impl Dynamics {
             Some(retry) => present + held_back >= wanted || self.is_due(key, retry.at_ms, now),
             None => true,
         };
-        if present + held_back < wanted && pause_over {
-            self.make_pod(cluster, job, now);
+        if present + held_back < wanted
+            && pause_over
+            && let Some(made) = self.make_pod(cluster, job, now)
+        {
+            pods.active.push(made);
+        }
+        let at = timestamp(now);
+        let resumes = has_condition(job, "Suspended");
+        cluster.change(key, |job| {
+            if job["status"]["startTime"].is_null() {
+                job["status"]["startTime"] = json!(at);
+            }
+            if resumes {
+                set_condition(job, "Suspended", false, "JobResumed", "Job resumed", &at);
+            }
+            set_counts(job, &pods);
+        });
+        if resumes {
+            report(cluster, job, "Normal", "Resumed", "Job resumed");
         }
     }
 
-    fn make_pod(&mut self, cluster: &mut Cluster, job: &Value, now: i64) {
+    fn make_pod(
+        &mut self,
+        cluster: &mut Cluster,
+        job: &Value,
+        now: i64,
+    ) -> Option<(Key, Arc<Value>)> {
         let name = meta(job, "name");
         let template = &job["spec"]["template"];
         let prefix: String = name.chars().take(57).collect();
@@ -227,38 +239,117 @@ impl Dynamics {
             },
             "spec": template["spec"],
         });
-        let refusal = self.pod_refusal.clone().or_else(|| {
-            let made = cluster.create(Resource::Pods, meta(job, "namespace"), pod, false);
-            made.err()
-                .map(|r| r.status["message"].as_str().unwrap_or("").to_owned())
-        });
-        let component = "job-controller";
+        let namespace = meta(job, "namespace");
+        let made = match &self.pod_refusal {
+            Some(why) => Err(why.clone()),
+            None => cluster
+                .create(Resource::Pods, namespace, pod, false)
+                .map_err(|refusal| refusal.status["message"].as_str().unwrap_or("").to_owned()),
+        };
         let uid = meta(job, "uid").to_owned();
         let retry = self.retries.entry(uid).or_default();
-        retry.refused = refusal.is_some();
-        match refusal {
-            None => {
+        retry.refused = made.is_err();
+        match made {
+            Ok(pod) => {
                 let message = format!("Created pod: {pod_name}");
-                emit_event(
-                    cluster,
-                    job,
-                    "Normal",
-                    "SuccessfulCreate",
-                    &message,
-                    component,
-                );
+                report(cluster, job, "Normal", "SuccessfulCreate", &message);
+                let key = (Resource::Pods, namespace.to_owned(), pod_name);
+                Some((key, pod))
             }
-            Some(why) => {
+            Err(why) => {
                 retry.at_ms = now + REFUSED_MS;
                 let message = format!("Error creating: {why}");
-                emit_event(cluster, job, "Warning", "FailedCreate", &message, component);
-                let key = (
-                    Resource::Jobs,
-                    meta(job, "namespace").to_owned(),
-                    name.to_owned(),
-                );
+                report(cluster, job, "Warning", "FailedCreate", &message);
+                let key = (Resource::Jobs, namespace.to_owned(), name.to_owned());
                 self.is_due(&key, now + REFUSED_MS, now);
+                None
             }
+        }
+    }
+}
+
+/// Records an event about the Job.
+fn report(cluster: &mut Cluster, job: &Value, kind: &str, reason: &str, message: &str) {
+    emit_event(cluster, job, kind, reason, message, "job-controller");
+}
+
+/// Deletes the pods, which no longer count, then writes that the Job is suspended.
+fn suspend(cluster: &mut Cluster, key: &Key, job: &Value, pods: &Pods, at: &str) {
+    for (pod_key, _) in &pods.active {
+        cluster.change(pod_key, |pod| drop_finalizer(pod, TRACKING));
+        delete_pod(cluster, pod_key);
+        report_deleted(cluster, job, pod_key);
+    }
+    let pods = pods.after_deletion(cluster);
+    let is_new = !has_condition(job, "Suspended");
+    cluster.change(key, |job| {
+        if is_new {
+            set_condition(job, "Suspended", true, "JobSuspended", "Job suspended", at);
+        }
+        if let Some(status) = job["status"].as_object_mut() {
+            status.shift_remove("startTime");
+        }
+        set_counts(job, &pods);
+    });
+    if is_new {
+        report(cluster, job, "Normal", "Suspended", "Job suspended");
+    }
+}
+
+/// Deletes the pods, and counts them as failed: first by name, then by number.
+fn fail(
+    cluster: &mut Cluster,
+    key: &Key,
+    job: &Value,
+    pods: &Pods,
+    (reason, message): (&str, &str),
+    at: &str,
+) {
+    for (pod_key, _) in &pods.active {
+        delete_pod(cluster, pod_key);
+        report_deleted(cluster, job, pod_key);
+    }
+    let uids = pods.active.iter().map(|(_, pod)| meta(pod, "uid"));
+    let uncounted = if pods.active.is_empty() {
+        json!({})
+    } else {
+        json!({"failed": uids.collect::<Vec<_>>()})
+    };
+    let left = pods.after_deletion(cluster);
+    cluster.change(key, |job| {
+        set_condition(job, "FailureTarget", true, reason, message, at);
+        set_counts(job, &left);
+        job["status"]["uncountedTerminatedPods"] = uncounted;
+    });
+    for (pod_key, _) in &pods.active {
+        cluster.change(pod_key, |pod| drop_finalizer(pod, TRACKING));
+    }
+    cluster.change(key, |job| {
+        let before = job["status"]["failed"].as_u64().unwrap_or(0);
+        let failed = before + u64::try_from(pods.active.len()).unwrap_or(0);
+        if failed > 0 {
+            job["status"]["failed"] = json!(failed);
+        }
+        set_counts(job, &left);
+    });
+}
+
+fn report_deleted(cluster: &mut Cluster, job: &Value, pod: &Key) {
+    let message = format!("Deleted pod: {}", pod.2);
+    report(cluster, job, "Normal", "SuccessfulDelete", &message);
+}
+
+impl Pods {
+    /// The same after the active ones were deleted.
+    fn after_deletion(&self, cluster: &Cluster) -> Self {
+        let left = self
+            .active
+            .iter()
+            .filter(|(key, _)| cluster.object(key).is_some());
+        let left = i64::try_from(left.count()).unwrap_or(i64::MAX);
+        Self {
+            terminating: self.terminating + left,
+            ..Self::default()
         }
     }
 }
@@ -315,7 +406,7 @@ fn is_ignored(job: &Value, pod: &Value) -> bool {
     })
 }
 
-/// After the criteria are met: deletes the remaining pods, then sets the final condition.
+/// After the criteria are met: deletes the remaining pods and waits for their end, then sets the final condition.
 fn conclude(cluster: &mut Cluster, key: &Key, job: &Value, pods: &Pods, at: &str) -> bool {
     if !pods.active.is_empty() {
         for (pod_key, _) in &pods.active {
@@ -323,8 +414,9 @@ fn conclude(cluster: &mut Cluster, key: &Key, job: &Value, pods: &Pods, at: &str
         }
         return true;
     }
-    if pods.terminating > 0 {
-        return refresh_counts(cluster, key, pods);
+    let is_changed = cluster.change(key, |job| set_counts(job, pods));
+    if is_changed || pods.terminating > 0 {
+        return is_changed;
     }
     let conditions = job["status"]["conditions"]
         .as_array()
@@ -339,17 +431,20 @@ fn conclude(cluster: &mut Cluster, key: &Key, job: &Value, pods: &Pods, at: &str
     };
     let (reason, message) = (text("reason"), text("message"));
     let failed = target.is_some_and(|c| c["type"] == "FailureTarget");
-    cluster.change(key, |job| {
-        job["status"]["active"] = json!(0);
-        job["status"]["ready"] = json!(0);
-        job["status"]["terminating"] = json!(0);
+    let is_changed = cluster.change(key, |job| {
         if failed {
             set_condition(job, "Failed", true, &reason, &message, at);
         } else {
             set_condition(job, "Complete", true, &reason, &message, at);
             job["status"]["completionTime"] = json!(at);
         }
-    })
+    });
+    if failed {
+        report(cluster, job, "Warning", &reason, &message);
+    } else {
+        report(cluster, job, "Normal", "Completed", "Job completed");
+    }
+    is_changed
 }
 
 fn delete_pod(cluster: &mut Cluster, key: &Key) {
@@ -357,13 +452,14 @@ fn delete_pod(cluster: &mut Cluster, key: &Key) {
     let _ = cluster.delete(key, &DeleteOptions::default());
 }
 
-fn refresh_counts(cluster: &mut Cluster, key: &Key, pods: &Pods) -> bool {
-    let active = pods.active.len();
-    cluster.change(key, |job| {
-        let status = &mut job["status"];
-        status["active"] = json!(active);
-        status["ready"] = json!(pods.ready);
-        status["terminating"] = json!(pods.terminating);
-        status["uncountedTerminatedPods"] = json!({});
-    })
+/// Writes the counts; of no active pods there is none.
+fn set_counts(job: &mut Value, pods: &Pods) {
+    let status = &mut job["status"];
+    status["active"] = match pods.active.len() {
+        0 => Value::Null,
+        active => json!(active),
+    };
+    status["ready"] = json!(pods.ready);
+    status["terminating"] = json!(pods.terminating);
+    status["uncountedTerminatedPods"] = json!({});
 }

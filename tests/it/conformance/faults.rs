@@ -270,3 +270,62 @@ fn a_pod_can_be_moved_by_hand() {
     let kept = fake.get(Resource::Pods, &environment.namespace, name(&pod));
     assert!(kept.is_some_and(|pod| pod["status"]["podIP"].is_string()));
 }
+
+#[test]
+fn leases_meet_the_faults_of_other_resources() {
+    let environment = TestEnvironment::fake();
+    let fake = fake(&environment);
+    let next = |verb: &str, fault| fake.fault(FaultRule::new(verb, "leases", fault).times(1));
+    let all = environment.all("leases");
+    let one = environment.one("leases", "a");
+    let lease = json!({"metadata": {"name": "a", "annotations": {"used": "1"}}});
+    let used = |value: &str| json!({"metadata": {"annotations": {"used": value}}});
+    let patch = |value: &str| environment.api.patch(&one, &used(value));
+    next("create", Fault::Forbidden);
+    environment
+        .api
+        .post(&all, &lease)
+        .expect_refusal(403, "Forbidden");
+    let made = environment.make("leases", &lease);
+    let backup = fake.back_up();
+    let slow_down = Fault::TooManyRequests {
+        retry_after_secs: 2,
+    };
+    next("patch", slow_down);
+    assert_eq!(patch("2").header("retry-after"), "2");
+    next("patch", Fault::Status(500));
+    patch("2").expect(500);
+    next("patch", Fault::LoseAnswer);
+    let kind = "application/json-patch+json";
+    let operations = json!([{"op": "replace", "path": "/metadata/annotations/used", "value": "2"}]);
+    let lost = environment
+        .api
+        .try_send("PATCH", &one, kind, &operations.to_string());
+    assert!(lost.is_err(), "the connection breaks");
+    let read = environment.api.get(&one).expect(200);
+    assert_eq!(read["metadata"]["annotations"]["used"], "2");
+    next("list", Fault::StaleList(1));
+    assert_eq!(version(&environment.list("leases", "")), version(&made));
+
+    let from = |version: &str| {
+        let path = format!("{all}?watch=1&timeoutSeconds=5&resourceVersion={version}");
+        environment.api.watch(&path).next().flatten()
+    };
+    next("watch", Fault::DropWatchAfter(40));
+    assert_eq!(from(version(&made)), None);
+    let event = from(version(&made)).expect("the change");
+    assert_eq!(event["type"], "MODIFIED");
+    fake.compact();
+    let event = from(version(&made)).expect("an error");
+    assert_eq!(event["object"]["code"], 410);
+    let exact = format!("{all}?resourceVersionMatch=Exact&resourceVersion=");
+    let path = format!("{exact}{}", version(&made));
+    environment.api.get(&path).expect_refusal(410, "Expired");
+    fake.restore(&backup);
+    let read = environment.api.get(&one).expect(200);
+    assert_eq!(read["metadata"]["annotations"]["used"], "1");
+    fake.lose_events(&["MODIFIED"], "a");
+    let now = version(&read).to_owned();
+    patch("3").expect(200);
+    assert_eq!(from(&now), None, "its event is lost");
+}
