@@ -48,6 +48,13 @@ impl Relists {
         lock(&self.waiting).retain(|waiting| waiting.handle != handle);
     }
 
+    /// Those that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> Vec<RequestHandle> {
+        let waiting = lock(&self.waiting);
+        waiting.iter().map(|waiting| waiting.handle).collect()
+    }
+
     /// All that wait, after a sleep while nobody does.
     fn take(&self) -> Vec<Waiting> {
         let waiting = lock(&self.waiting);

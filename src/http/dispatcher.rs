@@ -198,11 +198,13 @@ impl Handler for Dispatcher {
                 app.abandon_list(handle);
             }
             Some(WaitingFor::App(Pending::StopMany)) => app.abandon_stops(handle),
+            Some(WaitingFor::App(Pending::Events(_))) => app.abandon_relist(handle),
             // It ends the reading as it is dropped.
             Some(WaitingFor::App(Pending::Log(_))) => {}
             Some(WaitingFor::App(_)) => app.abandon(handle),
             None => {
                 app.abandon_stops(handle);
+                app.abandon_relist(handle);
                 app.abandon_review(handle);
                 app.abandon_list(handle);
                 app.abandon(handle);

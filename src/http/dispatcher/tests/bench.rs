@@ -7,6 +7,7 @@ use crate::app::dry_runs::{Report, Reports};
 use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::events::EventLog;
 use crate::app::fixture::{World, added, handle};
+use crate::app::relists::Relists;
 use crate::app::stops::{StopQueue, Stopper};
 use crate::app::templates::Templates;
 use crate::app::{App, Waits};
@@ -85,6 +86,7 @@ pub(super) struct Bench {
     pub(super) catalog: Arc<SharedCatalog>,
     pub(super) clock: Arc<Manual>,
     pub(super) inbox: Inputs,
+    pub(super) relists: Arc<Relists>,
     stops: StopQueue,
     of_stopper: Inbox,
 }
@@ -115,7 +117,8 @@ impl Bench {
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
         let (cache, offers) = (world.cache.clone(), Arc::clone(&catalog));
         let events = Arc::new(EventLog::new("r", 1, crate::http::handlers::event));
-        let streams = (events, Arc::default(), stops.clone());
+        let relists = Arc::<Relists>::default();
+        let streams = (events, Arc::clone(&relists), stops.clone());
         let app = App::new(cache, offers, inbox, waits, of_app, None, streams);
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
@@ -148,6 +151,7 @@ impl Bench {
             catalog,
             clock,
             inbox: inputs_of_coordinator,
+            relists,
             stops,
             of_stopper,
         }

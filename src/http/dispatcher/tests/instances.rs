@@ -336,6 +336,26 @@ fn different_pages_that_are_waited_for_are_bounded() {
 }
 
 #[test]
+fn no_state_is_made_for_a_reader_of_events_that_has_hung_up() {
+    let bench = Bench::new();
+    let ask = |serial: u64| {
+        let mut request = Request::new(Method::Get, "/instances");
+        request.headers.push("Accept", b"text/event-stream");
+        match bench.dispatcher.handle(request, handle(serial)) {
+            Handled::Parked(waiting) => waiting,
+            other => panic!("not parked: {other:?}"),
+        }
+    };
+    let (first, _second) = (ask(1), ask(2));
+    assert_eq!(bench.relists.waiting(), [handle(1), handle(2)]);
+    bench.dispatcher.abandon(handle(1), Some(first));
+    assert_eq!(bench.relists.waiting(), [handle(2)]);
+    // Its handler has panicked.
+    bench.dispatcher.abandon(handle(2), None);
+    assert_eq!(bench.relists.waiting(), []);
+}
+
+#[test]
 fn a_page_is_served_while_the_replica_shuts_down_but_not_before_it_has_read_all() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
