@@ -72,16 +72,26 @@ fn preferences<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item 
 pub const EVENT_STREAM: &str = "text/event-stream";
 
 /// Whether the response is to be a stream of events (`Accept`, RFC 9110 §12.5.1): only if the request names
-/// that media type.
+/// that media type, with a weight above 0 (§12.4.2).
 #[must_use]
 pub fn events(headers: &Headers) -> bool {
     let values = headers.get_all("accept");
     let ranges = values.filter_map(|value| std::str::from_utf8(value).ok());
     let mut ranges = ranges.flat_map(|value| value.split(','));
     ranges.any(|range| {
-        let range = range.split(';').next().unwrap_or_default();
-        range.trim().eq_ignore_ascii_case(EVENT_STREAM)
+        let mut parts = range.split(';').map(str::trim);
+        let is_named = parts
+            .next()
+            .is_some_and(|it| it.eq_ignore_ascii_case(EVENT_STREAM));
+        is_named && !parts.any(is_weight_of_none)
     })
+}
+
+/// Whether a parameter of a media range says that it is not acceptable: `q=0`, `Q=0.000`.
+fn is_weight_of_none(parameter: &str) -> bool {
+    let digits = parameter.strip_prefix(['q', 'Q']);
+    let digits = digits.and_then(|rest| rest.strip_prefix("=0"));
+    digits.is_some_and(|rest| rest.bytes().all(|byte| matches!(byte, b'0' | b'.')))
 }
 
 #[cfg(test)]
@@ -101,6 +111,9 @@ mod tests {
         for (accept, expected) in [
             ("text/event-stream", true),
             ("application/json, Text/Event-Stream;q=0.5", true),
+            ("text/event-stream; q=0.001", true),
+            ("text/event-stream;q=0", false),
+            ("*/*, text/event-stream;a=b; Q=0.000", false),
             ("*/*", false),
             ("text/*", false),
             ("text/event-streams", false),
