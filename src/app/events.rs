@@ -69,6 +69,12 @@ impl EventKind {
         }
     }
 
+    /// Whether a start ends with it.
+    #[must_use]
+    pub const fn ends_start(self) -> bool {
+        matches!(self, Self::Ready | Self::Failed)
+    }
+
     /// The place in [`super::index::STATUS_WORDS`] of the status that follows from it, if there is an
     /// instance then.
     const fn status(self) -> Option<usize> {
@@ -386,7 +392,8 @@ impl EventLog {
         }
     }
 
-    /// What was last told of this Job, as an event with the number of the last one; none if nothing was.
+    /// What was last told of this Job, as an event with the number of the last one; none if nothing was, or
+    /// what ends a start.
     #[must_use]
     pub fn restated(&self, item: &Item, at: SystemTime) -> Option<Vec<u8>> {
         let Item { key, uid, .. } = item;
@@ -395,6 +402,9 @@ impl EventLog {
             let job = (key.clone(), uid.clone());
             (state.known.get(&job)?.clone(), state.last)
         };
+        if known.kind.ends_start() {
+            return None;
+        }
         let told = Told {
             kind: known.kind,
             key,
@@ -441,11 +451,10 @@ impl State {
         if before.is_some_and(|known| known.is_told(step)) {
             return None;
         }
-        let is_end = matches!(step.kind, EventKind::Ready | EventKind::Failed);
         let known = Known {
             kind: step.kind,
             is_final: step.is_final,
-            recovers: is_end || before.is_some_and(|known| known.recovers),
+            recovers: step.kind.ends_start() || before.is_some_and(|known| known.recovers),
             finding: step.finding.as_deref().map(|finding| {
                 // The stores have its texts.
                 Box::new(Finding {

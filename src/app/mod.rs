@@ -439,7 +439,7 @@ impl App {
         self.clock.now()
     }
 
-    /// What was last told of this instance, as an event; none if nothing was.
+    /// What was last told of this instance, as an event; none if nothing was, or what ends a start.
     #[must_use]
     pub fn restated(&self, item: &Item) -> Option<Vec<u8>> {
         self.events.restated(item, self.clock.wall_now())

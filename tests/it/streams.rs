@@ -227,6 +227,19 @@ fn a_start_that_fails_ends_with_why() {
 }
 
 #[test]
+fn how_an_instance_had_started_that_is_being_stopped_is_no_part_of_the_next_start() {
+    let lingers = PodScript {
+        lingers: true,
+        ..PodScript::default()
+    };
+    let environment = TestEnvironment::builder().pod_script(lingers).start();
+    environment.start_instance("/app/hello/ann");
+    environment.delete("/app/hello/ann").expect(200);
+    let first = open(&environment, "/app/hello/ann").next();
+    assert_eq!(first.expect("an event").name, "stopping");
+}
+
+#[test]
 fn what_is_known_before_the_start_is_an_ordinary_error() {
     let environment = TestEnvironment::new();
     for (path, status) in [("/app/nope/ann", 404), ("/app/hello/..", 422)] {

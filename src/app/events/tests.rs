@@ -141,6 +141,25 @@ fn an_instance_is_looked_up_only_for_events_that_readers_get() {
     assert_eq!(append(&event(&n1(), "u1", ready())), 1, "is it back?");
 }
 
+/// The end of a start is told by the response to it.
+#[test]
+fn a_start_goes_on_with_what_was_told_of_its_job_unless_that_ends_a_start() {
+    let log = log();
+    let known = item(&n1(), "u1", &[]);
+    let restated = |kind: Option<LifecycleKind>| {
+        kind.map(|kind| append(&log, &event(&n1(), "u1", kind)));
+        let bytes = log.restated(&known, SystemTime::UNIX_EPOCH)?;
+        Some(String::from_utf8(bytes).unwrap())
+    };
+    assert_eq!(restated(None), None);
+    let starting = "id: r.a.1\nevent: starting\ndata: scim/n1 starting {}\n\n";
+    assert_eq!(restated(Some(in_phase())).as_deref(), Some(starting));
+    for end in [ready(), failed(false), failed(true)] {
+        assert_eq!(restated(Some(end)), None);
+    }
+    assert!(restated(Some(LifecycleKind::Stopping(None))).is_some());
+}
+
 /// The result of a call may come after its Job has come and gone, and so may how it had ended.
 #[test]
 fn nothing_is_told_of_a_job_that_is_gone() {

@@ -196,7 +196,10 @@ impl StartStream {
             let is_of =
                 |event: &Event| event.uid.as_ref() == Some(&item.uid) && is_step(event.kind);
             let (first, room) = (log.before_first(), PART_BYTES_MAX);
-            if let Ok(number) = log.read(first, is_of, room, &mut stream.story) {
+            // How one that is being stopped had started is no story of the start that follows.
+            if !item.is_stopping()
+                && let Ok(number) = log.read(first, is_of, room, &mut stream.story)
+            {
                 stream.after = number;
             }
             if stream.story.is_empty() {
@@ -218,7 +221,7 @@ impl StartStream {
         };
         event.key == self.key
             && is_shown
-            && !matches!(event.kind, EventKind::Ready | EventKind::Failed)
+            && !event.kind.ends_start()
             && !self.joined.as_ref().is_some_and(is_past)
     }
 
