@@ -5,6 +5,10 @@
 //! next: no event is missing between the two, and none comes twice. A reader that is too slow has missed events
 //! and begins anew. Pure but for its lock; who reads, and how events look, is decided by the HTTP front.
 
+mod kind;
+
+pub use kind::EventKind;
+
 use super::api_call::StopCause;
 use super::instances::{Item, Selection};
 use super::lifecycle::{Lifecycle, LifecycleKind};
@@ -28,66 +32,6 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Jobs that are gone of which the UIDs are kept: more than there are calls in flight.
 const GONE_MAX: usize = 256;
-
-/// What has happened, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// This replica has asked for the Job. If Kubernetes refuses it nothing follows.
-    Requested,
-    /// This replica has created the Job.
-    Created,
-    /// The start is in another phase, or for another reason; or the instance is no longer ready.
-    Starting,
-    /// It is ready.
-    Ready,
-    /// It has failed, or probably has.
-    Failed,
-    /// It has ended by itself, or its lifetime is over.
-    Finished,
-    /// Others have ended it.
-    Disrupted,
-    /// Its Job is being deleted.
-    Stopping,
-    /// Its Job no longer exists.
-    Gone,
-}
-
-impl EventKind {
-    /// The name of the event in streams.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Created => "created",
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Failed => "failed",
-            Self::Finished => "finished",
-            Self::Disrupted => "disrupted",
-            Self::Stopping => "stopping",
-            Self::Gone => "gone",
-        }
-    }
-
-    /// Whether a start ends with it.
-    #[must_use]
-    pub const fn ends_start(self) -> bool {
-        matches!(self, Self::Ready | Self::Failed)
-    }
-
-    /// The place in [`super::index::STATUS_WORDS`] of the status that follows from it, if there is an
-    /// instance then.
-    const fn status(self) -> Option<usize> {
-        match self {
-            Self::Requested | Self::Gone => None,
-            Self::Created | Self::Starting => Some(0),
-            Self::Ready => Some(1),
-            Self::Failed => Some(2),
-            Self::Finished | Self::Disrupted => Some(3),
-            Self::Stopping => Some(4),
-        }
-    }
-}
 
 /// An event as it is told.
 #[derive(Clone, Debug)]
@@ -326,6 +270,17 @@ impl EventLog {
     #[must_use]
     pub fn before_first(&self) -> u64 {
         lock(&self.state).before_first()
+    }
+
+    /// Whether at most half of the events that are kept, or may be, have come after the one with this number.
+    #[must_use]
+    pub fn is_recent(&self, number: u64) -> bool {
+        let state = lock(&self.state);
+        let kept = match state.before_first() {
+            0 => EVENTS_MAX,
+            _ => state.events.len(),
+        };
+        (state.last - number.min(state.last)) * 2 <= kept as u64
     }
 
     /// The ID of an event with this number.

@@ -1,6 +1,7 @@
 //! [`Relister`]: makes the state with which a stream of events begins, on a thread of its own.
 //!
-//! All that wait for the same selection share the bytes. The JSON of an instance is made by the HTTP front; what
+//! All that wait for the same selection share the bytes, and so do those that come while others are still being
+//! sent them: the events since follow. Otherwise many that come back at once would hold a state each. The JSON of an instance is made by the HTTP front; what
 //! was told of each is in [`super::events`].
 
 use super::cache::Cache;
@@ -14,7 +15,7 @@ use crate::budget::{Draft, Ledger, SharedBytes};
 use crate::clock::Clock;
 use crate::model::names::InstanceKey;
 use crate::threads::{self, Heartbeats, OnDeath, lock};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// Appends the JSON of an instance.
@@ -72,6 +73,14 @@ pub fn item_of(cache: &Cache, catalog: &SharedCatalog, key: &InstanceKey) -> Opt
     cache.item(key, catalog.current().revision(&key.app_type))
 }
 
+/// A state that was made, and the number of its event.
+#[derive(Debug)]
+struct Made {
+    selection: Arc<Selection>,
+    bytes: Weak<SharedBytes>,
+    number: u64,
+}
+
 /// Makes states.
 #[derive(Debug)]
 pub struct Relister {
@@ -101,21 +110,37 @@ impl Relister {
     pub fn start(self, heartbeats: &Heartbeats, on_death: &OnDeath) -> std::io::Result<()> {
         let heartbeat = heartbeats.register("relists", self.clock.now());
         let run = move || {
+            let mut made = Vec::new();
             loop {
                 heartbeat.idle();
                 let waiting = self.relists.take();
                 heartbeat.beat(self.clock.now(), Duration::ZERO);
-                self.respond(waiting);
+                self.respond(waiting, &mut made);
             }
         };
         threads::spawn("relists".into(), Arc::clone(on_death), run)?;
         Ok(())
     }
 
-    fn respond(&self, mut waiting: Vec<Waiting>) {
+    /// `made`: states that may still be sent to some.
+    fn respond(&self, mut waiting: Vec<Waiting>, made: &mut Vec<Made>) {
         while let Some(first) = waiting.first() {
             let selection = Arc::clone(&first.selection);
-            let relist = self.relist(&selection);
+            made.retain(|it| it.bytes.strong_count() > 0 && self.events.is_recent(it.number));
+            let same = made.iter().find(|it| it.selection == selection);
+            let same = same.and_then(|it| Some((it.bytes.upgrade()?, it.number)));
+            let relist = match same {
+                Some(same) => Ok(same),
+                None => self.relist(&selection),
+            };
+            if let Ok((bytes, number)) = &relist {
+                made.retain(|it| it.selection != selection);
+                made.push(Made {
+                    selection: Arc::clone(&selection),
+                    bytes: Arc::downgrade(bytes),
+                    number: *number,
+                });
+            }
             for with_it in waiting.extract_if(.., |it| it.selection == selection) {
                 let response = match &relist {
                     Ok((bytes, number)) => Response::Relist(Arc::clone(bytes), *number),
@@ -230,7 +255,7 @@ mod tests {
         }
         relister.relists.wait(handle(4), of_type("scim"));
         relister.relists.abandon(handle(4));
-        relister.respond(relister.relists.take());
+        relister.respond(relister.relists.take(), &mut Vec::new());
         let responses = lock(&sink.0);
         let bytes = |serial| {
             let found = responses.iter().find(|(of, _)| *of == serial);
@@ -249,10 +274,49 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_while_others_are_sent_a_state_gets_that_and_the_events_since() {
+        let (relister, sink) = told(|world| relister(world, 64 * 1024));
+        let mut made = Vec::new();
+        let mut ask = |serial| {
+            relister.relists.wait(handle(serial), of_type("scim"));
+            relister.respond(relister.relists.take(), &mut made);
+            match lock(&sink.0).pop() {
+                Some((_, Response::Relist(bytes, number))) => (bytes, number),
+                other => panic!("{other:?}"),
+            }
+        };
+        let step = || {
+            let event = crate::app::lifecycle::Lifecycle {
+                key: n1(),
+                job_uid: None,
+                at: std::time::Instant::now(),
+                kind: crate::app::lifecycle::LifecycleKind::Requested,
+                is_news: true,
+                phase_left: None,
+                start_ended: None,
+            };
+            (relister.events).append(&event, || None, std::time::SystemTime::UNIX_EPOCH);
+        };
+        let (first, number) = ask(1);
+        step();
+        let (second, same) = ask(2);
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!((number, same), (0, 0));
+        // Nobody is sent it any more.
+        drop((first, second));
+        assert_eq!(ask(3).1, 1);
+        // So many events have come since that some would soon be missed.
+        let (_kept, number) = ask(4);
+        assert_eq!(number, 1);
+        (0..=crate::app::events::EVENTS_MAX / 2).for_each(|_| step());
+        assert!(ask(5).1 > number);
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
         let (relister, sink) = told(|world| relister(world, 32));
         relister.relists.wait(handle(1), of_type("scim"));
-        relister.respond(relister.relists.take());
+        relister.respond(relister.relists.take(), &mut Vec::new());
         let responses = lock(&sink.0);
         assert!(matches!(
             responses[..],
