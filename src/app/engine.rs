@@ -232,8 +232,9 @@ impl CoordinatorThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             inputs.extend(self.parts.inputs.take(BATCH));
+            let changed = keys_of(&inputs);
             self.advance(inputs, &mut effects);
-            self.carry_out(&mut effects);
+            self.carry_out(&mut effects, &changed);
         }
     }
 
@@ -252,7 +253,8 @@ impl CoordinatorThread {
         parts.coordinator.tick(&context, effects);
     }
 
-    fn carry_out(&self, effects: &mut Vec<Effect>) {
+    /// `changed`: instances of which the stores have something else.
+    fn carry_out(&self, effects: &mut Vec<Effect>, changed: &[InstanceKey]) {
         let parts = &self.parts;
         let mut has_news = false;
         for effect in effects.drain(..) {
@@ -266,10 +268,28 @@ impl CoordinatorThread {
                 }
             }
         }
+        for key in changed {
+            if let Some(item) = item_of(&parts.cache, &parts.catalog, key) {
+                has_news |= parts.events.relabel(&item, parts.clock.wall_now());
+            }
+        }
         if has_news {
             parts.sink.announce();
         }
     }
+}
+
+/// The instances whose objects these inputs have changed in the stores.
+fn keys_of(inputs: &[Input]) -> Vec<InstanceKey> {
+    let mut keys = Vec::new();
+    for input in inputs {
+        match input {
+            Input::Changed(changes) => keys.extend(changes.iter().map(|it| it.key.clone())),
+            Input::Completed(key, _) => keys.push(key.clone()),
+            _ => {}
+        }
+    }
+    keys
 }
 
 /// Makes calls; clones share all.

@@ -6,23 +6,25 @@
 //! and begins anew. Pure but for its lock; who reads, and how events look, is decided by the HTTP front.
 
 mod kind;
+mod label_mark;
+mod step;
 
 pub use kind::EventKind;
 
-use super::api_call::StopCause;
 use super::instances::{Item, Selection};
-use super::lifecycle::{Lifecycle, LifecycleKind};
+use super::lifecycle::Lifecycle;
 use crate::kube::types::{Timestamp, Uid};
 use crate::model::labels::MetaLabels;
 use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::threads::lock;
-use std::borrow::Cow;
+use label_mark::LabelMark;
 use std::cell::LazyCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
+use step::Step;
 
 /// Events that are kept for readers that are behind, or come back.
 pub const EVENTS_MAX: usize = 4096;
@@ -71,12 +73,15 @@ pub struct Event {
     /// The statuses before and after it, as places in [`super::index::STATUS_WORDS`].
     statuses: [Option<usize>; 2],
     labels: MetaLabels,
+    /// It had others before.
+    had_other_labels: bool,
     bytes: Box<[u8]>,
 }
 
 impl Event {
     /// Whether a reader of this selection is told of it: if the instance is one of them, or had their status
-    /// until now. The end of a Job is told whatever its labels and status were.
+    /// until now. That labels are no longer what they were is told whatever they were, and the end of a Job
+    /// whatever its status was, too.
     #[must_use]
     pub fn is_of(&self, selection: &Selection) -> bool {
         let mut statuses = self.statuses.iter().flatten();
@@ -84,7 +89,7 @@ impl Event {
             selection.statuses.is_empty() || statuses.any(|place| selection.has_status(*place));
         selection.has_type(self.key.app_type.as_str())
             && (self.kind == EventKind::Gone
-                || (is_in_status && selection.has_labels(&self.labels)))
+                || (is_in_status && (self.had_other_labels || selection.has_labels(&self.labels))))
     }
 }
 
@@ -95,10 +100,16 @@ pub struct Known {
     is_final: bool,
     /// Whether it was reported as failed, or was ready.
     recovers: bool,
+    labels: LabelMark,
     finding: Option<Box<Finding>>,
 }
 
 impl Known {
+    /// The labels of this instance are what readers are told.
+    pub fn note_labels(&mut self, item: &Item) {
+        self.labels = LabelMark::of(&item.meta);
+    }
+
     /// This item with what was told of it.
     #[must_use]
     pub fn item(&self, (key, uid): (&InstanceKey, &Uid), item: Option<Item>) -> Item {
@@ -212,8 +223,11 @@ impl EventLog {
         }
         let Change { before, after } = change;
         let recovers = before.as_ref().is_some_and(|known| known.recovers);
+        let mut is_found = false;
         let item = after.map(|known| {
-            let item = known.item((&event.key, uid), LazyCell::force_mut(&mut item).take());
+            let item = LazyCell::force_mut(&mut item).take();
+            is_found = item.as_ref().is_some_and(|item| item.uid == *uid);
+            let item = known.item((&event.key, uid), item);
             match step.finding.as_deref().cloned() {
                 Some(finding) => Item {
                     since: finding.since,
@@ -223,10 +237,46 @@ impl EventLog {
                 None => item,
             }
         });
+        if let Some(item) = item.as_ref().filter(|_| is_found) {
+            state.note_labels(item);
+        }
         let mut told = step.told(&event.key, Some(uid), item.as_ref(), at);
         told.recovered = step.kind == EventKind::Ready && (step.recovered || recovers);
         self.push(&mut state, &told, before.as_ref());
         true
+    }
+
+    /// The stores have this of an instance now: an event if its labels have changed. Of one that is being
+    /// stopped they go with its pod. Returns whether readers have something new.
+    pub fn relabel(&self, item: &Item, at: SystemTime) -> bool {
+        let mut state = lock(&self.state);
+        let job = (item.key.clone(), item.uid.clone());
+        let labels = LabelMark::of(&item.meta);
+        let known = state.known.get_mut(&job).filter(|_| !item.is_stopping());
+        let Some(known) = known.filter(|known| known.labels != labels) else {
+            return false;
+        };
+        let before = known.clone();
+        known.labels = labels;
+        if before.labels == LabelMark::UNKNOWN {
+            return false;
+        }
+        let now = before.item((&job.0, &job.1), Some(item.clone()));
+        let step = Step::new(EventKind::Labelled);
+        let told = step.told(&job.0, Some(&job.1), Some(&now), at.into());
+        self.push(&mut state, &told, Some(&before));
+        true
+    }
+
+    /// These instances are shown to readers, with the labels of [`Known::note_labels`].
+    pub fn shown(&self, snapshot: &Snapshot) {
+        let mut state = lock(&self.state);
+        for (job, shown) in &snapshot.known {
+            let known = state.known.get_mut(job);
+            if let Some(known) = known.filter(|it| it.labels == LabelMark::SHOWN) {
+                known.labels = shown.labels;
+            }
+        }
     }
 
     fn bytes(&self, number: u64, told: &Told<'_>) -> Vec<u8> {
@@ -248,6 +298,7 @@ impl EventLog {
             key: told.key.clone(),
             uid: told.uid.cloned(),
             statuses: [before.and_then(|it| it.kind.status()), told.kind.status()],
+            had_other_labels: had_other_labels(told, before),
             labels: told.item.map(|item| item.meta.clone()).unwrap_or_default(),
             bytes: bytes.into(),
         });
@@ -333,17 +384,21 @@ impl EventLog {
     #[must_use]
     pub fn snapshot(&self, selection: &Selection) -> Snapshot {
         self.is_read.store(true, Ordering::SeqCst);
-        let state = lock(&self.state);
-        let is_one = |((key, _), known): &(&(InstanceKey, Uid), &Known)| {
+        let mut state = lock(&self.state);
+        let number = state.last;
+        let is_one = |((key, _), known): &(&(InstanceKey, Uid), &mut Known)| {
             let status = known.kind.status();
             selection.has_type(key.app_type.as_str())
                 && status.is_some_and(|place| selection.has_status(place))
         };
-        let known = state.known.iter().filter(is_one);
-        let known = known.map(|(job, known)| (job.clone(), known.clone()));
+        let known = state.known.iter_mut().filter(is_one);
+        let known = known.map(|(job, known)| {
+            known.labels.is_shown();
+            (job.clone(), known.clone())
+        });
         Snapshot {
-            number: state.last,
             known: known.collect(),
+            number,
         }
     }
 
@@ -379,6 +434,14 @@ impl State {
         self.last - self.events.len() as u64
     }
 
+    /// An event tells the labels of this instance.
+    fn note_labels(&mut self, item: &Item) {
+        let job = (item.key.clone(), item.uid.clone());
+        if let Some(known) = self.known.get_mut(&job) {
+            known.note_labels(item);
+        }
+    }
+
     /// Notes this step of a Job, and whether the stores have that; `None` if it tells nothing new.
     fn advance(
         &mut self,
@@ -410,6 +473,7 @@ impl State {
             kind: step.kind,
             is_final: step.is_final,
             recovers: step.kind.ends_start() || before.is_some_and(|known| known.recovers),
+            labels: before.map_or(LabelMark::UNKNOWN, |known| known.labels),
             finding: step.finding.as_deref().map(|finding| {
                 // The stores have its texts.
                 Box::new(Finding {
@@ -423,6 +487,12 @@ impl State {
         let before = self.known.insert(job, known);
         Some(Change { before, after })
     }
+}
+
+/// Whether a reader may have asked for labels that are no longer there with this event.
+fn had_other_labels(told: &Told<'_>, before: Option<&Known>) -> bool {
+    let labels = told.item.map(|item| LabelMark::of(&item.meta));
+    labels.is_some_and(|now| before.is_some_and(|known| known.labels.may_differ(now)))
 }
 
 /// What was told of a Job before a step, and is after it.
@@ -449,80 +519,7 @@ fn is_same(told: &Finding, now: &Finding) -> bool {
     (told.phase, &told.reason) == (now.phase, &now.reason)
 }
 
-/// What an event of the coordinator means to readers.
-#[derive(Debug)]
-struct Step<'a> {
-    kind: EventKind,
-    finding: Option<Cow<'a, Finding>>,
-    recovered: bool,
-    is_final: bool,
-    cause: Option<&'static str>,
-}
-
-impl<'a> Step<'a> {
-    const fn new(kind: EventKind) -> Self {
-        Self {
-            kind,
-            finding: None,
-            recovered: false,
-            is_final: false,
-            cause: None,
-        }
-    }
-
-    /// `None`: nothing.
-    fn of(kind: &'a LifecycleKind) -> Option<Self> {
-        let of = Self::new;
-        Some(match kind {
-            LifecycleKind::Requested => of(EventKind::Requested),
-            // The stores may be ahead.
-            LifecycleKind::Created(_) => Self {
-                finding: Some(Cow::Owned(Finding::created())),
-                ..of(EventKind::Created)
-            },
-            // It has been reported as failed, and that stands.
-            LifecycleKind::InPhase {
-                is_failing: true, ..
-            } => return None,
-            LifecycleKind::InPhase { finding, .. } => Self {
-                finding: Some(Cow::Borrowed(finding)),
-                ..of(EventKind::Starting)
-            },
-            LifecycleKind::Ready { recovered, .. } => Self {
-                recovered: *recovered,
-                ..of(EventKind::Ready)
-            },
-            LifecycleKind::Failed {
-                finding, is_final, ..
-            } => Self {
-                finding: Some(Cow::Borrowed(finding)),
-                is_final: *is_final,
-                ..of(EventKind::Failed)
-            },
-            LifecycleKind::Finished {
-                finding,
-                is_disrupted,
-                ..
-            } => Self {
-                finding: Some(Cow::Borrowed(finding)),
-                ..of(if *is_disrupted {
-                    EventKind::Disrupted
-                } else {
-                    EventKind::Finished
-                })
-            },
-            LifecycleKind::Stopping(cause) => Self {
-                cause: cause.as_ref().map(StopCause::as_str),
-                ..of(EventKind::Stopping)
-            },
-            LifecycleKind::Gone => of(EventKind::Gone),
-            LifecycleKind::NotCreated
-            | LifecycleKind::PodForceDeleted { .. }
-            | LifecycleKind::OrphanDeleted { .. }
-            | LifecycleKind::Unfollowed => return None,
-        })
-    }
-
+impl Step<'_> {
     fn told<'t>(
         &self,
         key: &'t InstanceKey,

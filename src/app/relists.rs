@@ -153,14 +153,15 @@ impl Relister {
 
     /// The event that begins a stream, and its number.
     fn relist(&self, selection: &Selection) -> Result<(Arc<SharedBytes>, u64), Error> {
-        let snapshot = self.events.snapshot(selection);
+        let mut snapshot = self.events.snapshot(selection);
         let id = self.events.id(snapshot.number);
         let mut json = format!("id: {id}\nevent: relist\ndata: {{\"instances\":[").into_bytes();
         let mut draft = Draft::new(&self.ledger, json.len())?;
         let mut separator = &b""[..];
-        for ((key, uid), known) in &snapshot.known {
+        for ((key, uid), known) in &mut snapshot.known {
             let item = item_of(&self.cache, &self.catalog, key);
-            let item = known.item((key, uid), item);
+            let item = known.item((&*key, &*uid), item);
+            known.note_labels(&item);
             if selection.has_labels(&item.meta) {
                 json.extend_from_slice(separator);
                 (self.encode)(&item, &mut json);
@@ -169,6 +170,7 @@ impl Relister {
                 separator = b",";
             }
         }
+        self.events.shown(&snapshot);
         json.extend_from_slice(b"]}\n\n");
         draft.append(&json)?;
         Ok((draft.finish(), snapshot.number))

@@ -180,6 +180,36 @@ fn a_selection_is_told_of_its_instances_only() {
     assert!(text.contains("colour"), "{text}");
 }
 
+/// So a reader knows what is no longer among its instances, also where another replica has changed it.
+#[test]
+fn other_labels_are_told_to_those_who_asked_for_these_or_for_those_before() {
+    let mut environment = TestEnvironment::new();
+    let other = environment.add_replica();
+    environment.start_instance("/app/hello/ann");
+    let label = |team: &str| {
+        let body = json!({ "team": team });
+        environment.patch("/app/hello/ann", &body).expect(200);
+    };
+    let [mut all, mut of_a, mut of_b] = ["", "?label=team=a", "?label=team=b"].map(|query| {
+        let path = format!("/instances{query}");
+        let stream = EventReader::open(environment.address(other), &path, &[]);
+        let mut stream = stream.expect("it is a stream");
+        assert_eq!(stream.next().expect("an event").name, "relist");
+        stream
+    });
+    let told = |team: &str, readers: &mut [&mut EventReader]| {
+        label(team);
+        for reader in readers {
+            let (names, labelled) = reader.until("labelled");
+            assert_eq!(names, ["labelled"]);
+            assert_eq!(labelled.data["labels"], json!({ "team": team }));
+            assert_eq!(labelled.data["status"], "ready");
+        }
+    };
+    told("a", &mut [&mut all, &mut of_a]);
+    told("b", &mut [&mut all, &mut of_a, &mut of_b]);
+}
+
 #[test]
 fn a_start_is_followed_to_its_end() {
     let environment = TestEnvironment::by_hand();

@@ -19,6 +19,8 @@ pub enum EventKind {
     Finished,
     /// Others have ended it.
     Disrupted,
+    /// Its labels have changed.
+    Labelled,
     /// Its Job is being deleted.
     Stopping,
     /// Its Job no longer exists.
@@ -37,6 +39,7 @@ impl EventKind {
             Self::Failed => "failed",
             Self::Finished => "finished",
             Self::Disrupted => "disrupted",
+            Self::Labelled => "labelled",
             Self::Stopping => "stopping",
             Self::Gone => "gone",
         }
@@ -48,11 +51,11 @@ impl EventKind {
         matches!(self, Self::Ready | Self::Failed)
     }
 
-    /// The place in [`crate::app::index::STATUS_WORDS`] of the status that follows from it, if there is an
-    /// instance then.
+    /// The place in [`crate::app::index::STATUS_WORDS`] of the status that follows from it, if one
+    /// does.
     pub(super) const fn status(self) -> Option<usize> {
         match self {
-            Self::Requested | Self::Gone => None,
+            Self::Requested | Self::Labelled | Self::Gone => None,
             Self::Created | Self::Starting => Some(0),
             Self::Ready => Some(1),
             Self::Failed => Some(2),

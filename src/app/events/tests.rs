@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::fixture::{key, n1, origin, uid};
+use crate::app::lifecycle::LifecycleKind;
 use crate::model::names::AppType;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -141,6 +142,72 @@ fn an_instance_is_looked_up_only_for_events_that_readers_get() {
     assert_eq!(append(&event(&n1(), "u1", ready())), 1, "is it back?");
 }
 
+#[test]
+fn other_labels_are_told_also_to_who_asked_for_those_before() {
+    let log = log();
+    let with = |labels: &[(&str, &str)]| item(&n1(), "u1", labels);
+    let relabel = |labels: &[(&str, &str)]| log.relabel(&with(labels), SystemTime::UNIX_EPOCH);
+    let told = |after: u64, query: &str| {
+        let selection = Selection {
+            labels: [("team".into(), Some(query.into()))].into(),
+            ..all()
+        };
+        kinds(&log, after, &selection).join(" ")
+    };
+    let step = |kind: LifecycleKind, labels: &[(&str, &str)]| {
+        let found = || Some(with(labels));
+        log.append(&event(&n1(), "u1", kind), found, SystemTime::UNIX_EPOCH)
+    };
+    assert!(!relabel(&[("team", "a")]), "nothing was told of it");
+    assert!(step(ready(), &[]) && !relabel(&[]));
+    // It had none, so only those who ask for these want to know.
+    assert!(relabel(&[("team", "a")]) && !relabel(&[("team", "a")]));
+    assert_eq!([told(0, "a"), told(0, "b")], ["labelled", ""]);
+    assert!(relabel(&[("team", "b")]));
+    assert_eq!([told(2, "a"), told(2, "b")], ["labelled"; 2]);
+    let others = Selection {
+        statuses: [2].into(),
+        ..all()
+    };
+    assert_eq!(kinds(&log, 0, &others), [""; 0], "it is ready");
+    // Another step may show them first.
+    assert!(step(failed(true), &[("team", "c")]) && !relabel(&[("team", "c")]));
+    assert_eq!([told(3, "b"), told(3, "c")], ["failed"; 2]);
+    // Its pod goes first, and the labels with it.
+    append(&log, &event(&n1(), "u1", LifecycleKind::Stopping(None)));
+    let going = Item {
+        finding: Some(Finding::stopping(None)),
+        ..with(&[])
+    };
+    assert!(!log.relabel(&going, SystemTime::UNIX_EPOCH));
+}
+
+/// Before somebody reads, labels are not looked up.
+#[test]
+fn other_labels_are_told_once_a_state_has_shown_those_before() {
+    let log = EventLog::new("r", 10, encode);
+    let with = |team: &str| item(&n1(), "u1", &[("team", team)]);
+    let relabel = |team: &str| log.relabel(&with(team), SystemTime::UNIX_EPOCH);
+    let found = Lifecycle {
+        is_news: false,
+        ..event(&n1(), "u1", ready())
+    };
+    append(&log, &found);
+    let mut snapshot = log.snapshot(&all());
+    snapshot.known[0].1.note_labels(&with("a"));
+    log.shown(&snapshot);
+    assert!(!relabel("a") && relabel("b"));
+    // A change while a state is made is told in any case, and stays known.
+    let log = EventLog::new("r", 10, encode);
+    append(&log, &found);
+    let mut snapshot = log.snapshot(&all());
+    snapshot.known[0].1.note_labels(&with("a"));
+    let relabel = |team: &str| log.relabel(&with(team), SystemTime::UNIX_EPOCH);
+    assert!(relabel("b"));
+    log.shown(&snapshot);
+    assert!(!relabel("b") && relabel("a"));
+}
+
 /// The end of a start is told by the response to it.
 #[test]
 fn a_start_goes_on_with_what_was_told_of_its_job_unless_that_ends_a_start() {
@@ -269,7 +336,12 @@ fn a_reader_is_told_when_an_instance_joins_and_leaves_its_selection() {
         labels: [("team".into(), Some("a".into()))].into(),
         ..all()
     };
-    assert_eq!(kinds(&log, 0, &of_team), ["ready", "gone"]);
+    let told = ["ready", "failed", "stopping", "gone"];
+    assert_eq!(
+        kinds(&log, 0, &of_team),
+        told,
+        "it has left with the second"
+    );
     let of_status = |place| Selection {
         statuses: [place].into(),
         ..all()

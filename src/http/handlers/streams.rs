@@ -216,7 +216,7 @@ impl StartStream {
             event.number <= *last && event.uid.as_ref() != Some(&item.uid)
         };
         let is_shown = match self.pace.begun {
-            Some(_) => event.kind != EventKind::Requested,
+            Some(_) => !matches!(event.kind, EventKind::Requested | EventKind::Labelled),
             None => is_step(event.kind),
         };
         event.key == self.key

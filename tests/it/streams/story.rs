@@ -38,7 +38,7 @@ pub(crate) struct Story {
     pub(crate) is_restored: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
     event: StreamEvent,
     /// It was ready, or reported as failed.
@@ -82,6 +82,17 @@ impl Story {
             return fails("its Job was gone");
         }
         let name = &*event.name;
+        if name == "labelled" {
+            let before = before.as_ref();
+            let Some(known) = before.filter(|it| it.event.data["labels"] != event.data["labels"])
+            else {
+                return fails("its labels are what they were");
+            };
+            let mut told = known.clone();
+            told.event.data["labels"] = event.data["labels"].clone();
+            self.told.insert(job, told);
+            return Ok(());
+        }
         if let Some(before) = &before {
             let last = &*before.event.name;
             let same = ["phase", "reason", "final"];
