@@ -65,7 +65,7 @@ fn as_probe(aim: &str) -> Result<bool, String> {
 }
 
 fn as_strike(name: &str, aim: &str) -> Result<bool, String> {
-    raise_files();
+    environment::raise_files();
     let strike = strikes::named(name).ok_or("no strike of that name")?;
     let aim = Aim::from_json(aim).ok_or("no aim")?;
     if !aim.address.ip().is_loopback() {
@@ -76,15 +76,6 @@ fn as_strike(name: &str, aim: &str) -> Result<bool, String> {
         Err(wrong) => println!("wrong {wrong}"),
     }
     Ok(true)
-}
-
-/// An attacker has more files than the attacked.
-fn raise_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let current = maximum;
-    // Without it fewer connections are made; the strike reports how many.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
 /// Runs all that was asked for; whether every hard goal was met.

@@ -112,6 +112,8 @@ pub(crate) struct ResponseHead {
     pub(crate) head: usize,
     /// Bytes of its body.
     pub(crate) body: usize,
+    /// Whether it comes in chunks: it has no length then, and counts as whole at the end of its connection.
+    pub(crate) is_chunked: bool,
 }
 
 impl ResponseHead {
@@ -120,8 +122,8 @@ impl ResponseHead {
         self.head.saturating_add(self.body)
     }
 
-    /// The response that begins here, if its head is complete. Chunked responses are not supported:
-    /// no measured program sends short responses in chunks.
+    /// The response that begins here, if its head is complete. No measured program sends short responses
+    /// in chunks.
     pub(crate) fn first(bytes: &[u8]) -> Option<Self> {
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let text = String::from_utf8_lossy(&bytes[..head]);
@@ -131,8 +133,16 @@ impl ResponseHead {
             let is_length = name.eq_ignore_ascii_case("content-length");
             is_length.then(|| value.trim().parse().ok())?
         });
-        let body = length.unwrap_or(0);
-        Some(Self { status, head, body })
+        let is_chunked = text
+            .lines()
+            .any(|line| line.eq_ignore_ascii_case("transfer-encoding: chunked"));
+        let body = length.unwrap_or(if is_chunked { usize::MAX } else { 0 });
+        Some(Self {
+            status,
+            head,
+            body,
+            is_chunked,
+        })
     }
 }
 

@@ -29,6 +29,21 @@ pub(crate) fn built(variable: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{variable} is not set: start this by its script"))
 }
 
+/// Lets this process open as many files as it may: each connection is one.
+pub(crate) fn raise_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = maximum;
+    // Without it fewer connections are made, which is reported.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+}
+
+/// Gives this thread a lower priority than others: what it stands for runs on other machines.
+pub(crate) fn yield_to_others() {
+    // Without it others wait longer, which is measured.
+    let _ = rustix::process::nice(10);
+}
+
 /// A child process; killed by its id when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -144,9 +159,19 @@ impl Cluster {
 
     /// Starts one that holds this, in the words of `bench-cluster`, and waits until all is in place.
     pub(crate) fn holding(words: &[&str]) -> Result<Self, String> {
+        Self::launched(&Wrapper::default(), words)
+    }
+
+    /// As [`Cluster::holding`], with a lower priority than others: what it does beside requests that are
+    /// measured stands for another machine.
+    pub(crate) fn apart(words: &[&str]) -> Result<Self, String> {
+        Self::launched(&Wrapper::new(&["nice", "-n", "10"]), words)
+    }
+
+    fn launched(wrapper: &Wrapper, words: &[&str]) -> Result<Self, String> {
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let program = own.with_file_name("bench-cluster");
-        let mut line_process = LineProcess::spawn(Command::new(program).args(words))?;
+        let mut line_process = LineProcess::spawn(wrapper.command(program).args(words))?;
         match line_process.read_line()? {
             line if line.is_empty() => Err("the fake API server did not start".to_owned()),
             kubeconfig => Ok(Self {

@@ -7,7 +7,6 @@
 use crate::client::{connect, get};
 use crate::environment::{self, Cluster, OURSELVES, Served, Wrapper};
 use crate::{Findings, Options, median};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -148,13 +147,7 @@ fn once(cluster: &Cluster, case: &Case) -> Result<Observed, String> {
 /// So many requests for instances that never become ready; returns when all wait.
 fn park(served: &Served, count: usize) -> Result<Vec<TcpStream>, String> {
     let failed = |error: std::io::Error| format!("a request cannot be made: {error}");
-    // Each is an open file of this process, too.
-    let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    setrlimit(Resource::Nofile, all).map_err(|error| failed(error.into()))?;
+    environment::raise_files();
     let mut waiting = Vec::with_capacity(count);
     for number in 0..count {
         // One address has ports for few rounds.

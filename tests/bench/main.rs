@@ -6,6 +6,8 @@
 //! | `front` | scenario: GET of a ready instance |
 //! | `lists` | scenario: lists, 304 and `/release` beside a GET of a ready instance |
 //! | `footprint` | scenario: memory, and the time until it is ready |
+//! | `streams` | scenario: many readers of events |
+//! | `crowd` | those readers |
 //! | `wrk` | the load generator, and what it prints |
 //! | `environment` | the processes that are measured |
 //! | `client` | a plain HTTP client |
@@ -16,10 +18,12 @@
 //! anywhere here; the goals are, beside the figures that they are about.
 
 mod client;
+mod crowd;
 mod environment;
 mod footprint;
 mod front;
 mod lists;
+mod streams;
 mod wrk;
 
 use serde_json::{Map, Value};
@@ -36,6 +40,7 @@ Scenarios (all of them where none is named):
   front         throughput, latency and cost of a GET of a ready instance
   lists         lists, 304 and /release over 10,000 instances
   footprint     memory, and how soon it is ready
+  streams       100, 1,000 and 2,000 streams of 100 events a second each
 ";
 
 /// What was asked for.
@@ -60,6 +65,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("front", front::run),
     ("lists", lists::run),
     ("footprint", footprint::run),
+    ("streams", streams::run),
 ];
 
 fn main() -> ExitCode {

@@ -36,6 +36,9 @@ const POLL_MAX: Duration = Duration::from_millis(500);
 const EVENTS_PER_ROUND: usize = 1024;
 const ACCEPTS_PER_ROUND: usize = 256;
 const ANSWERS_PER_ROUND: usize = 64;
+
+/// Streams that are asked in a round: each takes some tens of microseconds, and other requests wait for all.
+const STREAMS_PER_ROUND: usize = 4;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Connections that are refused with a response at the same time; more get what one write takes.
@@ -248,7 +251,7 @@ impl<H: Handler> IoThread<H> {
         if self.core.shared.control.wakers[self.core.io].take_news() {
             self.streams.announce();
         }
-        for _ in 0..ANSWERS_PER_ROUND {
+        for _ in 0..STREAMS_PER_ROUND {
             let Some(index) = self.streams.next(self.core.now) else {
                 break;
             };
