@@ -14,6 +14,7 @@ pub(crate) mod readers;
 pub(crate) mod requests;
 pub(crate) mod shares;
 pub(crate) mod sockets;
+pub(crate) mod streams;
 pub(crate) mod table;
 pub(crate) mod tokens;
 pub(crate) mod volley;

@@ -12,6 +12,7 @@
 //! | `cut MILLIS SECONDS` | closes all connections, again and again, meanwhile |
 //! | `delay VERB RESOURCE MILLIS` | delays the response to each such request |
 //! | `endless` | each response goes on until the client closes, and all is listed again |
+//! | `log MEGABYTES` | the containers of `i1` and `i2` write so much |
 //! | `hold` | the controllers rest: a new Job gets no pod |
 //! | `clear` | ends all faults; the controllers go on |
 //!
@@ -38,7 +39,11 @@ use serde_json::json;
 const NAMESPACE: &str = "default";
 
 /// What the service may do, here as in a cluster.
-const ROLE: &str = include_str!("../../manifests/base/role.yaml");
+const ROLE: &str = concat!(
+    include_str!("../../manifests/base/role.yaml"),
+    "---\n",
+    include_str!("../../manifests/read-logs/role.yaml")
+);
 
 /// How many writes can be watched again: the objects of some attacks are large.
 const HISTORY_MAX: usize = 50_000;
@@ -121,6 +126,18 @@ fn obey<'s>(scope: &'s Scope<'s, '_>, fake: &'s FakeKube, words: &[&str]) -> Opt
             fake.with(|model| model.cluster.skip_revisions(10));
             fake.compact();
             fake.cut_connections();
+        }
+        ["log", megabytes] => {
+            let line = format!("{}\n", "x".repeat(1023));
+            let text = line.repeat(1024 * usize::try_from(number(megabytes)?).ok()?);
+            for name in ["hello-i1", "hello-i2"] {
+                let pods = fake.all(Resource::Pods, NAMESPACE);
+                let names = pods.iter().map(|pod| fake_kube::cluster::meta(pod, "name"));
+                let pod = names
+                    .into_iter()
+                    .find(|pod| pod.starts_with(&format!("{name}-")))?;
+                fake.write_log(NAMESPACE, pod, "hello", &text);
+            }
         }
         ["hold"] => fake.set_auto(false),
         ["clear"] => {

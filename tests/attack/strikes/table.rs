@@ -2,7 +2,8 @@
 
 use super::{Auth, Setup, Strike};
 use super::{
-    connections, held, kubernetes, memory, polite, readers, requests, shares, sockets, tokens,
+    connections, held, kubernetes, memory, polite, readers, requests, shares, sockets, streams,
+    tokens,
 };
 use std::time::Duration;
 
@@ -360,6 +361,62 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(MANY)
     // Each response is as many bytes as a thousand of others: the kernel's copying takes the turns.
+    .p99_floor(Duration::from_millis(25)),
+    Strike::new(
+        "reconnects",
+        "10,000 instances; 400 streams again and again, each with an unknown Last-Event-ID",
+        streams::reconnects,
+    )
+    .over(MANY),
+    Strike::new(
+        "odd-pages",
+        "10,000 instances; 920 pages of them with queries that no client sends",
+        streams::odd_pages,
+    )
+    .over(MANY),
+    Strike::new(
+        "stops",
+        "10,000 instances; 300 that stop many, of which there are none, again and again",
+        streams::stops,
+    )
+    .over(MANY),
+    Strike::new(
+        "streams-unread",
+        "2,000 streams of all 4,000 instances that nobody reads, beside starts and stops",
+        streams::unread,
+    )
+    .over(SOME),
+    Strike::new(
+        "streams-bytes",
+        "2,000 streams of all 4,000 instances that are read one byte at a time",
+        streams::by_byte,
+    )
+    .over(SOME),
+    Strike::new(
+        "start-streams",
+        "2,000 streams of starts that never become ready",
+        streams::of_starts,
+    )
+    .over(FEW),
+    Strike::new(
+        "followers",
+        "400 that follow a log (bound: 16)",
+        streams::followers,
+    )
+    .over(FEW.before(&["log 2"])),
+    Strike::new(
+        "followers-unread",
+        "400 that follow a log of 2 MiB and never read",
+        streams::unread_logs,
+    )
+    .over(FEW.before(&["log 2"])),
+    Strike::new(
+        "pages",
+        "300 that read / and /docs again and again",
+        streams::pages,
+    )
+    .over(FEW)
+    // As above: some 40 KB each.
     .p99_floor(Duration::from_millis(25)),
 ];
 

@@ -64,7 +64,7 @@ impl Shot {
     }
 
     /// Sends and reads what is possible now, at most so many bytes of the response.
-    fn turn(&mut self, read_max: usize) {
+    pub(crate) fn turn(&mut self, read_max: usize) {
         let Some(mut stream) = self.stream.as_ref() else {
             return;
         };
@@ -141,6 +141,9 @@ impl Shot {
             _ if self.stream.is_none() => "no connection".to_owned(),
             None if self.took.is_some() => "closed without a response".to_owned(),
             None => "open".to_owned(),
+            // One that goes on, and one that has ended, in whatever way.
+            Some(head) if head.is_chunked && self.took.is_none() => "streams".to_owned(),
+            Some(head) if head.is_chunked => "streamed".to_owned(),
             Some(head) if !self.is_whole() && self.took.is_some() => {
                 format!("cut after {}", head.status)
             }
