@@ -212,7 +212,7 @@ fn chunks(environment: &TestEnvironment, begun: impl FnOnce()) -> String {
 /// Who follows a log can tell whether it is whole: else there is no last chunk.
 #[test]
 fn a_follow_that_is_cut_has_no_last_chunk() {
-    let mut environment = builder().start();
+    let environment = builder().start();
     environment.start_instance("/app/hello/ann");
     write(&environment, "app", "one\n");
     let last = "0\r\n\r\n";
@@ -231,9 +231,13 @@ fn a_follow_that_is_cut_has_no_last_chunk() {
         environment.move_pod("hello-ann", &exit(0, ""));
     });
     assert!(whole.ends_with(&format!("one\n\r\n{last}")), "{whole}");
-    eventually("it is started anew", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+}
+
+/// As if it was cut: its container goes on.
+#[test]
+fn a_follow_has_no_last_chunk_when_the_service_drains() {
+    let mut environment = builder().start();
+    environment.start_instance("/app/hello/ann");
     write(&environment, "app", "one\n");
     let service = environment.take_service();
     let drained = chunks(&environment, || {
