@@ -208,27 +208,32 @@ impl Connection {
     }
 
     /// The peer has closed the connection, or only its sending side: both look alike until something
-    /// is sent. Returns whether the request that waits may go on waiting. Then the peer gets an interim
-    /// response once, on which one that has gone resets the connection. In HTTP/1.0 there are none.
+    /// is sent. Returns whether the request that waits, or has part of its response, may go on. Then the
+    /// peer is sent something once that changes nothing, on which one that has gone resets the connection:
+    /// an interim response, or a zero before the size of the next chunk. In HTTP/1.0 there is neither.
     pub fn probe(&mut self, now: Instant) -> bool {
-        let may_wait =
-            matches!(&self.stage, Stage::Responding(it) if it.version >= Version::Http11);
+        let (responding, probe) = match &self.stage {
+            Stage::Responding(it) => (it, CONTINUE),
+            Stage::Streaming(it) if !it.without_body => (it, &b"0"[..]),
+            _ => return false,
+        };
+        let may_wait = responding.version >= Version::Http11;
         if may_wait && !self.is_probed && !self.output.is_full(&self.limits) {
             self.is_probed = true;
-            self.output.push(CONTINUE);
+            self.output.push(probe);
             self.output.start_clock(now, &self.limits);
         }
         may_wait
     }
 
     /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8), and so is one
-    /// that waits for its response. Responses that are being sent are completed. The caller first abandons
-    /// the request if [`Connection::awaits_response`].
+    /// that waits for its response or the rest of it, if it may not ([`Connection::probe`]). Responses that
+    /// are being sent are completed. The caller first abandons the request if
+    /// [`Connection::awaits_response`].
     pub fn peer_closed(&mut self) {
         self.peer_closed = true;
         match self.stage {
             Stage::Head(_) | Stage::Flushing | Stage::Closed => {}
-            // What comes of a stream has no end that its peer waits for.
             Stage::Body(_) | Stage::Lingering(_) | Stage::Streaming(_) => self.close(),
             Stage::Responding(_) if self.output.is_empty() => self.close(),
             Stage::Responding(_) => self.stage = Stage::Flushing,

@@ -154,6 +154,8 @@ impl<H: Handler> Core<H> {
         if part.is_last && slot.parked.take().is_some() {
             self.stats().streams.subtract(1);
             slot.is_due = false;
+            // There may be an end to read.
+            slot.readable |= slot.read_closed;
             slot.connection.end_stream(is_draining, self.now);
         }
         moved

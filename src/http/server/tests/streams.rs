@@ -5,6 +5,7 @@ use crate::http::message::Refusal;
 use crate::http::server::STREAM_PAUSE_MAX;
 use crate::http::server::streams::Streams;
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -102,6 +103,56 @@ fn a_peer_that_hangs_up_is_no_stream_any_more() {
     front.until("no stream is left", |server| {
         server.stats().sum(|thread| &thread.streams) == 0
     });
+}
+
+/// A zero before the size of a chunk asks whether it is still there.
+#[test]
+fn a_half_closed_peer_gets_its_stream_to_the_end() {
+    let front = Front::start();
+    for begin in ["begin;", ""] {
+        let mut client = front.connect();
+        client.get(&format!("/stream?{begin}"));
+        let handle = front.next_parked();
+        if !begin.is_empty() {
+            client.read();
+        }
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        if begin.is_empty() {
+            client.expect("HTTP/1.1 100 Continue\r\n\r\n");
+            front.mailboxes.answer(handle, "part begin;");
+            client.read();
+            front.mailboxes.answer(handle, "part ab;end;");
+            client.expect("2\r\nab\r\n0\r\n\r\n");
+        } else {
+            client.expect("0");
+            front.mailboxes.answer(handle, "part ab;end;");
+            client.expect("2\r\nab\r\n0\r\n\r\n");
+        }
+        client.expect_end();
+    }
+    // Whole responses behind it are read by the same rule.
+    let mut client = front.connect();
+    client.send("GET /stream?begin; HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    let handle = front.next_parked();
+    client.read();
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    client.expect("0");
+    front.mailboxes.answer(handle, "part end;");
+    client.expect("0\r\n\r\n");
+    assert_eq!(client.read().body, "\"/x\"");
+    client.expect_end();
+}
+
+/// It sees no end that was none.
+#[test]
+fn a_half_closed_peer_with_http_1_0_is_no_stream_any_more() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.send("GET /stream?begin; HTTP/1.0\r\n\r\n");
+    let handle = front.next_parked();
+    client.read();
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(front.next_event(), HandlerEvent::Abandoned(handle));
 }
 
 #[test]
