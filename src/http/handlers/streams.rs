@@ -314,6 +314,11 @@ impl Api {
         };
         let pending = Pending::Ensure(stream.starts, Condition::default(), NotReady::Accepted);
         let response = self.response(pending, response, failed);
+        // What says nothing of the instance: its reader is to come back.
+        let (kind, is_for_good) = match response.status {
+            429 | 500.. => ("waiting", false),
+            _ => (kind, is_for_good),
+        };
         stream.ends_with(kind, is_for_good, &response.body, self.app.events());
         Handled::Streams(Pending::Follow(stream))
     }

@@ -335,6 +335,64 @@ fn different_pages_that_are_waited_for_are_bounded() {
     assert_eq!(reply(ask(half + 1)).status, 429);
 }
 
+/// What becomes of the stream of a start of which something has been told once the app has responded so.
+fn end_of_start(response: app::Response) -> String {
+    let bench = Bench::new();
+    let mut request = Request::new(Method::Get, "/app/scim/n1");
+    request.headers.push("Accept", b"text/event-stream");
+    let streams = |handled| match handled {
+        Handled::Streams(waiting) => waiting,
+        other => panic!("no stream: {other:?}"),
+    };
+    let mut waiting = streams(bench.dispatcher.handle(request, handle(7)));
+    let event = app::lifecycle::Lifecycle {
+        key: n1(),
+        job_uid: None,
+        at: bench.clock.now(),
+        kind: app::lifecycle::LifecycleKind::InPhase {
+            finding: Finding {
+                phase: Phase::Starting,
+                ..Finding::admitting()
+            },
+            is_failing: false,
+        },
+        is_news: true,
+        phase_left: None,
+        start_ended: None,
+    };
+    let events = bench.dispatcher.api.app.events();
+    events.append(&event, || None, std::time::SystemTime::UNIX_EPOCH);
+    assert!(bench.dispatcher.pull(&mut waiting, false).begins.is_some());
+    let mut waiting = streams(bench.dispatcher.resume(waiting, response));
+    let part = bench.dispatcher.pull(&mut waiting, false);
+    assert!(part.is_last);
+    String::from_utf8(part.bytes.to_vec()).unwrap()
+}
+
+/// An `EventSource` that has had an end does not come back.
+#[test]
+fn what_says_nothing_of_the_instance_does_not_end_its_start() {
+    for error in [
+        Error::Overloaded,
+        Error::Draining,
+        Error::NotSynced,
+        Error::Internal,
+        Error::UNAVAILABLE,
+        Error::TooManyRequests(Bound::Parked),
+    ] {
+        let end = end_of_start(app::Response::Failed(error));
+        assert!(
+            end.contains("\nevent: waiting\ndata: {\"status\":\"error\""),
+            "{end}"
+        );
+        assert!(!end.contains(".end"), "{end}");
+    }
+    for error in [Error::Stopped, Error::TemplateInvalid("x".into())] {
+        let end = end_of_start(app::Response::Failed(error));
+        assert!(end.contains(".end\nevent: failed\n"), "{end}");
+    }
+}
+
 #[test]
 fn no_state_is_made_for_a_reader_of_events_that_has_hung_up() {
     let bench = Bench::new();
