@@ -139,7 +139,7 @@ pub enum Bound {
     Inbox,
     /// Requests that wait for a token review, or tokens under review.
     Reviews,
-    /// Different pages of the list of all instances that are waited for.
+    /// Different pages of the list of all instances, or states of it, that are waited for.
     Pages,
     /// The setting `LOG_STREAMS`: logs that are being read.
     LogStreams,

@@ -404,16 +404,21 @@ impl App {
     }
 
     /// Asks for the state with which a stream of events begins: the request gets [`Response::Relist`] later.
+    /// `place` is as of [`App::await_page`].
     ///
     /// # Errors
-    /// [`Error::NotSynced`], [`Error::Draining`].
-    pub fn relist(&self, handle: RequestHandle, selection: Arc<Selection>) -> Result<(), Error> {
+    /// [`Error::NotSynced`], [`Error::Draining`], or that there is no place.
+    pub fn relist(
+        &self,
+        handle: RequestHandle,
+        selection: Arc<Selection>,
+        place: Result<Hold, Error>,
+    ) -> Result<(), Error> {
         self.check_synced()?;
         if self.is_draining.load(Ordering::SeqCst) {
             return Err(Error::Draining);
         }
-        self.relists.wait(handle, selection);
-        Ok(())
+        self.relists.wait(handle, selection, place)
     }
 
     /// The caller of this request, which waits for that state, has hung up.

@@ -11,7 +11,7 @@ use super::events::EventLog;
 use super::instances::{Item, Selection};
 use super::request::{Response, ResponseSink};
 use super::request_handle::RequestHandle;
-use crate::budget::{Draft, Ledger, SharedBytes};
+use crate::budget::{Draft, Hold, Ledger, SharedBytes};
 use crate::clock::Clock;
 use crate::model::names::InstanceKey;
 use crate::threads::{self, Heartbeats, OnDeath, lock};
@@ -35,13 +35,35 @@ pub struct Relists {
 struct Waiting {
     handle: RequestHandle,
     selection: Arc<Selection>,
+    /// Shared with all that wait for the same.
+    place: Arc<Hold>,
 }
 
 impl Relists {
-    /// The request with this handle gets [`Response::Relist`].
-    pub fn wait(&self, handle: RequestHandle, selection: Arc<Selection>) {
-        lock(&self.waiting).push(Waiting { handle, selection });
+    /// The request with this handle gets [`Response::Relist`]. A selection that nobody else waits for takes
+    /// this place.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn wait(
+        &self,
+        handle: RequestHandle,
+        selection: Arc<Selection>,
+        place: Result<Hold, Error>,
+    ) -> Result<(), Error> {
+        let mut waiting = lock(&self.waiting);
+        let same = waiting.iter().find(|it| it.selection == selection);
+        let place = match same {
+            Some(same) => Arc::clone(&same.place),
+            None => Arc::new(place?),
+        };
+        waiting.push(Waiting {
+            handle,
+            selection,
+            place,
+        });
         self.is_wanted.notify_one();
+        Ok(())
     }
 
     /// It no longer waits.
@@ -56,14 +78,16 @@ impl Relists {
         waiting.iter().map(|waiting| waiting.handle).collect()
     }
 
-    /// All that wait, after a sleep while nobody does.
+    /// All that wait for what the first one waits for, after a sleep while nobody does.
     fn take(&self) -> Vec<Waiting> {
         let waiting = lock(&self.waiting);
         let woken = self
             .is_wanted
             .wait_timeout_while(waiting, NAP, |waiting| waiting.is_empty());
         let (mut waiting, _) = woken.unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *waiting)
+        let first = waiting.first().map(|it| Arc::clone(&it.selection));
+        let is_same = |it: &mut Waiting| Some(&it.selection) == first.as_ref();
+        waiting.extract_if(.., is_same).collect()
     }
 }
 
@@ -122,32 +146,32 @@ impl Relister {
         Ok(())
     }
 
-    /// `made`: states that may still be sent to some.
-    fn respond(&self, mut waiting: Vec<Waiting>, made: &mut Vec<Made>) {
-        while let Some(first) = waiting.first() {
-            let selection = Arc::clone(&first.selection);
-            made.retain(|it| it.bytes.strong_count() > 0 && self.events.is_recent(it.number));
-            let same = made.iter().find(|it| it.selection == selection);
-            let same = same.and_then(|it| Some((it.bytes.upgrade()?, it.number)));
-            let relist = match same {
-                Some(same) => Ok(same),
-                None => self.relist(&selection),
+    /// Answers those that wait for the same. `made`: states that may still be sent to some.
+    fn respond(&self, waiting: Vec<Waiting>, made: &mut Vec<Made>) {
+        let Some(selection) = waiting.first().map(|it| Arc::clone(&it.selection)) else {
+            return;
+        };
+        made.retain(|it| it.bytes.strong_count() > 0 && self.events.is_recent(it.number));
+        let same = made.iter().find(|it| it.selection == selection);
+        let same = same.and_then(|it| Some((it.bytes.upgrade()?, it.number)));
+        let relist = match same {
+            Some(same) => Ok(same),
+            None => self.relist(&selection),
+        };
+        if let Ok((bytes, number)) = &relist {
+            made.retain(|it| it.selection != selection);
+            made.push(Made {
+                selection,
+                bytes: Arc::downgrade(bytes),
+                number: *number,
+            });
+        }
+        for with_it in waiting {
+            let response = match &relist {
+                Ok((bytes, number)) => Response::Relist(Arc::clone(bytes), *number),
+                Err(error) => Response::Failed(error.clone()),
             };
-            if let Ok((bytes, number)) = &relist {
-                made.retain(|it| it.selection != selection);
-                made.push(Made {
-                    selection: Arc::clone(&selection),
-                    bytes: Arc::downgrade(bytes),
-                    number: *number,
-                });
-            }
-            for with_it in waiting.extract_if(.., |it| it.selection == selection) {
-                let response = match &relist {
-                    Ok((bytes, number)) => Response::Relist(Arc::clone(bytes), *number),
-                    Err(error) => Response::Failed(error.clone()),
-                };
-                self.sink.respond(with_it.handle, response);
-            }
+            self.sink.respond(with_it.handle, response);
         }
     }
 
@@ -182,7 +206,7 @@ mod tests {
     use super::*;
     use crate::app::coordinator::Input;
     use crate::app::fixture::{Fixture, World, handle, n1};
-    use crate::budget::Division;
+    use crate::budget::{Account, Division, Purpose};
     use crate::clock::SystemClock;
     use crate::model::names::AppType;
     use serde_json::json;
@@ -226,6 +250,13 @@ mod tests {
         })
     }
 
+    fn wait(relister: &Relister, serial: u64, selection: Arc<Selection>) {
+        let places = Ledger::of_places(1, Division::UNLIMITED);
+        let place = places.hold(Account::Service, Purpose::Transfer, 1);
+        let place = place.map_err(Error::from);
+        (relister.relists.wait(handle(serial), selection, place)).unwrap();
+    }
+
     /// A fixture in which the ready Job `u1` was told of.
     fn told(
         relister: impl FnOnce(&World) -> (Relister, Arc<Responses>),
@@ -253,11 +284,13 @@ mod tests {
         let (relister, sink) = told(|world| relister(world, 64 * 1024));
         for serial in 1..=3 {
             let selection = of_type(if serial == 2 { "other" } else { "scim" });
-            relister.relists.wait(handle(serial), selection);
+            wait(&relister, serial, selection);
         }
-        relister.relists.wait(handle(4), of_type("scim"));
+        wait(&relister, 4, of_type("scim"));
         relister.relists.abandon(handle(4));
-        relister.respond(relister.relists.take(), &mut Vec::new());
+        for _ in 0..2 {
+            relister.respond(relister.relists.take(), &mut Vec::new());
+        }
         let responses = lock(&sink.0);
         let bytes = |serial| {
             let found = responses.iter().find(|(of, _)| *of == serial);
@@ -280,7 +313,7 @@ mod tests {
         let (relister, sink) = told(|world| relister(world, 64 * 1024));
         let mut made = Vec::new();
         let mut ask = |serial| {
-            relister.relists.wait(handle(serial), of_type("scim"));
+            wait(&relister, serial, of_type("scim"));
             relister.respond(relister.relists.take(), &mut made);
             match lock(&sink.0).pop() {
                 Some((_, Response::Relist(bytes, number))) => (bytes, number),
@@ -317,7 +350,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let (relister, sink) = told(|world| relister(world, 32));
-        relister.relists.wait(handle(1), of_type("scim"));
+        wait(&relister, 1, of_type("scim"));
         relister.respond(relister.relists.take(), &mut Vec::new());
         let responses = lock(&sink.0);
         assert!(matches!(

@@ -13,12 +13,13 @@ pub struct WaitingBounds {
     pub bytes: Arc<Ledger>,
     /// The places.
     pub places: Arc<Ledger>,
-    /// The places of pages of the list of all instances that somebody waits for, [`PAGES_MAX`].
+    /// The places of pages of the list of all instances, and of states with which streams begin, that
+    /// somebody waits for, [`PAGES_MAX`].
     pub pages: Arc<Ledger>,
 }
 
-/// So many different pages of the list of all instances may be waited for at the same time: each takes
-/// milliseconds, and other lists wait behind them.
+/// So many different pages of the list of all instances, and states with which streams begin, may be waited
+/// for at the same time: each takes milliseconds, and others wait behind them.
 pub const PAGES_MAX: usize = 32;
 
 /// What one request holds while it waits; it is released with the last clone of its `Arc`.

@@ -107,7 +107,7 @@ impl Api {
     }
 }
 
-const fn no_place(full: Full) -> Error {
+pub(super) const fn no_place(full: Full) -> Error {
     Error::TooManyRequests(match full {
         Full::Budget => Bound::Pages,
         Full::Share => Bound::CallerShare,

@@ -3,7 +3,7 @@
 //! Which events there are, and what of them was missed, is known to [`crate::app::events`]; when a stream is asked
 //! for its next part, to [`crate::http::server`]. A stream keeps where it is, and no events.
 
-use super::all_instances::instance_item;
+use super::all_instances::{instance_item, no_place};
 use super::{Api, Call, NotReady, Outcome, Pending, Starts, reply};
 use crate::app::events::{Event, EventKind, EventLog, Told};
 use crate::app::instances::{Item, Selection};
@@ -250,6 +250,7 @@ impl Api {
         let selection = Arc::new(selection);
         let account = call.caller.account(request.peer);
         let bytes = request.parked_bytes() + STREAM_BYTES;
+        let place = (call.bounds.pages).hold(account.clone(), Purpose::Transfer, 1);
         let hold = (call.bounds.bytes).hold(account.clone(), Purpose::Transfer, bytes)?;
         let given = request.headers.get("last-event-id");
         let resumed = given.and_then(|id| self.app.events().number_of(id).ok());
@@ -265,7 +266,7 @@ impl Api {
         if resumed.is_some() {
             return Ok(Handled::Streams(pending));
         }
-        self.app.relist(call.handle, selection)?;
+        (self.app).relist(call.handle, selection, place.map_err(no_place))?;
         Ok(Handled::Parked(pending))
     }
 

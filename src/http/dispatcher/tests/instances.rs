@@ -393,6 +393,34 @@ fn what_says_nothing_of_the_instance_does_not_end_its_start() {
     }
 }
 
+/// Otherwise one caller could have others wait without a bound: each takes a pass over all instances.
+#[test]
+fn different_states_that_are_waited_for_are_bounded() {
+    let bench = Bench::new();
+    let ask = |n: usize, serial: usize| {
+        let mut request = Request::new(Method::Get, &format!("/instances?label=x{n}"));
+        request.headers.push("Accept", b"text/event-stream");
+        let handle = handle(u64::try_from(serial).unwrap());
+        bench.dispatcher.handle(request, handle)
+    };
+    let half = crate::budget::PAGES_MAX / 2;
+    for n in 0..half {
+        assert!(matches!(parked(ask(n, n)), Pending::Events(_)), "{n}");
+    }
+    let response = reply(ask(half, half));
+    assert_eq!(response.status, 429);
+    assert_eq!(header(&response, "retry-after"), Some("1"));
+    // Others wait for this one; it has its place until the last of them hangs up.
+    let Handled::Parked(second) = ask(0, half) else {
+        panic!("it is not refused");
+    };
+    bench.dispatcher.abandon(handle(0), None);
+    assert_eq!(reply(ask(half, half + 1)).status, 429);
+    let last = u64::try_from(half).unwrap();
+    bench.dispatcher.abandon(handle(last), Some(second));
+    assert!(matches!(parked(ask(half, half + 1)), Pending::Events(_)));
+}
+
 #[test]
 fn no_state_is_made_for_a_reader_of_events_that_has_hung_up() {
     let bench = Bench::new();
