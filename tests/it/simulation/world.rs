@@ -449,6 +449,8 @@ impl World {
             reflector.step();
             replica.sim.is_changed = true;
             let seen = reflector.seen();
+            // Where nothing bounds how old a list may be, one takes it back as a restored etcd does.
+            replica.sim.reader.story.is_restored |= seen < before;
             if seen != before {
                 self.log(|| format!("replica {number} has {} of revision {seen}", what(which)));
             }
