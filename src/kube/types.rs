@@ -10,7 +10,9 @@
 mod bounded;
 mod conditions;
 mod decode;
+mod event;
 mod fingerprint;
+mod lease;
 mod messages;
 mod own;
 mod pairs;
@@ -31,7 +33,9 @@ pub use decode::{
     Found, Page, SKIPPED_MAX, Skipped, WatchEvent, decode_event, decode_found, decode_list,
     decode_object, decode_state,
 };
+pub use event::{EVENT_MESSAGE_BYTES_MAX, EventReason, RegardingKind};
 pub use fingerprint::Fingerprint;
+pub use lease::{LEASES, Lease, USES, USES_OF};
 pub use messages::{
     OBJECT_MESSAGES_BYTES_MAX, SHORT_BYTES_MAX, SHORT_CONTAINERS_MAX, SHORT_MESSAGES_BYTES_MAX,
 };
@@ -443,60 +447,6 @@ pub struct ConfigMap {
     /// Keys that look like templates and are not read, by key, the first [`UNREAD_KEYS_MAX`].
     pub unread: Box<[UnreadKey]>,
 }
-
-/// The kinds of objects that we read Events of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RegardingKind {
-    /// A Job.
-    Job,
-    /// A pod.
-    Pod,
-    /// Anything else; its Events are dropped while decoding.
-    #[default]
-    Other,
-}
-
-/// The reasons of the Events that we read; others are dropped while decoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EventReason {
-    /// Job: a pod of it was rejected.
-    FailedCreate,
-    /// Pod: a volume cannot be mounted.
-    FailedMount,
-    /// Pod: a volume cannot be attached to the node.
-    FailedAttachVolume,
-    /// Pod: a raw block volume cannot be mapped.
-    FailedMapVolume,
-    /// Pod: its sandbox or its network cannot be set up.
-    FailedCreatePodSandBox,
-    /// Pod: an image cannot be pulled (`Failed` in the API, which also has other meanings).
-    FailedPull,
-    /// Pod: a probe fails.
-    Unhealthy,
-    /// Anything else.
-    #[default]
-    Other,
-}
-
-impl EventReason {
-    /// As Kubernetes spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::FailedCreate => "FailedCreate",
-            Self::FailedMount => "FailedMount",
-            Self::FailedAttachVolume => "FailedAttachVolume",
-            Self::FailedMapVolume => "FailedMapVolume",
-            Self::FailedCreatePodSandBox => "FailedCreatePodSandBox",
-            Self::FailedPull => "Failed",
-            Self::Unhealthy => "Unhealthy",
-            Self::Other => "",
-        }
-    }
-}
-
-/// How much of an Event's message is kept, in bytes; Kubernetes itself writes no longer messages.
-pub const EVENT_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// One Event: a message of Kubernetes about another object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

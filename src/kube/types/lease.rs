@@ -1,0 +1,126 @@
+//! Leases, as replicas use them: each reports in one of its own which instances were used.
+//!
+//! Only our annotation is read; what it says is decided in [`crate::model::uses`]. No other Lease is ever asked
+//! for: [`USES_OF`] is in every selector.
+
+use super::bounded::{Name, Text};
+use super::{Collection, ObjectMeta, Resource, ResourceVersion, Uid};
+use crate::kube::status::null_is_default;
+use serde::Deserialize;
+
+/// Leases (coordination.k8s.io/v1).
+pub const LEASES: Collection = Collection::new("apis/coordination.k8s.io/v1", "leases");
+
+/// The label of the Leases of all replicas that serve a namespace; the value is its name.
+pub const USES_OF: &str = "config-controller.semafor.ch/uses-of";
+
+/// The annotation with the uses.
+pub const USES: &str = "config-controller.semafor.ch/uses";
+
+/// How much of it is read, in bytes: all annotations of an object together may not have more.
+const USES_BYTES_MAX: usize = 262_144;
+
+/// The Lease of a replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "LeaseWire")]
+pub struct Lease {
+    /// Its metadata, without labels and annotations.
+    pub metadata: ObjectMeta,
+    /// What its replica reports; empty if it reports nothing.
+    pub uses: Box<str>,
+}
+
+impl Resource for Lease {
+    const COLLECTION: Collection = LEASES;
+    type Index = str;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn index(&self) -> Option<&str> {
+        None
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.uses.len()
+    }
+}
+
+#[derive(Deserialize)]
+struct LeaseWire {
+    metadata: MetaWire,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MetaWire {
+    name: Name,
+    uid: Option<Uid>,
+    resource_version: Option<ResourceVersion>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    annotations: AnnotationsWire,
+}
+
+#[derive(Default, Deserialize)]
+struct AnnotationsWire {
+    #[serde(rename = "config-controller.semafor.ch/uses")]
+    uses: Option<Text<USES_BYTES_MAX>>,
+}
+
+impl From<LeaseWire> for Lease {
+    fn from(LeaseWire { metadata }: LeaseWire) -> Self {
+        Self {
+            metadata: ObjectMeta {
+                name: metadata.name.0,
+                uid: metadata.uid.unwrap_or_default(),
+                resource_version: metadata.resource_version.unwrap_or_default(),
+                ..ObjectMeta::default()
+            },
+            uses: metadata
+                .annotations
+                .uses
+                .map(|text| text.0)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_report_of_a_lease_is_read() {
+        let lease = |annotations: serde_json::Value| {
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {
+                    "name": "config-controller-0",
+                    "uid": "u",
+                    "resourceVersion": "7",
+                    "annotations": annotations,
+                },
+                "spec": {"holderIdentity": "others write this", "renewTime": 3},
+            });
+            Lease::decode(lease.to_string().as_bytes())
+                .unwrap()
+                .unwrap()
+        };
+        let found = lease(json!({USES: "0:*", "other": "x"}));
+        assert_eq!(
+            (&*found.metadata.name, &*found.uses),
+            ("config-controller-0", "0:*")
+        );
+        assert_eq!(found.metadata.resource_version, "7".into());
+        assert_eq!(&*lease(json!(null)).uses, "");
+        assert_eq!(
+            lease(json!({USES: "x".repeat(USES_BYTES_MAX + 1)}))
+                .uses
+                .len(),
+            USES_BYTES_MAX
+        );
+    }
+}
