@@ -9,6 +9,7 @@
 //! | `request`, `request_handle`, `request_id`, `expectation`, `error` | requests, what they expect, responses and errors |
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
 //! | `lost_pods` | how pods ended that are gone by now |
+//! | `lifetimes` | when instances with a timeout were used last, here and at other replicas |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `dry_runs`, `templates` | what the API server says of templates before anybody starts them; what is known of each |
@@ -37,6 +38,7 @@ pub mod index;
 pub mod instances;
 pub mod keys;
 pub mod lifecycle;
+pub mod lifetimes;
 pub mod list;
 pub mod lists;
 mod log_line;

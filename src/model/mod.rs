@@ -13,4 +13,5 @@ pub mod revision;
 pub mod spelling;
 pub mod status;
 pub mod template;
+pub mod uses;
 pub mod validation;
