@@ -426,7 +426,7 @@ mod tests {
             Handled::Parked(())
         }
 
-        fn pull(&self, (): &mut (), _: bool) -> Part {
+        fn pull(&self, (): &mut (), _: bool, _: usize) -> Part {
             Part::default()
         }
 

@@ -177,10 +177,10 @@ impl Handler for Dispatcher {
         self.conclude(exchange, handled)
     }
 
-    fn pull(&self, waiting: &mut Box<Waiting>, is_draining: bool) -> Part {
+    fn pull(&self, waiting: &mut Box<Waiting>, is_draining: bool, room: usize) -> Part {
         let Waiting { exchange, what_for } = &mut **waiting;
         let part = match what_for {
-            WaitingFor::App(pending) => self.api.pull(pending, is_draining),
+            WaitingFor::App(pending) => self.api.pull(pending, is_draining, room),
             // Nothing streams before its caller is known.
             WaitingFor::Review(_) => Part::default(),
         };

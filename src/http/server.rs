@@ -54,10 +54,11 @@ pub trait Handler: Send + Sync + 'static {
     fn resume(&self, pending: Self::Pending, response: Self::AppResponse)
     -> Handled<Self::Pending>;
 
-    /// What there is of the stream that this request gets, at most [`PART_BYTES_MAX`]. It is asked for when
+    /// What there is of the stream that this request gets, of so many bytes as there is `room` for, at most
+    /// [`PART_BYTES_MAX`]; few more, if less would be nothing. It is asked for when
     /// the part before has been sent, again until nothing comes, and then after
     /// [`Mailboxes::announce`], after a response to its handle, and at least every [`STREAM_PAUSE_MAX`].
-    fn pull(&self, pending: &mut Self::Pending, is_draining: bool) -> Part;
+    fn pull(&self, pending: &mut Self::Pending, is_draining: bool, room: usize) -> Part;
 
     /// The peer of this parked request has hung up; a response would be dropped. `pending` is what
     /// was kept of the request; `None` if the handler panicked, and the request may wait for anything.

@@ -61,6 +61,8 @@ impl Connection {
             return;
         }
         let is_chunk = responding.version >= Version::Http11;
+        // Without room for more than that.
+        self.output.head_buffer(bytes.len());
         if is_chunk {
             self.output
                 .push(format!("{:x}\r\n", bytes.len()).as_bytes());

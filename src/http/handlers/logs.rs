@@ -10,7 +10,7 @@ use crate::app::logs::{
 use crate::app::{self, Error, InstanceRequest, Intent, NoLog};
 use crate::budget::Purpose;
 use crate::http::message::{Body, Method, Response};
-use crate::http::server::{Handled, PART_BYTES_MAX, Part};
+use crate::http::server::{Handled, Part};
 use crate::model::duration::parse_duration;
 use crate::model::names::{InstanceKey, is_dns_label};
 use crate::model::template::Variables;
@@ -74,7 +74,7 @@ impl Api {
 
 impl PendingLog {
     /// What there is of the log now. It is cut when its service drains, too: its container goes on.
-    pub(super) fn pull(&mut self, is_draining: bool) -> Part {
+    pub(super) fn pull(&mut self, is_draining: bool, room: usize) -> Part {
         if !self.has_begun {
             self.has_begun = true;
             return Part {
@@ -86,7 +86,7 @@ impl PendingLog {
         if is_draining && self.reader.follows {
             return Part::CUT;
         }
-        let LogPart { bytes, end } = self.reader.take(PART_BYTES_MAX);
+        let LogPart { bytes, end } = self.reader.take(room);
         match end {
             // What there was is sent first.
             Some(LogEnd::Cut) if bytes.is_empty() => Part::CUT,

@@ -325,28 +325,37 @@ impl Api {
     }
 
     /// What there is of a stream.
-    pub(in crate::http) fn pull(&self, pending: &mut Pending, is_draining: bool) -> Part {
+    pub(in crate::http) fn pull(
+        &self,
+        pending: &mut Pending,
+        is_draining: bool,
+        room: usize,
+    ) -> Part {
         let (log, now) = (self.app.events(), self.app.now());
         match pending {
             Pending::Events(stream) => {
-                let (bytes, has_missed) = stream.next(log, PART_BYTES_MAX - RETRY.len());
+                let (bytes, has_missed) = stream.next(log, room - RETRY.len());
                 let begun = stream.pace.begun.unwrap_or(now);
                 let is_old = now.saturating_duration_since(begun) >= STREAM_MAX;
                 let is_last = has_missed || is_draining || is_old;
                 (stream.pace).part(bytes, is_last, now, || self.aged(begin()))
             }
-            Pending::Follow(stream) => self.next_of_start(stream, now),
-            Pending::Log(log) => log.pull(is_draining),
+            Pending::Follow(stream) => self.next_of_start(stream, now, room),
+            Pending::Log(log) => log.pull(is_draining, room),
             _ => Part::default(),
         }
     }
 
-    fn next_of_start(&self, stream: &mut StartStream, now: Instant) -> Part {
-        let mut bytes = std::mem::take(&mut stream.story);
+    fn next_of_start(&self, stream: &mut StartStream, now: Instant, room: usize) -> Part {
+        let rest = (stream.story).split_off(stream.story.len().min(room));
+        let mut bytes = std::mem::replace(&mut stream.story, rest);
+        if !stream.story.is_empty() {
+            return (stream.pace).part(bytes, false, now, || self.aged(begin()));
+        }
         let read = self.app.events().read(
             stream.after,
             |event| stream.is_wanted(event),
-            PART_BYTES_MAX - RETRY.len(),
+            room - RETRY.len(),
             &mut bytes,
         );
         let before = stream.after;

@@ -157,7 +157,12 @@ impl Socket {
 
     /// Bytes of responses that the kernel keeps once it is given so many more, while memory is short.
     pub(super) fn to_reserve(&self, more: usize) -> usize {
-        (self.sending + more).min(SENDING_BYTES_LEAST)
+        self.given(more).min(SENDING_BYTES_LEAST)
+    }
+
+    /// The same, while there is memory.
+    pub(super) const fn given(&self, more: usize) -> usize {
+        self.sending + more
     }
 
     /// Counts at least so many bytes until all responses are given to the kernel, so that they can be.

@@ -5,8 +5,8 @@
 //! decides what becomes of it. Here is when a stream is asked ([`Streams`]), and what its part becomes
 //! ([`Core::pull`]). What parts contain is not known here.
 
-use super::turn::{Core, Slot};
-use super::{Handler, STREAM_PAUSE_MAX};
+use super::turn::{Core, RESPONSE_HEAD_BYTES, Slot};
+use super::{Handler, PART_BYTES_MAX, STREAM_PAUSE_MAX};
 use crate::http::message::{Body, Refusal, Response};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// After all streams of a thread have been asked it pauses for so many times as long as that took: they
 /// take at most a tenth of its time, and what came meanwhile is sent together.
 const PAUSE_FACTOR: u32 = 9;
+
+/// Bytes of a part while there is no room for more: the kernel takes so many of one that reads.
+const PART_BYTES_LEAST: usize = 512;
 
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -123,9 +126,30 @@ impl Streams {
     }
 }
 
+/// Charges the next part of a stream before it is made, because it would be cut if it could not be charged
+/// later; how many bytes it may have. While there is no room, they are so few that they cost nothing, and
+/// none until the kernel has sent those before.
+fn reserve<P>(slot: &mut Slot<P>) -> usize {
+    let reserved = slot.socket.given(RESPONSE_HEAD_BYTES + PART_BYTES_MAX);
+    let part = RESPONSE_HEAD_BYTES + PART_BYTES_MAX + slot.socket.bytes_to_send(PART_BYTES_MAX);
+    let held = slot.held_bytes(reserved) + part;
+    if slot.hold.resize(held).is_ok() {
+        slot.socket.reserve(reserved);
+        return PART_BYTES_MAX;
+    }
+    match slot.writable && slot.socket.has_sent_all_but(0) {
+        true => PART_BYTES_LEAST,
+        false => 0,
+    }
+}
+
 impl<H: Handler> Core<H> {
     /// Passes on the next part of a stream; whether there was one.
     pub(super) fn pull(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        let room = reserve(slot);
+        if room == 0 {
+            return false;
+        }
         let Some(parked) = slot.parked.as_mut().filter(|parked| parked.is_stream) else {
             slot.is_due = false;
             return false;
@@ -133,7 +157,9 @@ impl<H: Handler> Core<H> {
         let (handle, handler) = (parked.handle, &self.shared.handler);
         let is_draining = self.shared.control.draining.load(Ordering::SeqCst);
         let pending = &mut parked.pending;
-        let pulled = catch_unwind(AssertUnwindSafe(|| handler.pull(pending, is_draining)));
+        let pulled = catch_unwind(AssertUnwindSafe(|| {
+            handler.pull(pending, is_draining, room)
+        }));
         let Ok(part) = pulled else {
             self.stats().panics.add(1);
             self.drop_parked(slot);
@@ -146,6 +172,9 @@ impl<H: Handler> Core<H> {
             return true;
         }
         slot.is_due = part.begins.is_some() || !part.bytes.is_empty();
+        if !slot.is_due {
+            slot.socket.flushed();
+        }
         let moved = slot.is_due || part.is_last;
         if let Some(response) = part.begins {
             self.begin_stream(slot, response, is_draining);

@@ -39,7 +39,7 @@ const SMALL_BYTES: usize = 4 * 1024;
 const SENT_PER_TURN: usize = 64 * 1024;
 
 /// More than the head of any response of a handler takes.
-const RESPONSE_HEAD_BYTES: usize = 1024;
+pub(super) const RESPONSE_HEAD_BYTES: usize = 1024;
 
 /// The error for a peer that sends plain HTTP to a port with TLS.
 const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
@@ -107,7 +107,7 @@ impl<P> Slot<P> {
 
     /// The bytes that it has in memory, also in that of the kernel, where at least so many of its
     /// responses count. Those of a request that waits are charged to its caller.
-    fn held_bytes(&self, reserved: usize) -> usize {
+    pub(super) fn held_bytes(&self, reserved: usize) -> usize {
         let of_connection = self.connection.held_bytes();
         let unread = if self.has_unread { UNREAD_BYTES } else { 0 };
         let kernel = unread + self.socket.kernel_bytes(reserved);
@@ -510,6 +510,10 @@ impl<H: Handler> Core<H> {
         let Err(full) = slot.hold.resize(held) else {
             return false;
         };
+        if slot.is_stream() && held <= SMALL_BYTES && slot.hold.force(held).is_ok() {
+            // The rest of a part that was to cost nothing.
+            return false;
+        }
         if self.refuse_full(slot, full) {
             return true;
         }

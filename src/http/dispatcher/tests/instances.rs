@@ -362,9 +362,15 @@ fn end_of_start(response: app::Response) -> String {
     };
     let events = bench.dispatcher.api.app.events();
     events.append(&event, || None, std::time::SystemTime::UNIX_EPOCH);
-    assert!(bench.dispatcher.pull(&mut waiting, false).begins.is_some());
+    assert!(
+        bench
+            .dispatcher
+            .pull(&mut waiting, false, 1024)
+            .begins
+            .is_some()
+    );
     let mut waiting = streams(bench.dispatcher.resume(waiting, response));
-    let part = bench.dispatcher.pull(&mut waiting, false);
+    let part = bench.dispatcher.pull(&mut waiting, false, 1024);
     assert!(part.is_last);
     String::from_utf8(part.bytes.to_vec()).unwrap()
 }

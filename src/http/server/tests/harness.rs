@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Request, Response};
-use crate::http::server::{Handled, Handler, PART_BYTES_MAX, Part, Server, Settings, Shutdown};
+use crate::http::server::{Handled, Handler, Part, Server, Settings, Shutdown};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -133,7 +133,7 @@ impl Handler for TestHandler {
     }
 
     /// `begin`, parts and `end`, each up to a semicolon; `all` is one that never ends.
-    fn pull(&self, (left, _): &mut Self::Pending, is_draining: bool) -> Part {
+    fn pull(&self, (left, _): &mut Self::Pending, is_draining: bool, room: usize) -> Part {
         let mut part = Part::default();
         if let Some((next, rest)) = left.split_once(';') {
             match next {
@@ -142,7 +142,7 @@ impl Handler for TestHandler {
                 "end" => part.is_last = true,
                 "panic" => panic!("a requested panic"),
                 "all" => {
-                    part.bytes = Body::Owned(vec![b'x'; PART_BYTES_MAX]);
+                    part.bytes = Body::Owned(vec![b'x'; room]);
                     return part;
                 }
                 next => part.bytes = Body::Owned(next.as_bytes().to_vec()),

@@ -181,6 +181,32 @@ fn a_peer_that_does_not_read_is_cut_and_holds_one_part() {
     front.until("nothing is charged any more", |_| front.held() == 0);
 }
 
+/// What there is room for is charged before it is made; who finds none gets little at a time.
+#[test]
+fn no_stream_is_cut_for_lack_of_memory() {
+    const MAX: usize = 256 * 1024;
+    let front = Front::with_bytes(MAX, |limits| {
+        limits.write_timeout = Duration::from_secs(3600);
+    });
+    let mut readers: Vec<_> = (0..40).map(|_| front.connect_narrow()).collect();
+    for reader in &mut readers {
+        reader.get("/stream?begin;all;");
+        reader.read();
+    }
+    assert!(front.held() <= MAX, "{}", front.held());
+    let mut bytes = vec![0; 8 * 1024];
+    for _ in 0..8 {
+        for reader in &mut readers {
+            reader.widen();
+            reader.stream.read_exact(&mut bytes).unwrap();
+        }
+    }
+    assert!(front.held() <= MAX, "{}", front.held());
+    assert_eq!(front.server().stats().sum(|thread| &thread.shed), 0);
+    drop(readers);
+    front.until("nothing is charged any more", |_| front.held() == 0);
+}
+
 #[test]
 fn a_stream_without_end_leaves_time_for_others() {
     let front = Front::start();

@@ -112,7 +112,7 @@ impl Handler for Blocking {
         unreachable!("no request waits")
     }
 
-    fn pull(&self, (): &mut (), _: bool) -> Part {
+    fn pull(&self, (): &mut (), _: bool, _: usize) -> Part {
         Part::default()
     }
 
