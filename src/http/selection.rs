@@ -7,14 +7,19 @@ use super::auth::Types;
 use crate::app::Error;
 use crate::app::index::STATUS_WORDS;
 use crate::app::instances::{PageQuery, Selection};
+use crate::model::excerpt::excerpt;
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::template::query_pairs;
 use crate::sorting;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::borrow::Cow;
 
 /// Maximum length of the query, in bytes: pages are kept by their queries.
 pub const QUERY_BYTES_MAX: usize = 4096;
+
+/// So many bytes of a name or value are repeated in an error.
+const SAID_BYTES_MAX: usize = 64;
 
 /// How many instances a page has, unless `limit` says otherwise.
 pub const LIMIT_DEFAULT: usize = 500;
@@ -41,7 +46,7 @@ pub fn page(query: Option<&str>, types: &Types) -> Result<PageQuery, Error> {
             }
         };
         if is_repeated {
-            return Err(invalid(format!("{name} is given twice; send it once")));
+            return Err(repeated(name));
         }
         Ok(())
     })?;
@@ -76,14 +81,28 @@ fn invalid(text: impl Into<String>) -> Error {
     Error::QueryInvalid(text.into().into())
 }
 
-fn read(
+/// A parameter that counts once.
+pub(super) fn repeated(name: &str) -> Error {
+    invalid(format!("{name} is given twice; send it once"))
+}
+
+/// A name or value of a caller, as errors repeat it.
+pub(super) fn said(text: &str) -> Cow<'_, str> {
+    excerpt(text, SAID_BYTES_MAX)
+}
+
+/// Reads each parameter of a query.
+///
+/// # Errors
+/// [`Error::QueryInvalid`] if it is too long, and those of `parameter`.
+pub(super) fn read(
     query: Option<&str>,
     mut parameter: impl FnMut(&str, &str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let query = query.unwrap_or_default();
     if query.len() > QUERY_BYTES_MAX {
         return Err(invalid(format!(
-            "the query has {} bytes, and may have {QUERY_BYTES_MAX}; name fewer types and labels",
+            "the query has {} bytes, and may have {QUERY_BYTES_MAX}; send fewer or shorter parameters",
             query.len()
         )));
     }
@@ -120,12 +139,13 @@ fn add(
         "status" => {
             let place = STATUS_WORDS.iter().position(|word| *word == value);
             let words = STATUS_WORDS.join(", ");
-            let text = || invalid(format!("status '{value}' is none of {words}"));
+            let text = || invalid(format!("status '{}' is none of {words}", said(value)));
             to.statuses.insert(place.ok_or_else(text)?);
         }
         _ => {
             return Err(invalid(format!(
-                "the parameter '{name}' is unknown here; remove it: there are {known}"
+                "the parameter '{}' is unknown here; remove it: there are {known}",
+                said(name)
             )));
         }
     }
@@ -149,7 +169,8 @@ fn limit_of(value: &str) -> Result<usize, Error> {
     let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
     let text = || {
         invalid(format!(
-            "limit '{value}' is no number from 1 to {LIMIT_MAX}"
+            "limit '{}' is no number from 1 to {LIMIT_MAX}",
+            said(value)
         ))
     };
     limit.ok_or_else(text)
@@ -223,6 +244,8 @@ mod tests {
         check_refused("type=", "the name is empty");
         let long = format!("label={}", "x".repeat(QUERY_BYTES_MAX - 5));
         check_refused(&long, "the query has 4097 bytes, and may have 4096");
+        let long_name = "x".repeat(QUERY_BYTES_MAX);
+        check_refused(&long_name, &format!("'{}…' is unknown", &long_name[..61]));
         assert!(page(Some(&long[..QUERY_BYTES_MAX]), &Types::All).is_ok());
         let refused = |query: &str| page(Some(query), &Types::All).unwrap_err().to_string();
         for limit in ["0", "1001", "-1", "x", ""] {

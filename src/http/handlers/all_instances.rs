@@ -11,7 +11,7 @@ use crate::app::stops::StopMany;
 use crate::app::{Bound, Error, StopCounts};
 use crate::budget::{Full, Purpose};
 use crate::http::conditional::Condition;
-use crate::http::message::{Method, Response};
+use crate::http::message::Response;
 use crate::http::problem::Problem;
 use crate::http::server::Handled;
 use crate::http::{prefer, selection};
@@ -63,7 +63,7 @@ impl Api {
     /// `GET /instances`
     pub(in crate::http) fn all_instances(&self, call: &Call<'_>) -> Outcome {
         let request = call.request;
-        if request.method == Method::Get && prefer::events(&request.headers) {
+        if prefer::events(&request.headers) {
             return self.events(call);
         }
         let query = selection::page(request.query.as_deref(), &call.caller.types)?;

@@ -10,10 +10,11 @@ use crate::app::logs::{
 use crate::app::{self, Error, InstanceRequest, Intent, NoLog};
 use crate::budget::Purpose;
 use crate::http::message::{Body, Method, Response};
+use crate::http::selection::{self, said};
 use crate::http::server::{Handled, Part};
 use crate::model::duration::parse_duration;
 use crate::model::names::{InstanceKey, is_dns_label};
-use crate::model::template::Variables;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a request waits for the report of an instance whose pod is gone: longer than the coordinator
@@ -140,7 +141,6 @@ pub(super) fn report(
 /// Reads the query.
 fn parse(query: &str) -> Result<LogRequest, Error> {
     let invalid = |text: String| Error::QueryInvalid(text.into());
-    let pairs = Variables::from_query(query).map_err(|error| invalid(error.to_string()))?;
     let mut request = LogRequest {
         tail: LINES_DEFAULT,
         since_secs: None,
@@ -148,7 +148,8 @@ fn parse(query: &str) -> Result<LogRequest, Error> {
         previous: false,
         follow: false,
     };
-    for (key, value) in pairs.iter() {
+    let mut names = BTreeSet::new();
+    selection::read(Some(query), |key, value| {
         let expected = match key {
             "tail" => value
                 .parse()
@@ -187,15 +188,21 @@ fn parse(query: &str) -> Result<LogRequest, Error> {
             }
             _ => {
                 let text = format!(
-                    "unknown parameter '{key}'; logs have tail, since, container, previous and follow"
+                    "unknown parameter '{}'; logs have tail, since, container, previous and follow",
+                    said(key)
                 );
                 return Err(invalid(text));
             }
         };
         if let Some(expected) = expected {
-            return Err(invalid(format!("{key} is '{value}'; expected {expected}")));
+            let text = format!("{key} is '{}'; expected {expected}", said(value));
+            return Err(invalid(text));
         }
-    }
+        match names.insert(key.to_owned()) {
+            true => Ok(()),
+            false => Err(selection::repeated(key)),
+        }
+    })?;
     Ok(request)
 }
 
@@ -242,10 +249,18 @@ mod tests {
                 "unknown parameter 'lines'; logs have tail, since",
             ),
             ("%00", "unknown parameter"),
+            ("tail=1&tail=2", "tail is given twice; send it once"),
+            ("follow&tail=1&follow", "follow is given twice"),
+            (&"x".repeat(4096), "unknown parameter 'xxx"),
+            (
+                &"x".repeat(4097),
+                "the query has 4097 bytes, and may have 4096",
+            ),
         ] {
             let error = parse(query).unwrap_err();
             assert!(matches!(error, Error::QueryInvalid(_)), "{query}");
             assert!(error.to_string().contains(words), "{query}: {error}");
+            assert!(error.to_string().len() < 200, "{error}");
         }
     }
 

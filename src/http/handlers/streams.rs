@@ -10,7 +10,7 @@ use crate::app::instances::{Item, Selection};
 use crate::app::{self, Error};
 use crate::budget::{Account, Hold, Loan, Purpose, SharedBytes};
 use crate::http::conditional::Condition;
-use crate::http::message::{Body, Response};
+use crate::http::message::{Body, Method, Response};
 use crate::http::prefer;
 use crate::http::selection;
 use crate::http::server::{Handled, PART_BYTES_MAX, Part};
@@ -72,6 +72,8 @@ pub(in crate::http) struct EventStream {
     _hold: Hold,
     /// The number of the last event that was passed on, or left out.
     after: u64,
+    /// It wants no more than the head.
+    is_head: bool,
     /// The state with which it begins, and how many bytes of it were passed on.
     relist: Option<(Loan, usize)>,
     pace: Pace,
@@ -253,17 +255,19 @@ impl Api {
         let place = (call.bounds.pages).hold(account.clone(), Purpose::Transfer, 1);
         let hold = (call.bounds.bytes).hold(account.clone(), Purpose::Transfer, bytes)?;
         let given = request.headers.get("last-event-id");
+        let is_head = request.method == Method::Head;
         let resumed = given.and_then(|id| self.app.events().number_of(id).ok());
         let stream = Box::new(EventStream {
             selection: Arc::clone(&selection),
             account,
             _hold: hold,
             after: resumed.unwrap_or_default(),
+            is_head,
             relist: None,
             pace: Pace::new(self.app.now()),
         });
         let pending = Pending::Events(stream);
-        if resumed.is_some() {
+        if resumed.is_some() || is_head {
             return Ok(Handled::Streams(pending));
         }
         (self.app).relist(call.handle, selection, place.map_err(no_place))?;
@@ -337,7 +341,7 @@ impl Api {
                 let (bytes, has_missed) = stream.next(log, room - RETRY.len());
                 let begun = stream.pace.begun.unwrap_or(now);
                 let is_old = now.saturating_duration_since(begun) >= STREAM_MAX;
-                let is_last = has_missed || is_draining || is_old;
+                let is_last = has_missed || is_draining || is_old || stream.is_head;
                 (stream.pace).part(bytes, is_last, now, || self.aged(begin()))
             }
             Pending::Follow(stream) => self.next_of_start(stream, now, room),
@@ -417,6 +421,7 @@ mod tests {
             account: account.clone(),
             _hold: ledger.hold(account, Purpose::Transfer, 1).unwrap(),
             after: log.last(),
+            is_head: false,
             relist: None,
             pace: Pace::new(Instant::now()),
         };

@@ -399,6 +399,24 @@ fn what_says_nothing_of_the_instance_does_not_end_its_start() {
     }
 }
 
+#[test]
+fn the_head_of_a_stream_is_that_of_its_get() {
+    let bench = Bench::new();
+    let mut request = Request::new(Method::Head, "/instances");
+    request.headers.push("Accept", b"text/event-stream");
+    let Handled::Streams(mut waiting) = bench.dispatcher.handle(request, handle(7)) else {
+        panic!("no stream");
+    };
+    let part = bench.dispatcher.pull(&mut waiting, false, 1024);
+    let head = part.begins.unwrap();
+    assert_eq!(header(&head, "content-type"), Some("text/event-stream"));
+    assert!(part.is_last);
+    assert!(
+        bench.relists.waiting().is_empty(),
+        "no state is made for it"
+    );
+}
+
 /// Otherwise one caller could have others wait without a bound: each takes a pass over all instances.
 #[test]
 fn different_states_that_are_waited_for_are_bounded() {
