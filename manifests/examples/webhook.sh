@@ -1,6 +1,6 @@
 #!/bin/sh
-# A webhook: POSTs each lifecycle event of the instances (starting, ready, failed, disrupted, stopping, gone;
-# relist has the state after a gap) to a URL: its name in the header Event, its JSON as the body.
+# A webhook: POSTs each lifecycle event of the instances (starting, ready, failed, disrupted, labelled,
+# stopping, gone; relist has the state after a gap) to a URL: its name in the header Event, its JSON as the body.
 #
 #   URL=http://config-controller:3333 HOOK=http://portal/events STATE=/data/last sh webhook.sh [type=hello]
 #

@@ -10,6 +10,8 @@ const require = createRequire(join(plan.modules, 'package.json'));
 export const puppeteer = require('puppeteer-core');
 const axe = readFileSync(require.resolve('axe-core'), 'utf8');
 const WAIT = {timeout: 20000, polling: 50};
+// What an event tells: long before the page reads anew what none does.
+export const AT_ONCE = {...WAIT, timeout: 5000};
 
 const children = new Set();
 
@@ -67,9 +69,9 @@ export const reconnect = page => page.$eval('#retry', it => it.checkVisibility()
 
 export const state = (page, wanted) => page.waitForFunction(it => document.body.dataset.state === it, WAIT, wanted);
 
-export const shows = (page, selector, text) => page.waitForFunction(
+export const shows = (page, selector, text, wait = WAIT) => page.waitForFunction(
   (selector, text) => [...document.querySelectorAll(selector)].some(it => it.checkVisibility() && it.textContent.includes(text)),
-  WAIT, selector, text).catch(async () => {
+  wait, selector, text).catch(async () => {
   throw new Error(`"${text}" is not in ${selector}; there is: ${await page.evaluate(() => document.body.innerText.slice(0, 5000))}`);
 });
 

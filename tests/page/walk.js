@@ -3,7 +3,7 @@
 //
 // The service has the types `late`, which takes seconds until it is ready, and `never`, which never is.
 import assert from 'node:assert/strict';
-import {button, checkBarriers, close, fill, focused, giveToken, lacks, look, open, reconnect, setLabel, shows, startInstance, startService, state, stopService}
+import {AT_ONCE, button, checkBarriers, close, fill, focused, giveToken, lacks, look, open, reconnect, setLabel, shows, startInstance, startService, state, stopService}
   from './steps.js';
 
 // `start`: the service. `token`: where it wants one. `phases`: of a start of `late`. `log`: a text of its log.
@@ -44,8 +44,7 @@ export async function walk(browser, {service: wanted, token, phases, log, failur
   await shows(page, '#instance-said', 'The labels are changed');
   await shows(page, '#rows', 'team=<b>a</b>');
   assert.equal((await other('PATCH', 'app/late/ann', '{"owner":"somebody"}')).status, 200);
-  await page.evaluate(() => dispatchEvent(new Event('focus')));   // as when somebody comes back to the page
-  await shows(page, '#labels', 'owner=somebody');
+  await shows(page, '#labels', 'owner=somebody', AT_ONCE);
   await shows(page, '#rows', 'owner=somebody, team=<b>a</b>');
   await button(page, 'Show the last 100 lines');
   await shows(page, '#log', log);
@@ -89,6 +88,7 @@ async function stopMany(page, other, examine, url, token) {
   const made = await Promise.all(names.map(name => other('GET', `app/late/${name}`)));
   assert.deepEqual(made.map(it => it.status), [200, 200, 200]);
   await other('PATCH', 'app/late/bob', '{"team":"a"}');
+  await shows(page, '#rows', 'team=a', AT_ONCE);
   await other('PATCH', 'app/late/cid', '{"team":"b"}');
   await page.reload();
   await state(page, 'live');
