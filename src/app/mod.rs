@@ -163,6 +163,17 @@ impl App {
         reviews.ask(bearer, handle, peer, scope)
     }
 
+    /// [`review::Reviews::again`]
+    #[must_use]
+    pub fn review_again(
+        &self,
+        bearer: &Bearer,
+        handle: RequestHandle,
+        peer: IpAddr,
+    ) -> Option<TokenStatus> {
+        self.reviews.as_ref()?.again(bearer, handle, peer)
+    }
+
     /// The app types on offer, sorted.
     ///
     /// # Errors

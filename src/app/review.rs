@@ -179,6 +179,30 @@ impl Reviews {
         }
     }
 
+    /// What is known of a token that was good, while the response to its request lasts; has it reviewed if
+    /// that is no longer known.
+    #[must_use]
+    pub fn again(
+        &self,
+        bearer: &Bearer,
+        handle: RequestHandle,
+        peer: IpAddr,
+    ) -> Option<TokenStatus> {
+        // For new requests that counts for a shorter time than passes until this is asked again.
+        if self.shared.memory().is_wrong(bearer.digest()) {
+            return Some(TokenStatus::Unknown);
+        }
+        match self.ask(bearer, handle, peer, Scope::All) {
+            Ok(Asked::Known(status)) => Some(status),
+            Ok(Asked::Waits) => {
+                // It takes no place of requests that wait.
+                self.abandon(handle);
+                None
+            }
+            _ => None,
+        }
+    }
+
     /// The caller of this request has hung up.
     pub fn abandon(&self, handle: RequestHandle) {
         self.shared.memory().leave(handle);

@@ -5,7 +5,7 @@
 //! entry is kept in one `Exchange` until the response, however long the request waits. What an
 //! endpoint does is in [`super::handlers`], which endpoints there are in [`super::endpoints`].
 
-use super::auth::authenticator::{Authentication, Authenticator};
+use super::auth::authenticator::{Authentication, Authenticator, Standing};
 use super::auth::{Access, Caller, Denied};
 use super::endpoints::{self, Endpoint, HostRule, Tracing};
 use super::handlers::{Api, Call, Pending};
@@ -68,6 +68,8 @@ struct Exchange {
     endpoint: Option<&'static Endpoint>,
     /// [`Caller::ANONYMOUS`] until the caller is authenticated.
     caller: Caller,
+    /// To check the caller again while the response lasts.
+    standing: Option<Box<Standing>>,
     /// Boxed: most requests have none, and an exchange is moved several times.
     span: Option<Box<RequestSpan>>,
 }
@@ -134,6 +136,7 @@ impl Handler for Dispatcher {
             method: request.method.clone(),
             endpoint,
             caller: Caller::ANONYMOUS,
+            standing: None,
             span: span.map(Box::new),
         };
         let handled = if self.allows_host(endpoint, &request) {
@@ -168,6 +171,10 @@ impl Handler for Dispatcher {
             }
             // The app responds only to requests whose token was reviewed.
             (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, Error::Internal)),
+            // Of a stream, whose next check finds it.
+            (WaitingFor::App(pending), app::Response::TokenReviewed(_)) => {
+                Handled::Streams(WaitingFor::App(pending))
+            }
             (WaitingFor::App(pending), response) => {
                 let failed = |error| self.failed(&exchange, error);
                 let handled = self.api.resume(pending, response, failed);
@@ -179,6 +186,9 @@ impl Handler for Dispatcher {
 
     fn pull(&self, waiting: &mut Box<Waiting>, is_draining: bool, room: usize) -> Part {
         let Waiting { exchange, what_for } = &mut **waiting;
+        if !self.still_admits(exchange) {
+            return Part::CUT;
+        }
         let part = match what_for {
             WaitingFor::App(pending) => self.api.pull(pending, is_draining, room),
             // Nothing streams before its caller is known.
@@ -186,6 +196,9 @@ impl Handler for Dispatcher {
         };
         if let Some(response) = &part.begins {
             self.answered(exchange, response.status);
+            if let Some(standing) = &mut exchange.standing {
+                standing.begin();
+            }
         }
         part
     }
@@ -292,6 +305,16 @@ impl Dispatcher {
         }
     }
 
+    /// Whether the caller of a stream may still have it.
+    fn still_admits(&self, exchange: &mut Exchange) -> bool {
+        let Some(standing) = &mut exchange.standing else {
+            return true;
+        };
+        let (app, handle) = (&self.api.app, exchange.handle);
+        let ask = |bearer: &_, peer| app.review_again(bearer, handle, peer);
+        (self.authenticator).still_admits(standing, &exchange.caller, ask)
+    }
+
     /// Charges a request to its peer: who the caller is shows its token only.
     fn hold_until_reviewed(&self, exchange: &Exchange, request: &Request) -> Result<Hold, Full> {
         let account = exchange.caller.account(request.peer);
@@ -328,7 +351,12 @@ impl Dispatcher {
     }
 
     /// Serves a request whose caller is authenticated.
-    fn serve(&self, exchange: &Exchange, routed: Routed, request: &Request) -> Handled<WaitingFor> {
+    fn serve(
+        &self,
+        exchange: &mut Exchange,
+        routed: Routed,
+        request: &Request,
+    ) -> Handled<WaitingFor> {
         let (endpoint, target) = match routed {
             Routed::To(endpoint, target) => (endpoint, target),
             Routed::BadName(_, error) => {
@@ -351,7 +379,14 @@ impl Dispatcher {
             bounds: &self.bounds,
         };
         match endpoint.call(&self.api, &call, target) {
-            Ok(handled) => handled.map(WaitingFor::App),
+            Ok(handled) => {
+                if let Handled::Parked(pending) | Handled::Streams(pending) = &handled
+                    && pending.lasts()
+                {
+                    exchange.standing = self.authenticator.standing(request);
+                }
+                handled.map(WaitingFor::App)
+            }
             Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
     }

@@ -100,6 +100,13 @@ pub(super) enum Pending {
     Release(String),
 }
 
+impl Pending {
+    /// Whether its response may last for longer than its caller may have it.
+    pub(super) const fn lasts(&self) -> bool {
+        matches!(self, Self::Events(_) | Self::Follow(_) | Self::Log(_))
+    }
+}
+
 /// Whether a GET of an instance may start it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Starts {

@@ -2,6 +2,7 @@
 
 pub(crate) mod story;
 mod webhook;
+mod withdrawn;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};

@@ -119,6 +119,12 @@ impl Memory {
         Look::WaitsFirst
     }
 
+    /// Whether the last review found that this token is not valid, however long ago.
+    pub(super) fn is_wrong(&self, digest: &Digest) -> bool {
+        let known = self.known.get(digest);
+        known.is_some_and(|(status, _)| !is_good(status))
+    }
+
     /// Ends a review with its status, or `None` if it failed; returns the waiters.
     pub(super) fn end(
         &mut self,

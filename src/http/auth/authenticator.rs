@@ -6,6 +6,7 @@
 
 use super::attempts::{Attempts, Failed};
 use super::file::TokensFile;
+use super::tokens::Tokens;
 use super::{Access, Caller, Denied, Types, bearer};
 use crate::app::TokenStatus;
 use crate::app::review::{Bearer, Scope};
@@ -15,6 +16,13 @@ use crate::threads::lock;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How often at most the caller of what lasts is checked again.
+pub const CHECK_PAUSE: Duration = Duration::from_secs(10);
+
+/// What lasts goes on for so long while Kubernetes does not say whether its token is still good.
+pub const UNCONFIRMED_MAX: Duration = Duration::from_secs(300);
 
 /// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
@@ -45,6 +53,25 @@ pub enum Authentication {
         /// With how many others: a few, if too many wrong ones came from its address.
         scope: Scope,
     },
+}
+
+/// The token of a response that lasts, which may be withdrawn meanwhile.
+#[derive(Debug)]
+pub struct Standing {
+    bearer: Bearer,
+    peer: IpAddr,
+    /// Those among which its token was found the last time.
+    among: Option<Arc<Tokens>>,
+    /// None until the response has begun.
+    checked: Option<Instant>,
+    confirmed: Instant,
+}
+
+impl Standing {
+    /// The response has begun: its caller is checked from now on.
+    pub const fn begin(&mut self) {
+        self.checked = Some(self.confirmed);
+    }
 }
 
 /// The authenticator of a service.
@@ -116,6 +143,53 @@ impl Authenticator {
             may_read_logs,
         };
         self.decide(peer, access, app_type, Some(caller))
+    }
+
+    /// What there is to check of the caller of this request, if it is let in and its response lasts.
+    #[must_use]
+    pub fn standing(&self, request: &Request) -> Option<Box<Standing>> {
+        if matches!(self.mode, Mode::Open) {
+            return None;
+        }
+        Some(Box::new(Standing {
+            bearer: bearer(&request.headers).ok()?,
+            peer: request.peer,
+            among: None,
+            checked: None,
+            confirmed: self.clock.now(),
+        }))
+    }
+
+    /// Whether this caller may still have what lasts: whether its token is the same caller's as before. `ask`
+    /// returns what is known of a token of Kubernetes.
+    pub fn still_admits(
+        &self,
+        standing: &mut Standing,
+        caller: &Caller,
+        ask: impl FnOnce(&Bearer, IpAddr) -> Option<TokenStatus>,
+    ) -> bool {
+        let now = self.clock.now();
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= CHECK_PAUSE;
+        if !standing.checked.is_some_and(is_due) {
+            return true;
+        }
+        standing.checked = Some(now);
+        let Mode::Tokens(file) = &self.mode else {
+            return match ask(&standing.bearer, standing.peer) {
+                Some(TokenStatus::User(_)) => {
+                    standing.confirmed = now;
+                    true
+                }
+                Some(TokenStatus::Unknown) => false,
+                None => now.saturating_duration_since(standing.confirmed) < UNCONFIRMED_MAX,
+            };
+        };
+        let tokens = file.tokens();
+        let is_same = |among: &Arc<Tokens>| Arc::ptr_eq(among, &tokens);
+        let is_admitted = standing.among.as_ref().is_some_and(is_same)
+            || tokens.find(&standing.bearer) == Some(caller);
+        standing.among = Some(tokens);
+        is_admitted
     }
 
     fn scope(&self, peer: IpAddr) -> Scope {

@@ -22,8 +22,7 @@ use std::time::{Duration, Instant};
 /// So that proxies and peers know that a stream is alive it has a comment at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// A stream of all instances ends after this time, and its reader resumes it: its token may have been
-/// withdrawn.
+/// A stream of all instances ends after this time, and its reader resumes it, perhaps at a newer replica.
 const STREAM_MAX: Duration = Duration::from_secs(3600);
 
 /// When a reader comes back, in milliseconds; before the first event.

@@ -277,6 +277,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         endpoint: router::route(&method, path).endpoint(),
         method,
         caller: Caller::ANONYMOUS,
+        standing: None,
         span: None,
     };
     let what_for = WaitingFor::App(pending);

@@ -272,15 +272,16 @@ fn a_caller_sees_its_types_only() {
             may_read_logs: false,
         };
         let request = Request::new(Method::Get, &format!("/instances{query}"));
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             handle: handle(7),
             method: Method::Get,
             endpoint: None,
             caller,
+            standing: None,
             span: None,
         };
         let routed = router::route(&request.method, &request.path);
-        match bench.dispatcher.serve(&exchange, routed, &request) {
+        match bench.dispatcher.serve(&mut exchange, routed, &request) {
             Handled::Reply(response) => response,
             Handled::Parked(what_for) => {
                 let waiting = Box::new(Waiting { exchange, what_for });

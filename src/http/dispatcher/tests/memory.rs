@@ -57,6 +57,7 @@ fn in_review(bench: &Bench) -> Box<Waiting> {
         method: Method::Get,
         endpoint: routed.endpoint(),
         caller: Caller::ANONYMOUS,
+        standing: None,
         span: None,
     };
     let hold = bench.dispatcher.hold_until_reviewed(&exchange, &request);
@@ -84,6 +85,20 @@ fn a_request_is_charged_once_before_and_after_the_review_of_its_token() {
     let reviewed = app::Response::TokenReviewed(Ok(user));
     let handled = bench.dispatcher.resume(in_review(&bench), reviewed);
     assert!(matches!(parked(handled), Pending::Ensure(..)));
+}
+
+/// The review may end before its stream no longer waits for it.
+#[test]
+fn a_stream_whose_token_is_reviewed_again_goes_on() {
+    let bench = Bench::new();
+    let mut request = Request::new(Method::Get, "/app/scim/n1");
+    request.headers.push("Accept", b"text/event-stream");
+    let Handled::Streams(stream) = bench.send(request) else {
+        panic!("it is no stream");
+    };
+    let reviewed = app::Response::TokenReviewed(Ok(TokenStatus::Unknown));
+    let handled = bench.dispatcher.resume(stream, reviewed);
+    assert!(matches!(handled, Handled::Streams(_)), "{handled:?}");
 }
 
 #[test]
