@@ -1,8 +1,9 @@
 //! Scenario `streams`: many readers of the stream of all instances, while instances start and stop.
 //!
-//! In each round a new process is measured alone first, then with its readers and 100 events a second to each
-//! of them. How many events a start and a stop make is measured before the window, and the rate within it. A ratio is computed per
-//! round, and its median counts. Readers and callers share the processors with the service.
+//! In each round a new process is measured without readers and then with them, while the same number of instances
+//! a second starts and stops: as many as make 100 events for each reader. How many a start and a stop make is
+//! measured before, and the rate within the window. A ratio is computed per round, and its median counts.
+//! Readers and callers share the processors with the service.
 
 use crate::client::{Client, get};
 use crate::crowd::Crowd;
@@ -55,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<Findings, String> {
     let cluster = Cluster::apart(&["ready=1"])?;
     let mut markdown = format!(
         "Streams of all instances; {} s a window; medians of {} processes.\n\n\
-         | streams | events/s to each | all, MiB/s | disconnected | peak MiB, goal ≤ {MEMORY_MIB_MAX} | processor | p99 of a ready GET, alone and beside, ms | ratio, goal ≤ {TIMES_ALONE_MAX} | |\n\
+         | streams | events/s to each | all, MiB/s | disconnected | peak MiB, goal ≤ {MEMORY_MIB_MAX} | processor | p99 of a ready GET without and with them, ms | ratio, goal ≤ {TIMES_ALONE_MAX} | |\n\
          |---|---|---|---|---|---|---|---|---|\n",
         options.seconds, options.rounds
     );
@@ -106,14 +107,18 @@ fn add(size: usize, rounds: &[Round], markdown: &mut String, rows: &mut Vec<Valu
 fn once(cluster: &Cluster, size: usize, seconds: u64) -> Result<Round, String> {
     let served = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
     let window = Duration::from_secs(seconds);
+    let callers = Callers::start(served.address);
+    {
+        let crowd = Crowd::open(served.address, size)?;
+        let events = || crowd.counts.events.load(Ordering::SeqCst) as f64;
+        let (before, cycles) = (events(), callers.cycles());
+        std::thread::sleep(SETTLE);
+        let each = (events() - before) / size as f64 / (callers.cycles() - cycles).max(1.0);
+        callers.pace(EVENTS / each.max(1.0));
+    }
+    std::thread::sleep(SETTLE);
     let alone_ms = p99_of_gets(served.address, window)?;
     let crowd = Crowd::open(served.address, size)?;
-    let callers = Callers::start(served.address);
-    let events = || crowd.counts.events.load(Ordering::SeqCst) as f64;
-    let (before, cycles) = (events(), callers.cycles());
-    std::thread::sleep(SETTLE);
-    let each = (events() - before) / size as f64 / (callers.cycles() - cycles).max(1.0);
-    callers.pace(EVENTS / each.max(1.0));
     std::thread::sleep(SETTLE);
     let round = measure(&served, &crowd, size, window)?;
     callers.stop()?;
