@@ -182,8 +182,8 @@ fn what_has_not_started_and_what_is_gone_is_answered() {
 fn a_follow_ends_with_its_pod() {
     let environment = TestEnvironment::shared();
     permit(&environment);
-    let program = environment.program();
     environment.offer("x", "x", &real("x", 1, &[]));
+    let program = environment.program();
     program.get_prefer("/app/x/ann", LONG_WAIT).expect(200);
     let mut follow = log(&program, "/app/x/ann/logs?follow=true");
     follow.until("listens on");
