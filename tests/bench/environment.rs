@@ -38,11 +38,19 @@ pub(crate) fn raise_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
-/// Gives this thread a lower priority than others: what it stands for runs on other machines.
+/// Lets this thread run only while no other wants to: what it stands for runs on other machines.
 pub(crate) fn yield_to_others() {
     // Without it others wait longer, which is measured.
-    let _ = rustix::process::nice(10);
+    let Ok(own) = fs::read_link("/proc/thread-self") else {
+        return;
+    };
+    let id = own.file_name().unwrap_or_default();
+    let mut chrt = Command::new(IDLE[0]);
+    let _ = chrt.args(["--idle", "--pid", "0"]).arg(id).status();
 }
+
+/// Starts a program that runs only while no other wants to.
+const IDLE: [&str; 3] = ["chrt", "--idle", "0"];
 
 /// A child process; killed by its id when dropped.
 #[derive(Debug)]
@@ -165,7 +173,7 @@ impl Cluster {
     /// As [`Cluster::holding`], with a lower priority than others: what it does beside requests that are
     /// measured stands for another machine.
     pub(crate) fn apart(words: &[&str]) -> Result<Self, String> {
-        Self::launched(&Wrapper::new(&["nice", "-n", "10"]), words)
+        Self::launched(&Wrapper::new(&IDLE), words)
     }
 
     fn launched(wrapper: &Wrapper, words: &[&str]) -> Result<Self, String> {
