@@ -79,9 +79,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether a reader of this selection is told of it: if the instance is one of them, or had their status
-    /// until now. That labels are no longer what they were is told whatever they were, and the end of a Job
-    /// whatever its status was, too.
+    /// Whether a reader of this selection gets it: if the instance is one of them, or had their status until now.
+    /// An event of labels that replace others goes to readers of any labels, and that of the end of a Job to
+    /// readers of any status.
     #[must_use]
     pub fn is_of(&self, selection: &Selection) -> bool {
         let mut statuses = self.statuses.iter().flatten();
@@ -105,7 +105,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The labels of this instance are what readers are told.
+    /// Readers get the labels of this instance with the event.
     pub fn note_labels(&mut self, item: &Item) {
         self.labels = LabelMark::of(&item.meta);
     }
@@ -150,7 +150,7 @@ impl Known {
 pub struct Snapshot {
     /// The number of that event.
     pub number: u64,
-    /// What was told of each Job, in no order.
+    /// What the last event of each Job has said, in no order.
     pub known: Vec<((InstanceKey, Uid), Known)>,
 }
 

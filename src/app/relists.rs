@@ -1,8 +1,8 @@
 //! [`Relister`]: makes the state with which a stream of events begins, on a thread of its own.
 //!
 //! All that wait for the same selection share the bytes, and so do those that come while others are still being
-//! sent them: the events since follow. Otherwise many that come back at once would hold a state each. The JSON of an instance is made by the HTTP front; what
-//! was told of each is in [`super::events`].
+//! sent them: the events since follow. Otherwise many that come back at once would hold a state each. The JSON of
+//! an instance is made by the HTTP front; what the last event of each has said is in [`super::events`].
 
 use super::cache::Cache;
 use super::catalog::SharedCatalog;

@@ -1,6 +1,6 @@
 //! [`LabelMark`]: what is kept of the labels that an instance had, so that a change of them is noticed.
 //!
-//! Pure. When readers are told is decided in [`super`].
+//! Pure. When readers get an event is decided in [`super`].
 
 use crate::model::labels::MetaLabels;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
