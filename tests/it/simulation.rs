@@ -203,6 +203,18 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         190_043_554,
         "a failure just before the deletion for a replacement began no delay",
     ),
+    (
+        171_012_324,
+        "the end of what had been reported as failed, and went on, was not reported",
+    ),
+    (
+        171_020_626,
+        "what ran again after etcd was restored was reported as being stopped",
+    ),
+    (
+        171_026_207,
+        "an end was reported after the stop of the same Job",
+    ),
 ];
 
 /// A schedule that broke a promise.

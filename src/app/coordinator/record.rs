@@ -173,7 +173,10 @@ impl Record {
         instance.status = end;
         let lookup = Lookup::Instance(instance);
         let observed = Observed::new(step.key, lookup, &mut self.memory, step.context);
-        Track::observe(&mut self.track, &observed, None, None, step);
+        // What was reported of it may be ahead of the cache.
+        if !self.track.iter().any(|track| track.is_stopping()) {
+            Track::observe(&mut self.track, &observed, None, None, step);
+        }
         self.remember(&observed);
     }
 

@@ -24,25 +24,25 @@ pub(super) struct Track {
     phase: Option<Phase>,
     /// Why it is in this phase.
     reason: Arc<str>,
-    /// Whether its failure stands.
-    is_failing: bool,
-    /// The failure reports so far.
+    /// The end that was reported and stands.
     reported: Reported,
     is_ready: bool,
-    has_been_ready: bool,
-    is_finished: bool,
+    /// It was ready, or reported as failed or ended.
+    recovers: bool,
     is_stopping: bool,
     /// The start of this replica that created it, as long as that is followed.
     own: Option<OwnStart>,
 }
 
-/// The reports of a Job's failure so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// What was reported of a Job's end, and has not been taken back since: a start that was reported as failed
+/// may go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Reported {
     #[default]
     Nothing,
     ProbableFailure,
     Failure,
+    Finished,
 }
 
 impl Track {
@@ -131,8 +131,6 @@ impl Track {
                 InstanceStatus::Finished(ending) => track.finished(ending, step),
                 _ => {}
             }
-            track.reported = Reported::Failure;
-            track.is_finished = true;
         }
         for effect in &mut step.out[before..] {
             if let Effect::Report(event) = effect {
@@ -149,12 +147,9 @@ impl Track {
         sent: Option<StopCause>,
         step: &mut Step<'_>,
     ) {
+        // It is no longer being stopped once etcd was restored.
         match (status, state) {
-            // Its app ends because it is being stopped.
-            (InstanceStatus::Failed { .. } | InstanceStatus::Finished(_), _)
-                if self.is_stopping => {}
             (InstanceStatus::Starting(finding), _) => {
-                // After etcd was restored.
                 self.is_stopping = false;
                 let is_failing = state == State::Failing;
                 let is_terminal = finding.prognosis == Prognosis::Terminal;
@@ -189,8 +184,10 @@ impl Track {
     fn enter(&mut self, finding: &Finding, is_failing: bool, step: &mut Step<'_>) {
         let phase = finding.phase;
         let is_entered = self.phase != Some(phase);
-        let resumes = self.is_ready || (self.is_failing && !is_failing);
-        self.is_failing = is_failing;
+        let resumes = self.is_ready || (self.reported != Reported::Nothing && !is_failing);
+        if !is_failing {
+            self.reported = Reported::Nothing;
+        }
         // Of a Job that was just created no reason has been seen yet.
         let is_same = is_failing || self.reason.is_empty() || self.reason == finding.reason;
         self.reason = Arc::clone(&finding.reason);
@@ -215,10 +212,16 @@ impl Track {
         } else {
             Reported::ProbableFailure
         };
-        if self.reported >= reported {
+        let is_known = match self.reported {
+            Reported::Nothing | Reported::Finished => false,
+            Reported::ProbableFailure => !is_final,
+            Reported::Failure => true,
+        };
+        if is_known {
             return;
         }
-        self.reported = reported;
+        (self.reported, self.recovers) = (reported, true);
+        self.is_stopping = false;
         let kind = LifecycleKind::Failed {
             finding: finding.clone(),
             is_final,
@@ -235,10 +238,11 @@ impl Track {
     fn finished(&mut self, ending: &Ending, step: &mut Step<'_>) {
         let reason = &ending.reason;
         self.is_ready = false;
-        if self.is_finished {
+        if self.reported == Reported::Finished {
             return;
         }
-        self.is_finished = true;
+        (self.reported, self.recovers) = (Reported::Finished, true);
+        self.is_stopping = false;
         let reported_after = self.reported_after(step.context.now);
         let kind = LifecycleKind::Finished {
             finding: ending.finding(),
@@ -254,8 +258,9 @@ impl Track {
         if self.is_ready {
             return;
         }
-        let recovered = self.has_been_ready || self.reported != Reported::Nothing;
-        (self.is_ready, self.has_been_ready) = (true, true);
+        let recovered = self.recovers;
+        (self.is_ready, self.recovers) = (true, true);
+        self.reported = Reported::Nothing;
         self.phase = Some(Phase::Readying);
         let now = step.context.now;
         let after = self
@@ -272,6 +277,7 @@ impl Track {
         }
         self.is_stopping = true;
         self.is_ready = false;
+        self.reported = Reported::Nothing;
         let kind = LifecycleKind::Stopping(cause);
         self.end(kind, None, "stopped", "".into(), step);
     }
@@ -359,6 +365,12 @@ impl Track {
         Some(own.clock.timings(now))
     }
 
+    /// Whether its deletion was reported last.
+    #[must_use]
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
     /// Whether it follows our own start.
     #[must_use]
     pub(super) const fn is_own(&self) -> bool {
@@ -374,7 +386,7 @@ impl Track {
 
     /// Whether a failure that occurs without an input would be reported.
     #[must_use]
-    pub(super) fn awaits_report(&self) -> bool {
-        self.reported < Reported::Failure
+    pub(super) const fn awaits_report(&self) -> bool {
+        matches!(self.reported, Reported::Nothing | Reported::ProbableFailure)
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use config_controller::app::cache::Cache;
 use config_controller::app::events::EventLog;
+use config_controller::app::index::STATUS_WORDS;
 use config_controller::app::instances::Item;
 use config_controller::app::lifecycle::Lifecycle;
 use config_controller::http::handlers;
@@ -57,13 +57,14 @@ impl Reader {
         self.broken.as_deref()
     }
 
-    /// After everything was reported: the Jobs that exist are those that it knows, with those ready that are.
-    pub(super) fn check_at_rest(&self, cache: &Cache, items: &[Item]) -> Result<(), String> {
-        let is_ready = |item: &Item| cache.ready(&item.key).is_some();
-        let there = items
-            .iter()
-            .map(|item| (format!("{} {}", item.key, item.uid), is_ready(item)));
-        let there: BTreeMap<String, bool> = there.collect();
+    /// After everything was reported: the Jobs that exist are those that it knows, each in the status that it
+    /// knows.
+    pub(super) fn check_at_rest(&self, items: &[Item]) -> Result<(), String> {
+        let there = items.iter().map(|item| {
+            let job = format!("{} {}", item.key, item.uid);
+            (job, STATUS_WORDS[item.status])
+        });
+        let there: BTreeMap<String, &str> = there.collect();
         if there != self.story.there() {
             return Err(format!("there is {there:?}, told was {:?}", self.story));
         }

@@ -357,7 +357,7 @@ impl Replica {
         let keys = self.census.jobs.all();
         let keys = keys.iter().filter_map(|job| own_key_of(job));
         let items: Vec<_> = keys.filter_map(|key| self.cache.item(&key, None)).collect();
-        let known = self.sim.reader.check_at_rest(&self.cache, &items);
+        let known = self.sim.reader.check_at_rest(&items);
         promises::check(Promise::EventsAreTrue, known.is_ok(), || {
             known.err().unwrap_or_default()
         })

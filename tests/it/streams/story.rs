@@ -105,7 +105,7 @@ impl Story {
             if name == "created" {
                 return fails("created late");
             }
-            let is_back = self.is_restored && matches!(name, "starting" | "ready");
+            let is_back = self.is_restored;
             if last == "stopping" && name != "gone" && !is_back {
                 return fails("it was being stopped");
             }
@@ -125,16 +125,25 @@ impl Story {
         Ok(())
     }
 
-    /// The Jobs that are not gone, and whether each is ready.
-    pub(crate) fn there(&self) -> BTreeMap<String, bool> {
+    /// The Jobs that are not gone, and the status in which each is according to its last event.
+    pub(crate) fn there(&self) -> BTreeMap<String, &str> {
         let told = self.told.iter();
-        told.map(|(job, it)| (job.clone(), it.event.name == "ready"))
+        told.map(|(job, it)| (job.clone(), status_after(&it.event.name)))
             .collect()
     }
 
     /// How many Jobs are gone.
     pub(crate) fn gone(&self) -> usize {
         self.gone.len()
+    }
+}
+
+/// The status of an instance in lists after this event.
+fn status_after(name: &str) -> &str {
+    match name {
+        "created" => "starting",
+        "disrupted" => "finished",
+        name => name,
     }
 }
 

@@ -121,6 +121,42 @@ fn a_terminal_start_is_an_end() {
     assert_eq!(fixture.reported(), ["u1 recovered"]);
 }
 
+/// What was reported as failed may go on, and then what becomes of it is news, also if it fails again.
+#[test]
+fn the_end_of_a_start_that_went_on_after_a_failure_is_reported() {
+    type Move = fn(&mut Fixture);
+    let goes_on: [(Move, &str); 2] = [
+        (|it| it.world.ready("u1", "10.0.0.1"), "u1 recovered"),
+        (
+            |it| it.world.pod("u1", waiting_pod("ContainerCreating")),
+            "u1 pulling",
+        ),
+    ];
+    for (goes_on, how) in goes_on {
+        for (condition, end) in [
+            ("Failed", "u1 failed BackoffLimitExceeded"),
+            ("Complete", "u1 finished Completed"),
+        ] {
+            let mut fixture = created();
+            fixture.world.pod("u1", waiting_pod("InvalidImageName"));
+            fixture.changed();
+            fixture.reported();
+            goes_on(&mut fixture);
+            fixture.changed();
+            assert_eq!(fixture.reported(), [how]);
+            fixture.pass(2.0);
+            fixture.world.pod_gone("u1");
+            fixture.world.ended("u1", condition, json!({}));
+            fixture.changed();
+            fixture.pass(1.0);
+            assert_eq!(fixture.reported(), [end]);
+            fixture.pass(60.0);
+            fixture.changed();
+            assert_eq!(fixture.reported(), NOTHING);
+        }
+    }
+}
+
 #[test]
 fn an_end_before_ready_is_reported_for_every_exit_code() {
     let mut fixture = created();
