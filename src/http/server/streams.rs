@@ -146,14 +146,15 @@ fn reserve<P>(slot: &mut Slot<P>) -> usize {
 impl<H: Handler> Core<H> {
     /// Passes on the next part of a stream; whether there was one.
     pub(super) fn pull(&mut self, slot: &mut Slot<H::Pending>) -> bool {
-        let room = reserve(slot);
-        if room == 0 {
-            return false;
-        }
-        let Some(parked) = slot.parked.as_mut().filter(|parked| parked.is_stream) else {
+        let is_stream = slot.parked.iter().any(|parked| parked.is_stream);
+        let room = if is_stream { reserve(slot) } else { 0 };
+        let Some(parked) = slot.parked.as_mut().filter(|_| is_stream) else {
             slot.is_due = false;
             return false;
         };
+        if room == 0 {
+            return false;
+        }
         let (handle, handler) = (parked.handle, &self.shared.handler);
         let is_draining = self.shared.control.draining.load(Ordering::SeqCst);
         let pending = &mut parked.pending;
