@@ -232,7 +232,7 @@ impl CoordinatorThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             inputs.extend(self.parts.inputs.take(BATCH));
-            let changed = keys_of(&inputs);
+            let changed = changed_by(&inputs);
             self.advance(inputs, &mut effects);
             self.carry_out(&mut effects, &changed);
         }
@@ -280,7 +280,8 @@ impl CoordinatorThread {
 }
 
 /// The instances whose objects these inputs have changed in the stores.
-fn keys_of(inputs: &[Input]) -> Vec<InstanceKey> {
+#[must_use]
+pub fn changed_by(inputs: &[Input]) -> Vec<InstanceKey> {
     let mut keys = Vec::new();
     for input in inputs {
         match input {

@@ -50,6 +50,8 @@ pub(super) enum Defect {
     MissesPods,
     /// Readers of events are not told that a Job is gone.
     HidesEnds,
+    /// They are not told of labels that change.
+    HidesLabels,
     /// It panics when the cache changes.
     Panics,
 }
@@ -59,7 +61,7 @@ const WAITS_FOR_ONE: Duration = Duration::from_secs(30);
 
 impl Defect {
     /// All of them, each with the promise that it breaks.
-    pub(super) const ALL: [(Self, Promise); 16] = [
+    pub(super) const ALL: [(Self, Promise); 17] = [
         (Self::MissesChanges, Promise::NoWaiterForReadyInstance),
         (Self::KeepsResponses, Promise::DeletionIsRemembered),
         (Self::ForgetsPauses, Promise::PausesAreSaid),
@@ -75,6 +77,7 @@ impl Defect {
         (Self::ReusesHandles, Promise::CoordinatorIsSound),
         (Self::MissesPods, Promise::StoresAreSound),
         (Self::HidesEnds, Promise::EventsAreTrue),
+        (Self::HidesLabels, Promise::EventsAreTrue),
         (Self::Panics, Promise::NoPanic),
     ];
 
@@ -113,6 +116,11 @@ impl Defect {
     /// Whether readers of events are told this.
     pub(super) fn tells(self, kind: &LifecycleKind) -> bool {
         self != Self::HidesEnds || *kind != LifecycleKind::Gone
+    }
+
+    /// Whether readers of events are told of labels.
+    pub(super) fn tells_labels(self) -> bool {
+        self != Self::HidesLabels
     }
 
     /// Spoils its output; `in_flight` are calls that are made.

@@ -10,6 +10,8 @@ use config_controller::app::instances::Item;
 use config_controller::app::lifecycle::Lifecycle;
 use config_controller::http::handlers;
 
+use serde_json::{Value, json};
+
 use crate::streams::story::{Story, StreamEvent};
 
 /// A reader and what it reads.
@@ -40,6 +42,16 @@ impl Reader {
     pub(super) fn report(&mut self, event: &Lifecycle, item: Option<Item>, at: SystemTime) {
         let is_there = item.as_ref().map(|item| &item.uid) == event.job_uid.as_ref();
         self.log.append(event, || item, at);
+        self.read(is_there);
+    }
+
+    /// The stores have this of an instance now.
+    pub(super) fn relabel(&mut self, item: &Item, at: SystemTime) {
+        self.log.relabel(item, at);
+        self.read(true);
+    }
+
+    fn read(&mut self, is_there: bool) {
         let mut bytes = Vec::new();
         let read = self.log.read(self.after, |_| true, usize::MAX, &mut bytes);
         self.after = read.expect("it reads each event at once");
@@ -57,17 +69,29 @@ impl Reader {
         self.broken.as_deref()
     }
 
-    /// After everything was reported: the Jobs that exist are those that it knows, each in the status that it
-    /// knows.
+    /// After everything was reported: the Jobs that exist are those that it knows, each with the status and the
+    /// labels that it knows.
     pub(super) fn check_at_rest(&self, items: &[Item]) -> Result<(), String> {
         let there = items.iter().map(|item| {
             let job = format!("{} {}", item.key, item.uid);
-            (job, STATUS_WORDS[item.status])
+            (job, told(STATUS_WORDS[item.status], json!(item.meta)))
         });
-        let there: BTreeMap<String, &str> = there.collect();
-        if there != self.story.there() {
-            return Err(format!("there is {there:?}, told was {:?}", self.story));
+        let there: BTreeMap<String, String> = there.collect();
+        let known = self.story.there();
+        let known =
+            known.map(|(job, status, labels)| (job.to_owned(), told(status, labels.clone())));
+        let known: BTreeMap<String, String> = known.collect();
+        if there != known {
+            return Err(format!("there is {there:?}, told was {known:?}"));
         }
         Ok(())
+    }
+}
+
+/// What a reader is told of an instance; the labels of one that is being stopped go with its pod.
+fn told(status: &str, labels: Value) -> String {
+    match status {
+        "stopping" => status.to_owned(),
+        _ => format!("{status} {labels}"),
     }
 }

@@ -14,7 +14,7 @@ use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::{Offer, SharedCatalog};
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::dry_runs::{Report, Reports};
-use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
+use config_controller::app::engine::{self, Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::instances::{PageQuery, Selection};
 use config_controller::app::keys::own_key_of;
 use config_controller::app::queue::CallQueue;
@@ -308,6 +308,7 @@ impl Replica {
         let inputs = self.inputs.take(INBOX_CAPACITY);
         let wake = self.coordinator.next_wake();
         self.sim.is_changed |= !inputs.is_empty() || wake.is_some_and(|at| at <= context.now);
+        let changed = engine::changed_by(&inputs);
         for input in inputs.into_iter().filter(|input| defect.gets(input)) {
             self.coordinator.step(input, &context, &mut effects);
             self.broken = self
@@ -327,6 +328,10 @@ impl Replica {
                     self.sim.reader.report(&event, item, context.wall);
                 }
             }
+        }
+        let changed = changed.iter().filter_map(|key| self.cache.item(key, None));
+        for item in changed.filter(|_| defect.tells_labels()) {
+            self.sim.reader.relabel(&item, context.wall);
         }
         self.sim
             .defect

@@ -125,11 +125,12 @@ impl Story {
         Ok(())
     }
 
-    /// The Jobs that are not gone, and the status in which each is according to its last event.
-    pub(crate) fn there(&self) -> BTreeMap<String, &str> {
+    /// The Jobs that are not gone, each with its status and its labels according to its last event.
+    pub(crate) fn there(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
         let told = self.told.iter();
-        told.map(|(job, it)| (job.clone(), status_after(&it.event.name)))
-            .collect()
+        told.map(|(job, Told { event, .. })| {
+            (&**job, status_after(&event.name), &event.data["labels"])
+        })
     }
 
     /// How many Jobs are gone.
