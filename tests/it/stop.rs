@@ -32,9 +32,13 @@ fn a_start_waits_for_the_end_of_a_foreground_delete() {
 fn a_start_waits_for_the_pod_that_a_background_delete_leaves() {
     let environment = TestEnvironment::by_hand();
     let old = start(&environment);
+    let beside = environment.client().begin_get("/app/hello/zoe");
+    environment.wait_pod("hello-zoe");
     delete_at_api(&environment, "Background");
-    // A start before the garbage collector has been there would stop the pod itself.
+    // A start before the replica knows of the garbage collector would stop the pod itself.
     await_pod_leaves(&environment, &old.pod);
+    environment.make_ready("hello-zoe");
+    beside.finish().expect(200);
     let waiting = begin_when_gone(&environment);
     check_new_instance(&environment, &old, waiting);
     assert_eq!(
@@ -110,7 +114,8 @@ fn await_pod_leaves(environment: &TestEnvironment, pod: &str) {
 fn begin_when_gone(environment: &TestEnvironment) -> Pending {
     eventually("the Job is gone", || {
         let list = environment.get("/app/hello").expect(200);
-        list.as_array()?.is_empty().then_some(())
+        let mut all = list.as_array()?.iter();
+        all.all(|it| it["name"] != "ann").then_some(())
     });
     environment.client().begin_get("/app/hello/ann")
 }

@@ -16,6 +16,7 @@ mod overdue;
 mod preconditions;
 mod random;
 mod reads;
+mod recoveries;
 mod starts;
 mod stops;
 mod unseen;
