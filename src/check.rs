@@ -105,7 +105,7 @@ fn render(
         return Ok(output(&report, arguments));
     }
     Ok(
-        match render::job(request, &config_maps, config.start_budgets) {
+        match render::job(request, &config_maps, &config.template_defaults) {
             Ok(text) => Output {
                 text,
                 is_good: true,
@@ -152,13 +152,13 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
 #[must_use]
 pub fn files(config: &Config, paths: &[String]) -> Report {
     let mut report = Report::default();
-    let budgets = config.start_budgets;
+    let defaults = &config.template_defaults;
     let mut together = Together::default();
     let take: sources::Take<'_> = &mut |found, origin, report| match found {
         Found::Template(text) => templates::check_text(&origin, &text, report),
         Found::ConfigMap(config_map, namespace) => {
             let one = std::slice::from_ref(&config_map);
-            templates::check(one, &origin, budgets, &|_, _| None, report);
+            templates::check(one, &origin, defaults, &|_, _| None, report);
             together.add(&config_map, namespace, &origin, report);
         }
     };

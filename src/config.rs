@@ -8,6 +8,7 @@ mod auth;
 mod relations;
 mod settings;
 mod syntax;
+mod template_defaults;
 mod traces;
 
 pub use auth::Auth;
@@ -21,9 +22,9 @@ use crate::http::message::Limits;
 use crate::http::tls::TlsFiles;
 use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
+use crate::model::job::JobSettings;
 use crate::model::labels::AllBounds;
 use crate::model::names::is_dns_label;
-use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -98,8 +99,8 @@ pub struct Config {
     pub cluster: Environment,
     /// How long requests wait for their instance.
     pub waits: Waits,
-    /// Time allowed per phase of a start, unless the template overrides it.
-    pub start_budgets: Budgets,
+    /// Settings of templates that do not say otherwise.
+    pub template_defaults: JobSettings,
     /// How long requests are still accepted after SIGTERM.
     pub drain_delay: Duration,
     /// Longest time from SIGTERM until the process exits.
@@ -308,7 +309,7 @@ impl Reader<'_> {
                 start_wait: self.duration("START_WAIT"),
                 start_wait_max: self.duration("START_WAIT_MAX"),
             },
-            start_budgets: self.start_budgets(),
+            template_defaults: self.template_defaults(),
             drain_delay: self.duration("DRAIN_DELAY"),
             drain: self.duration("DRAIN"),
             poll: self.duration("POLL"),
@@ -338,15 +339,6 @@ impl Reader<'_> {
         }
         self.check_relations(&config);
         config
-    }
-
-    fn start_budgets(&mut self) -> Budgets {
-        let mut budgets = Budgets::default();
-        for budget in Budget::ALL {
-            let name = budget.as_str().to_ascii_uppercase().replace('-', "_");
-            budgets.set(budget, self.duration(&format!("START_BUDGET_{name}")));
-        }
-        budgets
     }
 
     fn front(&mut self) -> Limits {

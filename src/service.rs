@@ -237,7 +237,7 @@ impl Service {
         let now = clock.now();
         let stores = Stores::new(now);
         let (cache, census) = stores.cache(Arc::clone(&front.memory));
-        let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
+        let catalog = Arc::new(SharedCatalog::new(config.template_defaults.clone()));
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
         let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
         let events = Arc::new(EventLog::new(&hostname(), front.id_seed, handlers::event));

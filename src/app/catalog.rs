@@ -11,7 +11,6 @@ use crate::model::excerpt::excerpt;
 use crate::model::job::{Annotations, JobSettings, unread_settings};
 use crate::model::names::AppType;
 use crate::model::revision;
-use crate::model::status::Budgets;
 use crate::model::template::{PROBLEM_BYTES_MAX, Template, TemplateError};
 use crate::sorting;
 use crate::store::Change;
@@ -57,9 +56,8 @@ impl Offer {
                 .map(Arc::new)
                 .map_err(Arc::new),
         };
-        let settings =
-            JobSettings::from_annotations(annotations, app_type.as_str(), defaults.budgets)
-                .map_err(|text| excerpt(&text, PROBLEM_BYTES_MAX).into());
+        let settings = JobSettings::from_annotations(annotations, app_type.as_str(), defaults)
+            .map_err(|text| excerpt(&text, PROBLEM_BYTES_MAX).into());
         let revision = match (&template, &settings) {
             (Ok(template), Ok(settings)) => Some(revision::of_template(template, settings).into()),
             _ => None,
@@ -224,29 +222,25 @@ fn key_of(app_type: &AppType) -> String {
 }
 
 impl Catalog {
-    /// An empty catalog with these default budgets.
+    /// An empty catalog with these defaults for annotations.
     #[must_use]
-    pub fn new(budgets: Budgets) -> Self {
-        let defaults = JobSettings {
-            budgets,
-            ..JobSettings::default()
-        };
+    pub fn new(defaults: JobSettings) -> Self {
         Self {
             defaults,
             ..Self::default()
         }
     }
 
-    /// Builds a catalog from these ConfigMaps, with these default budgets. Also returns what it has,
+    /// Builds a catalog from these ConfigMaps, with these defaults for annotations. Also returns what it has,
     /// by ConfigMap and key.
     #[must_use]
-    pub fn read(config_maps: &[Arc<ConfigMap>], budgets: Budgets) -> (Self, Vec<Note>) {
+    pub fn read(config_maps: &[Arc<ConfigMap>], defaults: &JobSettings) -> (Self, Vec<Note>) {
         let added = |config_map: &Arc<ConfigMap>| Change {
             old: None,
             new: Some(Arc::clone(config_map)),
         };
         let changes: Vec<Change<ConfigMap>> = config_maps.iter().map(added).collect();
-        Self::new(budgets).after(&mut Sources::default(), &changes)
+        Self::new(defaults.clone()).after(&mut Sources::default(), &changes)
     }
 
     /// The catalog after these changes of ConfigMaps, and what has changed in it, by ConfigMap and
@@ -474,11 +468,11 @@ pub struct SharedCatalog {
 }
 
 impl SharedCatalog {
-    /// An empty catalog; these budgets are the defaults for annotations.
+    /// An empty catalog with these defaults for annotations.
     #[must_use]
-    pub fn new(budgets: Budgets) -> Self {
+    pub fn new(defaults: JobSettings) -> Self {
         Self {
-            current: RwLock::new(Arc::new(Catalog::new(budgets))),
+            current: RwLock::new(Arc::new(Catalog::new(defaults))),
             ..Self::default()
         }
     }

@@ -28,9 +28,9 @@ use crate::app::Expectation;
 use crate::kube::error::Error;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
 use crate::kube::watch::StoreEvent;
+use crate::model::job::JobSettings;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
-use crate::model::status::Budgets;
 use crate::model::template::Variables;
 use crate::store::{Change, EventWriter, Sink as _, Writer};
 use serde_json::{Value, json};
@@ -147,7 +147,7 @@ impl World {
             "data": {"scim.yaml": plain, "zoned.yaml": zoned, "bad.yaml": "spec: ["},
         });
         let map = Arc::new(decode::<ConfigMap>(&map));
-        self.catalog = Catalog::read(&[map], Budgets::default()).0;
+        self.catalog = Catalog::read(&[map], &JobSettings::default()).0;
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -49,9 +49,9 @@ pub(super) fn check_templates(
         report.add(CheckResult::Bad, "the templates", text);
         config_maps.truncate(kept);
     }
-    let budgets = config.start_budgets;
+    let defaults = &config.template_defaults;
     let dry_runs = DryRuns::new(
-        Arc::new(SharedCatalog::new(budgets)),
+        Arc::new(SharedCatalog::new(defaults.clone())),
         client.clone(),
         Renderer::default(),
         Arc::clone(clock),
@@ -66,7 +66,7 @@ pub(super) fn check_templates(
         Some(tried)
     };
     let nowhere = Origin::default();
-    let rendered = templates::check(&config_maps, &nowhere, budgets, try_now, report);
+    let rendered = templates::check(&config_maps, &nowhere, defaults, try_now, report);
     let mut with_templates = config_maps.iter().filter(|it| !it.data.is_empty());
     if with_templates.next().is_none() {
         let text = "none found: no ConfigMap has a key that ends with .yaml";

@@ -5,8 +5,8 @@ use crate::app::catalog::{Catalog, Offer};
 use crate::app::rendering::Renderer;
 use crate::app::{Origin, RequestId};
 use crate::kube::types::{ConfigMap, Resource as _, TEMPLATE_SUFFIX};
+use crate::model::job::JobSettings;
 use crate::model::names::{AppType, InstanceKey};
-use crate::model::status::Budgets;
 use crate::model::template::Variables;
 use crate::sorting;
 use percent_encoding::percent_decode_str;
@@ -33,7 +33,11 @@ pub(super) fn as_config_map(file: &str, text: &str) -> Option<Arc<ConfigMap>> {
 ///
 /// # Errors
 /// Why there would be none.
-pub(super) fn job(request: &str, sources: &[Source], budgets: Budgets) -> Result<String, String> {
+pub(super) fn job(
+    request: &str,
+    sources: &[Source],
+    defaults: &JobSettings,
+) -> Result<String, String> {
     let (path, query) = request.split_once('?').unwrap_or((request, ""));
     let (app_type, name) = path.split_once('/').unwrap_or((path, NAME));
     let decode = |text| percent_decode_str(text).decode_utf8_lossy();
@@ -43,7 +47,7 @@ pub(super) fn job(request: &str, sources: &[Source], budgets: Budgets) -> Result
     starts.map_err(|error| error.to_string())?;
     check_files(&key.app_type, sources)?;
     let config_maps: Vec<Arc<ConfigMap>> = sources.iter().map(|(it, _)| Arc::clone(it)).collect();
-    let (catalog, _) = Catalog::read(&config_maps, budgets);
+    let (catalog, _) = Catalog::read(&config_maps, defaults);
     let Some(offer) = catalog.get(&key.app_type) else {
         let known: Vec<&str> = catalog.types().map(AppType::as_str).collect();
         let known = known.join(", ");

@@ -5,9 +5,8 @@ use super::report::{CheckResult, Origin, Report};
 use crate::app::catalog::{Catalog, NO_PROBE, Note, Offer};
 use crate::app::dry_runs::{EXAMPLE, Report as DryRun, Verdict};
 use crate::kube::types::{ConfigMap, Pairs, TEMPLATE_SUFFIX, UNREAD_KEYS_MAX};
-use crate::model::job::{find_setting, setting_key};
+use crate::model::job::{JobSettings, find_setting, setting_key};
 use crate::model::names::AppType;
-use crate::model::status::Budgets;
 use crate::model::template::{Place, Places, RenderError, Template, Variables};
 use crate::model::validation::{self, Finding, Problem, WRONG_TYPE};
 use serde_json::Value;
@@ -37,12 +36,12 @@ pub(super) type TryNow<'a> = &'a dyn Fn(&AppType, &Arc<Offer>) -> Option<DryRun>
 pub(super) fn check(
     config_maps: &[Arc<ConfigMap>],
     place: &Origin,
-    budgets: Budgets,
+    defaults: &JobSettings,
     try_now: TryNow<'_>,
     report: &mut Report,
 ) -> Vec<Rendered> {
     let mut all = Vec::new();
-    let (catalog, notes) = Catalog::read(config_maps, budgets);
+    let (catalog, notes) = Catalog::read(config_maps, defaults);
     for note in notes {
         match note {
             Note::Read {

@@ -43,17 +43,17 @@ settings! {
     "TLS_CERT" = "",
         "PEM file with the server's certificate chain; with TLS_KEY it turns on HTTPS; reloaded when it changes";
     "TLS_KEY" = "",
-        "PEM file with the private key of TLS_CERT, without a passphrase";
+        "PEM file with the private key of TLS_CERT, without passphrase";
     "ALLOWED_HOSTS" = "",
         "Hosts that requests may name, against DNS rebinding: comma-separated, with an optional port, `*.` for all names below one; default: any. Probes may name any, `/metrics` also an IP address";
     "KUBECONFIG" = "",
-        "Kubeconfig file for use outside a cluster, or several with `:` between them; default: ~/.kube/config";
+        "Kubeconfig file outside a cluster, or several with `:` between; default: ~/.kube/config";
     "START_WAIT" = "10s",
-        "How long a request waits until its instance is ready, before it returns 202";
+        "How long a request waits until its instance is ready, before 202";
     "START_WAIT_MAX" = "300s",
-        "Longest wait that a caller may request with `Prefer: wait=N`";
+        "Longest wait that a caller may request (`Prefer: wait=N`)";
     "START_BUDGET_CREATING" = "15s",
-        "Time allowed without a pod before a start is reported as failing; the annotation `start-budget.creating` overrides it, and so for the budgets below";
+        "Time without a pod before a start is reported as failing; the annotation `start-budget.creating` overrides it, and so below";
     "START_BUDGET_SCHEDULING" = "10m",
         "Time allowed until the pod has a node";
     "START_BUDGET_MOUNTING" = "5m",
@@ -61,15 +61,19 @@ settings! {
     "START_BUDGET_PULLING" = "5m",
         "Time allowed while the image is pulled";
     "START_BUDGET_PULL_ERROR" = "10s",
-        "Time allowed after a failed pull, while Kubernetes retries it";
+        "Time allowed after a failed pull, while Kubernetes retries";
     "START_BUDGET_INITIALISING" = "5m",
         "Time allowed while init containers run";
     "START_BUDGET_STARTING" = "10s",
         "Time allowed while a container cannot be created, or fails and is restarted";
     "START_BUDGET_READYING" = "5m",
         "Time allowed until the readiness probe passes";
+    "INSTANCE_MAX_LIFETIME" = "never",
+        "Default of the annotation `max-lifetime`";
+    "INSTANCE_TTL_AFTER_FINISHED" = "never",
+        "Default of the annotation `ttl-after-finished`";
     "FORCE_STOP" = "node-lost",
-        "When a pod that is being deleted is removed by force, to free its name: node-lost (Kubernetes has reported its node as lost for 30s, and its grace period ended 30s ago) or never";
+        "When a pod that is being deleted is removed by force: node-lost (its node is reported as lost for 30s, its grace period ended 30s ago) or never";
     "DRAIN_DELAY" = "5s",
         "How long requests are accepted after SIGTERM, while the Service's endpoints are removed";
     "DRAIN" = "15s",
@@ -77,7 +81,7 @@ settings! {
     "POLL" = "2s",
         "Interval between lists of a resource that the service account may not watch";
     "RELIST" = "15m",
-        "Interval at which caches are compared with a new list, in case a watch has lost changes; at least 5s";
+        "Interval at which caches are compared with a list, in case a watch lost changes; at least 5s";
     "HELD_BYTES_MAX" = "25165824",
         "Maximum bytes that requests and responses in flight hold, also in buffers of the kernel; beyond that 503";
     "CALLER_SHARE_MAX" = "50",
@@ -93,7 +97,7 @@ settings! {
     "PARKED_PER_KEY_MAX" = "1000",
         "Maximum number of requests that wait for one instance";
     "LOG_STREAMS" = "16",
-        "Maximum number of logs that are read at the same time, a thread each; beyond that 429";
+        "Maximum number of logs read at the same time, a thread each; beyond that 429";
     "CONNECTIONS_MAX" = "4300",
         "Maximum number of open connections; fewer while instances take their memory; a sixteenth is for peers with at most two; with TLS the default is 2000";
     "CONNECTIONS_PER_PEER_MAX" = "2800",

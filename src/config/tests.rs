@@ -1,6 +1,7 @@
 //! Settings by literals: which are read, which are rejected, and that all problems are reported.
 
 use super::*;
+use crate::model::status::{Budget, Budgets};
 use std::net::Ipv6Addr;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -40,7 +41,7 @@ fn the_defaults_of_the_table_are_valid() {
     assert_eq!(config.listen, IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     assert_eq!(config.waits.start_wait, Duration::from_secs(10));
     assert_eq!(config.front.connections, 4_300);
-    assert_eq!(config.start_budgets, Budgets::default());
+    assert_eq!(config.template_defaults, JobSettings::default());
 }
 
 #[test]
@@ -52,7 +53,26 @@ fn each_budget_has_its_setting() {
     let mut budgets = Budgets::default();
     budgets.set(Budget::PullError, Duration::from_secs(3));
     budgets.set(Budget::Readying, Duration::from_secs(4));
-    assert_eq!(config.start_budgets, budgets);
+    assert_eq!(config.template_defaults.budgets, budgets);
+}
+
+#[test]
+fn templates_may_have_default_lifetimes() {
+    let config = serve(
+        &["--instance-max-lifetime=8h"],
+        &[("INSTANCE_TTL_AFTER_FINISHED", "10m")],
+    );
+    let secs = |duration: Option<Duration>| duration.map(|it| it.as_secs());
+    let defaults = &config.template_defaults;
+    assert_eq!(secs(defaults.max_lifetime), Some(8 * 3600));
+    assert_eq!(secs(defaults.ttl_after_finished), Some(600));
+    let config = serve(&["--instance-max-lifetime=never"], &[]);
+    assert_eq!(config.template_defaults, JobSettings::default());
+    check_problems(
+        &["--instance-max-lifetime=soon"],
+        &[],
+        &["INSTANCE_MAX_LIFETIME is 'soon'; expected a duration such as 10m or 2h, or never"],
+    );
 }
 
 #[test]

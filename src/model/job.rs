@@ -25,6 +25,9 @@ pub const RESTART_DELAY: Duration = Duration::from_secs(10);
 /// Longest delay before a replacement, after consecutive failures.
 pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 
+/// What ends after no time, or is not done.
+pub const NEVER: &str = "never";
+
 /// Settings of a template's Jobs, from annotations of its ConfigMap:
 /// `config-controller.semafor.ch/<setting>` for all of its types,
 /// `<type>.config-controller.semafor.ch/<setting>` or
@@ -62,22 +65,35 @@ impl Default for JobSettings {
 }
 
 impl JobSettings {
-    /// Parses the annotations of a ConfigMap for one of its types; `budgets` are the defaults.
+    /// Parses the annotations of a ConfigMap for one of its types; where there is none, the budgets and lifetimes
+    /// of `defaults` hold.
     ///
     /// # Errors
     /// The first invalid annotation, with its name and the expected values.
     pub fn from_annotations(
         annotations: &Annotations<'_>,
         app_type: &str,
-        mut budgets: Budgets,
+        defaults: &Self,
     ) -> Result<Self, String> {
         annotations.check_budget_names(app_type)?;
+        let mut budgets = defaults.budgets;
         let find = |setting: &str| annotations.find(app_type, setting);
         let duration = |setting: &str| match find(setting) {
             None => Ok(None),
             Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
                 format!("the annotation {key} is '{value}'; expected a duration such as 10s or 5m")
             }),
+        };
+        let lifetime = |setting: &str, default: Option<Duration>| {
+            match find(setting) {
+            None => Ok(default),
+            Some((_, NEVER)) => Ok(None),
+            Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
+                format!(
+                    "the annotation {key} is '{value}'; expected a duration such as 10m or 2h, or {NEVER}"
+                )
+            }),
+        }
         };
         let backoff_limit = match find("backoff-limit") {
             None => None,
@@ -87,11 +103,11 @@ impl JobSettings {
         };
         let restart_failed = match find("restart-failed") {
             None => true,
-            Some((_, "never")) => false,
+            Some((_, NEVER)) => false,
             Some((_, "after-delay")) => true,
             Some((key, value)) => {
                 return Err(format!(
-                    "the annotation {key} is '{value}'; expected never or after-delay"
+                    "the annotation {key} is '{value}'; expected {NEVER} or after-delay"
                 ));
             }
         };
@@ -102,8 +118,8 @@ impl JobSettings {
         }
         Ok(Self {
             backoff_limit,
-            max_lifetime: duration("max-lifetime")?,
-            ttl_after_finished: duration("ttl-after-finished")?,
+            max_lifetime: lifetime("max-lifetime", defaults.max_lifetime)?,
+            ttl_after_finished: lifetime("ttl-after-finished", defaults.ttl_after_finished)?,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
             min_ready: duration("min-ready")?.unwrap_or_default(),
@@ -379,7 +395,7 @@ mod tests {
         let settings = JobSettings::from_annotations(
             &Annotations::of(&annotations),
             "scim",
-            Budgets::default(),
+            &JobSettings::default(),
         );
         let template = json!({"spec": {"restartPolicy": "Never", "containers": []}});
         let made = made(template, "n1", &settings.unwrap(), 0);
@@ -471,7 +487,11 @@ mod tests {
     fn check_settings(annotations: Value, expected: Result<JobSettings, &str>) {
         let pairs: Pairs = serde_json::from_value(annotations).unwrap();
         assert_eq!(
-            JobSettings::from_annotations(&Annotations::of(&pairs), "scim", Budgets::default()),
+            JobSettings::from_annotations(
+                &Annotations::of(&pairs),
+                "scim",
+                &JobSettings::default()
+            ),
             expected.map_err(Into::into)
         );
     }

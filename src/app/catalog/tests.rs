@@ -27,7 +27,7 @@ fn types_are_listed_sorted_and_once() {
         ),
         config_map("c", json!(null)),
     ];
-    let (catalog, notes) = Catalog::read(&maps, Budgets::default());
+    let (catalog, notes) = Catalog::read(&maps, &JobSettings::default());
     assert_eq!(types(&catalog), ["scim", "zeta"]);
     assert!(notes.contains(&Note::Duplicate {
         app_type: AppType::new("scim").unwrap(),
@@ -42,7 +42,7 @@ fn a_broken_template_stays_listed_and_affects_no_other() {
         "a",
         json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),
     )];
-    let (catalog, _) = Catalog::read(&maps, Budgets::default());
+    let (catalog, _) = Catalog::read(&maps, &JobSettings::default());
     assert_eq!(types(&catalog), ["bad", "good"]);
     assert!(
         catalog
@@ -61,15 +61,16 @@ fn a_broken_template_stays_listed_and_affects_no_other() {
 }
 
 #[test]
-fn budgets_of_the_process_are_the_defaults_for_annotations() {
-    use crate::model::status::Budget;
+fn settings_of_the_process_are_the_defaults_for_annotations() {
+    use crate::model::status::{Budget, Budgets};
     use std::time::Duration;
     let secs = Duration::from_secs;
     let mut of_process = Budgets::default();
     of_process.set(Budget::Mounting, secs(7));
     of_process.set(Budget::Pulling, secs(8));
     let text = json!({
-        "metadata": {"name": "a", "annotations": {"config-controller.semafor.ch/start-budget.pulling": "9s"}},
+        "metadata": {"name": "a", "annotations": {"config-controller.semafor.ch/start-budget.pulling": "9s",
+            "config-controller.semafor.ch/ttl-after-finished": "never"}},
         "data": {"scim.yaml": GOOD},
     });
     let map = Arc::new(
@@ -77,12 +78,21 @@ fn budgets_of_the_process_are_the_defaults_for_annotations() {
             .unwrap()
             .unwrap(),
     );
-    let (catalog, _) = Catalog::read(&[map], of_process);
+    let defaults = JobSettings {
+        budgets: of_process,
+        max_lifetime: Some(secs(60)),
+        ttl_after_finished: Some(secs(70)),
+        ..JobSettings::default()
+    };
+    let (catalog, _) = Catalog::read(&[map], &defaults);
     let budget = |name: &str, budget| {
         let app_type = AppType::new(name).unwrap();
         catalog.settings(&app_type).budgets.get(budget)
     };
     assert_eq!(budget("scim", Budget::Mounting), secs(7));
+    let scim = catalog.settings(&AppType::new("scim").unwrap());
+    assert_eq!(scim.max_lifetime, Some(secs(60)));
+    assert_eq!(scim.ttl_after_finished, None, "the annotation says never");
     assert_eq!(budget("scim", Budget::Pulling), secs(9));
     assert_eq!(budget("gone", Budget::Pulling), secs(8));
 }
@@ -311,7 +321,7 @@ fn what_is_kept_of_problems_is_bounded() {
     for text in texts {
         let key = AppType::new("bad").unwrap();
         let maps = [config_map("a", json!({"bad.yaml": text}))];
-        let problem = Catalog::read(&maps, Budgets::default()).0;
+        let problem = Catalog::read(&maps, &JobSettings::default()).0;
         let problem = problem.get(&key).unwrap().problem().unwrap();
         let start: String = problem.chars().take(100).collect();
         assert!(problem.len() < 2 * PROBLEM_BYTES_MAX, "{start}");
@@ -322,7 +332,7 @@ fn what_is_kept_of_problems_is_bounded() {
         "data": {"good.yaml": GOOD},
     });
     let map = ConfigMap::decode(map.to_string().as_bytes()).unwrap();
-    let catalog = Catalog::read(&[Arc::new(map.unwrap())], Budgets::default()).0;
+    let catalog = Catalog::read(&[Arc::new(map.unwrap())], &JobSettings::default()).0;
     let offer = catalog.get(&AppType::new("good").unwrap()).unwrap();
     assert_eq!(offer.problem().unwrap().len(), PROBLEM_BYTES_MAX);
 }
@@ -352,7 +362,7 @@ fn a_setting_that_nobody_reads_is_reported_once() {
     assert_eq!(reported(notes), 1);
     let many = (0..100).map(|number| (format!("{prefix}x{number}"), json!("")));
     let many = map(Value::Object(many.collect()), json!({"a.yaml": GOOD}));
-    let (_, notes) = Catalog::read(&[many], Budgets::default());
+    let (_, notes) = Catalog::read(&[many], &JobSettings::default());
     assert_eq!(reported(notes), UNREAD_SETTINGS_MAX);
 }
 
@@ -374,7 +384,7 @@ fn large(count: usize) -> Arc<ConfigMap> {
 fn settings_cost_no_more_for_a_type_with_more_annotations() {
     let time = |config_map: &Arc<ConfigMap>| {
         let start = std::time::Instant::now();
-        let (catalog, _) = Catalog::read(&[Arc::clone(config_map)], Budgets::default());
+        let (catalog, _) = Catalog::read(&[Arc::clone(config_map)], &JobSettings::default());
         assert_eq!(catalog.types().count(), config_map.data.len());
         start.elapsed()
     };

@@ -8,7 +8,7 @@ use crate::kube::error::Failure;
 use crate::kube::request::Request;
 use crate::kube::transport::{Cut, EventStream, Response, Transport};
 use crate::kube::types::ConfigMap;
-use crate::model::status::Budgets;
+use crate::model::job::JobSettings;
 use crate::store::Change;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -73,7 +73,11 @@ fn config_map(name: &str, data: &Value, annotations: &Value) -> Arc<ConfigMap> {
 }
 
 fn catalog(data: &Value) -> Catalog {
-    Catalog::read(&[config_map("cm", data, &json!({}))], Budgets::default()).0
+    Catalog::read(
+        &[config_map("cm", data, &json!({}))],
+        &JobSettings::default(),
+    )
+    .0
 }
 
 /// Templates with these names.
@@ -188,7 +192,10 @@ fn a_change_is_tried_before_what_was_tried_already_and_makes_a_running_one_void(
     let mut data = many(3);
     data[format!("{}.yaml", running.app_type)] = json!(FINE.replace("image: i", "image: j"));
     data["new.yaml"] = json!(FINE);
-    let changed = Catalog::read(&[config_map("cm", &data, &json!({}))], Budgets::default());
+    let changed = Catalog::read(
+        &[config_map("cm", &data, &json!({}))],
+        &JobSettings::default(),
+    );
     fixture.schedule.sync(&changed.0, fixture.now);
     assert_eq!(fixture.take().unwrap().app_type.as_str(), "new");
     assert_eq!(fixture.finish(&running, outcome(Verdict::Invalid, "x")), []);
@@ -201,7 +208,7 @@ fn a_change_is_tried_before_what_was_tried_already_and_makes_a_running_one_void(
     // A type that is gone is forgotten.
     fixture
         .schedule
-        .sync(&Catalog::new(Budgets::default()), fixture.now);
+        .sync(&Catalog::new(JobSettings::default()), fixture.now);
     assert_eq!(fixture.finish(&again, outcome(Verdict::Valid, "")), []);
     assert!(fixture.schedule.last_report(&again.app_type).is_none());
 }
@@ -230,7 +237,7 @@ fn a_report_is_of_one_template() {
 fn the_end_of_an_older_task_does_not_end_that_of_a_type_that_has_come_again() {
     let mut fixture = Fixture::new(&many(1));
     let old = fixture.take().unwrap();
-    let nothing = Catalog::new(Budgets::default());
+    let nothing = Catalog::new(JobSettings::default());
     fixture.schedule.sync(&nothing, fixture.now);
     fixture.schedule.sync(&catalog(&many(1)), fixture.now);
     let new = fixture.take().unwrap();
@@ -307,7 +314,7 @@ fn reports_are_bounded_in_bytes() {
     );
     fixture
         .schedule
-        .sync(&Catalog::new(Budgets::default()), fixture.now);
+        .sync(&Catalog::new(JobSettings::default()), fixture.now);
     fixture.schedule.sync(&catalog(&many(1)), fixture.now);
     let task = fixture.take().unwrap();
     fixture.finish(&task, long());
@@ -316,7 +323,7 @@ fn reports_are_bounded_in_bytes() {
 
 /// The report of this template, and the requests that were made.
 fn tried(data: &Value, annotations: &Value, transport: Canned) -> (Report, Vec<Request>) {
-    let catalog = Arc::new(SharedCatalog::new(Budgets::default()));
+    let catalog = Arc::new(SharedCatalog::new(JobSettings::default()));
     catalog.update(&[Change {
         old: None,
         new: Some(config_map("cm", data, annotations)),

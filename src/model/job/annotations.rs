@@ -165,7 +165,6 @@ fn is_setting(text: &str) -> bool {
 mod tests {
     use super::super::JobSettings;
     use super::*;
-    use crate::model::status::Budgets;
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -241,7 +240,11 @@ mod tests {
                 .map(|(key, value)| (key.replace('@', prefix), json!(value)))
                 .collect();
             let pairs: Pairs = serde_json::from_value(Value::Object(pairs)).unwrap();
-            JobSettings::from_annotations(&Annotations::of(&pairs), app_type, Budgets::default())
+            JobSettings::from_annotations(
+                &Annotations::of(&pairs),
+                app_type,
+                &JobSettings::default(),
+            )
         };
         let general = ("@backoff-limit", "1");
         let inside = ("@type.my_app.backoff-limit", "2");
