@@ -370,7 +370,7 @@ pub(crate) const ALL: &[Strike] = &[
     .over(MANY),
     Strike::new(
         "odd-pages",
-        "10,000 instances; 920 pages of them with queries that no client sends",
+        "10,000 instances; pages of them with queries that no client sends, 920 at a time",
         streams::odd_pages,
     )
     .over(MANY),
