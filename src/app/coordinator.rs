@@ -106,6 +106,8 @@ pub enum Input {
     /// The first lists of Jobs and pods are complete, and have these names, among others. What a
     /// replica finds at its start is not reported.
     Listed(Vec<CacheChange>),
+    /// Templates have changed, or were read for the first time: their settings hold for instances that there are.
+    CatalogChanged,
     /// The service shuts down: respond to all waiting requests, except changes that can still be
     /// made until then.
     Drain(Instant),
@@ -226,6 +228,14 @@ impl Coordinator {
                 self.changed(&changes, Trigger::CacheChanged, context, out);
             }
             Input::Listed(changes) => self.changed(&changes, Trigger::Listed, context, out),
+            Input::CatalogChanged => {
+                let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();
+                for key in keys {
+                    self.advance(&key, context, out, |record, step| {
+                        record.advance(step, Trigger::Any);
+                    });
+                }
+            }
             Input::Drain(until) => {
                 self.is_draining = true;
                 let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();

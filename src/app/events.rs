@@ -509,8 +509,8 @@ impl Known {
         let is_same = findings.is_some_and(|(told, now)| is_same(told, now));
         let is_same_kind = self.kind == step.kind && self.is_final == step.is_final;
         // What is known of was created.
-        step.kind == EventKind::Created
-            || (is_same_kind && (is_same || step.kind != EventKind::Starting))
+        let has_reasons = matches!(step.kind, EventKind::Starting | EventKind::Failed);
+        step.kind == EventKind::Created || (is_same_kind && (is_same || !has_reasons))
     }
 }
 

@@ -69,9 +69,16 @@ fn templates_may_have_default_lifetimes() {
     let config = serve(&["--instance-max-lifetime=never"], &[]);
     assert_eq!(config.template_defaults, JobSettings::default());
     check_problems(
+        &["--instance-max-lifetime=999ms"],
+        &[("INSTANCE_TTL_AFTER_FINISHED", "0")],
+        &["INSTANCE_MAX_LIFETIME is '999ms'; expected at least 1s, or never"],
+    );
+    check_problems(
         &["--instance-max-lifetime=soon"],
         &[],
-        &["INSTANCE_MAX_LIFETIME is 'soon'; expected a duration such as 10m or 2h, or never"],
+        &[
+            "INSTANCE_MAX_LIFETIME is 'soon'; expected a duration such as 10m or 2h, of at most 30 days, or never",
+        ],
     );
 }
 

@@ -28,6 +28,9 @@ pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 /// What ends after no time, or is not done.
 pub const NEVER: &str = "never";
 
+/// The shortest `max-lifetime`: Kubernetes counts whole seconds, and would end a Job without one at once.
+pub const MAX_LIFETIME_MIN: Duration = Duration::from_secs(1);
+
 /// Settings of a template's Jobs, from annotations of its ConfigMap:
 /// `config-controller.semafor.ch/<setting>` for all of its types,
 /// `<type>.config-controller.semafor.ch/<setting>` or
@@ -90,11 +93,19 @@ impl JobSettings {
             Some((_, NEVER)) => Ok(None),
             Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
                 format!(
-                    "the annotation {key} is '{value}'; expected a duration such as 10m or 2h, or {NEVER}"
+                    "the annotation {key} is '{value}'; expected a duration such as 10m or 2h, of at most 30 days, or {NEVER}"
                 )
             }),
         }
         };
+        let max_lifetime = lifetime("max-lifetime", defaults.max_lifetime)?;
+        if let Some((key, value)) = find("max-lifetime")
+            && max_lifetime.is_some_and(|most| most < MAX_LIFETIME_MIN)
+        {
+            return Err(format!(
+                "the annotation {key} is '{value}'; expected at least 1s, or {NEVER}"
+            ));
+        }
         let backoff_limit = match find("backoff-limit") {
             None => None,
             Some((key, value)) => Some(value.parse().map_err(|_| {
@@ -118,7 +129,7 @@ impl JobSettings {
         }
         Ok(Self {
             backoff_limit,
-            max_lifetime: lifetime("max-lifetime", defaults.max_lifetime)?,
+            max_lifetime,
             ttl_after_finished: lifetime("ttl-after-finished", defaults.ttl_after_finished)?,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),

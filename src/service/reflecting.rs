@@ -6,6 +6,7 @@ use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::{Cache, Census};
 use crate::app::catalog::SharedCatalog;
 use crate::app::changes;
+use crate::app::coordinator::Input;
 use crate::app::dry_runs::DryRuns;
 use crate::app::engine::{Inbox, Writers};
 use crate::app::feed::Feed;
@@ -72,12 +73,14 @@ impl Background<'_> {
         let (job_events, pod_events) = (events.clone(), events.clone());
         let namespace = self.client.namespace().to_owned();
         let templates = self.scope(&self.config.configmap_selector);
+        let of_catalog = inbox.clone();
         let config_maps = TemplateSink::new(stores.config_maps, stores.left_out);
         Ok(vec![
             spawn(
                 self.reflector(config_maps, templates, &doubts, move |changes| {
                     catalogs.update(changes);
                     dry_runs.catalog_changed();
+                    of_catalog.send(Input::CatalogChanged);
                 }),
             )?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.

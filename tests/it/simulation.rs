@@ -212,6 +212,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         "what ran again after etcd was restored was reported as being stopped",
     ),
     (
+        171_041_843,
+        "the end of a start was not reported that had failed for another reason meanwhile",
+    ),
+    (
         171_026_207,
         "an end was reported after the stop of the same Job",
     ),

@@ -189,12 +189,16 @@ impl Track {
             self.reported = Reported::Nothing;
         }
         // Of a Job that was just created no reason has been seen yet.
-        let is_same = is_failing || self.reason.is_empty() || self.reason == finding.reason;
+        let is_same = self.reason.is_empty() || self.reason == finding.reason;
         self.reason = Arc::clone(&finding.reason);
         if !is_entered && !resumes && is_same {
             return;
         }
         self.phase = Some(phase);
+        if self.reported != Reported::Nothing {
+            // What is told now is not final.
+            self.reported = Reported::ProbableFailure;
+        }
         let finding = finding.clone();
         let kind = LifecycleKind::InPhase {
             finding,

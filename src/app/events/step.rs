@@ -39,13 +39,17 @@ impl<'a> Step<'a> {
                 finding: Some(Cow::Owned(Finding::created())),
                 ..of(EventKind::Created)
             },
-            // It has been reported as failed, and that stands.
+            // It is reported as failed, and that stands: for another reason by now.
             LifecycleKind::InPhase {
-                is_failing: true, ..
-            } => return None,
-            LifecycleKind::InPhase { finding, .. } => Self {
+                finding,
+                is_failing,
+            } => Self {
                 finding: Some(Cow::Borrowed(finding)),
-                ..of(EventKind::Starting)
+                ..of(if *is_failing {
+                    EventKind::Failed
+                } else {
+                    EventKind::Starting
+                })
             },
             LifecycleKind::Ready { recovered, .. } => Self {
                 recovered: *recovered,

@@ -282,7 +282,7 @@ fn what_was_seen_before_is_not_told_as_created() {
     assert!(!append(&log, &event(&n1(), "u1", created)));
 }
 
-/// While its failure stands, a start goes through phases that tell nothing new.
+/// While its failure stands, a start is told of for another reason only, and as failed.
 #[test]
 fn a_start_that_has_failed_is_not_starting() {
     let log = log();
@@ -292,6 +292,12 @@ fn a_start_that_has_failed_is_not_starting() {
         is_failing: true,
     };
     assert!(!append(&log, &event(&n1(), "u1", kind)));
+    let for_another_reason = || LifecycleKind::InPhase {
+        finding: Finding::admitting(),
+        is_failing: true,
+    };
+    assert!(append(&log, &event(&n1(), "u1", for_another_reason())));
+    assert!(!append(&log, &event(&n1(), "u1", for_another_reason())));
     let other = [LifecycleKind::NotCreated, LifecycleKind::Unfollowed];
     assert!(
         other

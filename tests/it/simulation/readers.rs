@@ -70,18 +70,34 @@ impl Reader {
     }
 
     /// After everything was reported: the Jobs that exist are those that it knows, each with the status and the
-    /// labels that it knows.
+    /// labels that it knows, and the reason of a start.
     pub(super) fn check_at_rest(&self, items: &[Item]) -> Result<(), String> {
         let there = items.iter().map(|item| {
             let job = format!("{} {}", item.key, item.uid);
-            (job, told(STATUS_WORDS[item.status], json!(item.meta)))
+            let reason = item.finding.as_ref().map(|finding| &*finding.reason);
+            let told = told(STATUS_WORDS[item.status], json!(item.meta), json!(reason));
+            (job, told)
         });
         let there: BTreeMap<String, String> = there.collect();
         let known = self.story.there();
-        let known =
-            known.map(|(job, status, labels)| (job.to_owned(), told(status, labels.clone())));
-        let known: BTreeMap<String, String> = known.collect();
-        if there != known {
+        let known: BTreeMap<String, (String, bool)> = known
+            .map(|(job, status, data)| {
+                let told = told(status, data["labels"].clone(), data["reason"].clone());
+                (job.to_owned(), (told, data["final"] == true))
+            })
+            .collect();
+        let is_same = |(job, there): (&String, &String)| {
+            // How an instance has ended goes with its pod, and a reader may remember it.
+            let bare = |text: &str| {
+                text.rsplit_once(' ')
+                    .map_or("", |(bare, _)| bare)
+                    .to_owned()
+            };
+            known.get(job).is_some_and(|(told, is_final)| {
+                told == there || (*is_final && bare(told) == bare(there))
+            })
+        };
+        if there.len() != known.len() || !there.iter().all(is_same) {
             return Err(format!("there is {there:?}, told was {known:?}"));
         }
         Ok(())
@@ -89,9 +105,10 @@ impl Reader {
 }
 
 /// What a reader is told of an instance; the labels of one that is being stopped go with its pod.
-fn told(status: &str, labels: Value) -> String {
+fn told(status: &str, labels: Value, reason: Value) -> String {
     match status {
         "stopping" => status.to_owned(),
-        _ => format!("{status} {labels}"),
+        "ready" | "finished" => format!("{status} {labels} -"),
+        _ => format!("{status} {labels} {reason}"),
     }
 }

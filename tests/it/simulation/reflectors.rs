@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::SharedCatalog;
 use config_controller::app::changes;
+use config_controller::app::coordinator::Input;
 use config_controller::app::engine::Inbox;
 use config_controller::app::feed::Feed;
 use config_controller::clock::Clock;
@@ -53,7 +54,7 @@ impl Wiring<'_> {
         (cache, census): (&Cache, &Census),
         inbox: &Inbox,
     ) -> [Box<dyn AnyReflector>; 3] {
-        let (read, of_lists) = (Arc::clone(catalog), cache.clone());
+        let (read, of_lists, of_catalog) = (Arc::clone(catalog), cache.clone(), inbox.clone());
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         let misses_pods = self.defect == Defect::MissesPods;
@@ -64,6 +65,7 @@ impl Wiring<'_> {
                 Box::new(move |changes| {
                     read.update(changes);
                     of_lists.index().templates_changed();
+                    of_catalog.send(Input::CatalogChanged);
                 }),
             ),
             self.reflector(

@@ -125,12 +125,10 @@ impl Story {
         Ok(())
     }
 
-    /// The Jobs that are not gone, each with its status and its labels according to its last event.
+    /// The Jobs that are not gone, each with its status according to its last event, and the data of that.
     pub(crate) fn there(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
         let told = self.told.iter();
-        told.map(|(job, Told { event, .. })| {
-            (&**job, status_after(&event.name), &event.data["labels"])
-        })
+        told.map(|(job, Told { event, .. })| (&**job, status_after(&event.name), &event.data))
     }
 
     /// How many Jobs are gone.

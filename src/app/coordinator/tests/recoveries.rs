@@ -2,6 +2,7 @@
 
 use super::NOTHING;
 use super::lifecycle::created;
+use crate::app::coordinator::Input;
 use crate::app::fixture::{Fixture, waiting_pod};
 use serde_json::json;
 
@@ -65,7 +66,7 @@ fn a_probable_failure_is_reported_once_and_does_not_end_the_start() {
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 pulling; creating 0 s"]);
     fixture.pass(9.0);
-    // The two reasons alternate, and are one problem; readers are told of each until it is reported.
+    // The two reasons alternate, and are one problem; readers are told of each.
     fixture.world.pod("u1", waiting_pod("ImagePullBackOff"));
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 pulling"]);
@@ -76,8 +77,9 @@ fn a_probable_failure_is_reported_once_and_does_not_end_the_start() {
     );
     fixture.world.pod("u1", waiting_pod("ErrImagePull"));
     fixture.changed();
+    assert_eq!(fixture.reported(), ["u1 pulling"]);
     fixture.pass(5.0);
-    assert_eq!(fixture.reported(), NOTHING, "it is reported once");
+    assert_eq!(fixture.reported(), NOTHING, "the failure is reported once");
     fixture.pass(15.0);
     fixture.world.ready("u1", "10.0.0.1");
     fixture.changed();
@@ -117,4 +119,21 @@ fn a_start_that_recovers_is_not_reported_as_failed() {
     );
     fixture.pass(60.0);
     assert_eq!(fixture.reported(), NOTHING);
+}
+
+/// A replica that has just started may see instances before templates, and authors change them.
+#[test]
+fn a_change_of_the_budgets_holds_for_starts_that_there_are() {
+    let mut fixture = created();
+    fixture.world.pod("u1", waiting_pod("ErrImagePull"));
+    fixture.changed();
+    fixture.pass(5.0);
+    fixture.reported();
+    let budget = json!({"config-controller.semafor.ch/start-budget.pull-error": "2s"});
+    fixture.world.offer(budget);
+    fixture.step(Input::CatalogChanged);
+    assert_eq!(
+        fixture.reported(),
+        ["u1 probably failed ErrImagePull after 6 s"]
+    );
 }
