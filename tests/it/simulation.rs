@@ -212,6 +212,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         "what ran again after etcd was restored was reported as being stopped",
     ),
     (
+        171_043_907,
+        "what became ready while another call was in flight was not told",
+    ),
+    (
         171_041_843,
         "the end of a start was not reported that had failed for another reason meanwhile",
     ),

@@ -93,11 +93,12 @@ impl Track {
         let Some(instance) = &observed.instance else {
             return;
         };
-        let is_news =
-            observed.state != State::Ready && !matches!(pending, Some(Action::CreateJob(_)));
+        let is_creating = matches!(pending, Some(Action::CreateJob(_)));
+        let is_news = observed.state != State::Ready && !is_creating;
         let uid = instance.uid();
         if track.is_none() && !is_news {
-            if observed.state == State::Ready && pending.is_none() {
+            // The result of another call may say nothing of it.
+            if observed.state == State::Ready && !is_creating {
                 let (after, recovered) = (None, false);
                 let ready = LifecycleKind::Ready { after, recovered };
                 let event = step.event(Some(uid), ready);

@@ -2,8 +2,9 @@
 
 use super::NOTHING;
 use super::lifecycle::created;
-use crate::app::coordinator::Input;
-use crate::app::fixture::{Fixture, waiting_pod};
+use crate::app::coordinator::{CacheChange, Effect, Input};
+use crate::app::fixture::{Fixture, n1, waiting_pod};
+use crate::app::lifecycle::LifecycleKind;
 use serde_json::json;
 
 #[test]
@@ -136,4 +137,18 @@ fn a_change_of_the_budgets_holds_for_starts_that_there_are() {
         fixture.reported(),
         ["u1 probably failed ErrImagePull after 6 s"]
     );
+}
+
+/// The result of the call is older than what the cache shows by then, and may say nothing of it.
+#[test]
+fn what_is_ready_while_another_call_is_in_flight_is_told() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.stop(1), ["call read"]);
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    let (changed, mut out) = (CacheChange::of(n1()), Vec::new());
+    let (context, coordinator) = (fixture.world.context(), &mut fixture.coordinator);
+    coordinator.step(Input::Changed(vec![changed]), &context, &mut out);
+    let is_ready = |effect: &Effect| matches!(effect, Effect::Report(event) if matches!(event.kind, LifecycleKind::Ready { .. }));
+    assert!(out.iter().any(is_ready), "{out:?}");
 }
