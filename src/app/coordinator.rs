@@ -228,20 +228,12 @@ impl Coordinator {
                 self.changed(&changes, Trigger::CacheChanged, context, out);
             }
             Input::Listed(changes) => self.changed(&changes, Trigger::Listed, context, out),
-            Input::CatalogChanged => {
-                let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();
-                for key in keys {
-                    self.advance(&key, context, out, |record, step| {
-                        record.advance(step, Trigger::Any);
-                    });
-                }
-            }
+            Input::CatalogChanged => self.advance_all(context, out, |record, step| {
+                record.advance(step, Trigger::Any);
+            }),
             Input::Drain(until) => {
                 self.is_draining = true;
-                let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();
-                for key in keys {
-                    self.advance(&key, context, out, |record, step| record.drain(until, step));
-                }
+                self.advance_all(context, out, |record, step| record.drain(until, step));
             }
         }
     }
@@ -417,6 +409,19 @@ impl Coordinator {
         self.shed();
         let bytes = self.tally.records * RECORD_BYTES + self.tally.name_bytes * 3;
         context.cache.index().memory().set_record_bytes(bytes);
+    }
+
+    /// The same for all names that have a record.
+    fn advance_all(
+        &mut self,
+        context: &Context<'_>,
+        out: &mut Vec<Effect>,
+        act: impl Fn(&mut Record, &mut Step<'_>),
+    ) {
+        let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();
+        for key in keys {
+            self.advance(&key, context, out, &act);
+        }
     }
 
     /// Changes the record of a name, and keeps the record, its timer and the counts in step. `act`

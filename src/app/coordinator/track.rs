@@ -197,7 +197,7 @@ impl Track {
         }
         self.phase = Some(phase);
         if self.reported != Reported::Nothing {
-            // What is told now is not final.
+            // This event is not final.
             self.reported = Reported::ProbableFailure;
         }
         let finding = finding.clone();

@@ -282,7 +282,7 @@ fn what_was_seen_before_is_not_told_as_created() {
     assert!(!append(&log, &event(&n1(), "u1", created)));
 }
 
-/// While its failure stands, a start is told of for another reason only, and as failed.
+/// While its failure stands, readers get events of a start for another reason only, and as `failed`.
 #[test]
 fn a_start_that_has_failed_is_not_starting() {
     let log = log();

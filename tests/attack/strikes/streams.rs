@@ -202,7 +202,7 @@ pub(crate) fn odd_pages(aim: &Aim) -> Result<String, String> {
     ];
     let begun = Instant::now();
     let mut asked = 0;
-    // One volley alone is over before anybody beside it has asked often enough to tell.
+    // One volley alone ends before the client beside it has made enough requests for a percentile.
     let seen = loop {
         let mut all = crowd(aim, 40 * queries.len(), |number| {
             let query = &queries[number % queries.len()];

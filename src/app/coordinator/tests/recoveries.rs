@@ -67,7 +67,7 @@ fn a_probable_failure_is_reported_once_and_does_not_end_the_start() {
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 pulling; creating 0 s"]);
     fixture.pass(9.0);
-    // The two reasons alternate, and are one problem; readers are told of each.
+    // The two reasons alternate, and are one problem; readers get an event for each.
     fixture.world.pod("u1", waiting_pod("ImagePullBackOff"));
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 pulling"]);
