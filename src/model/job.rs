@@ -67,6 +67,23 @@ impl Default for JobSettings {
     }
 }
 
+/// The time after which something ends, at least that long; `None` if it never does.
+///
+/// # Errors
+/// What was expected instead.
+pub fn parse_lifetime(text: &str, least: Duration) -> Result<Option<Duration>, String> {
+    if text == NEVER {
+        return Ok(None);
+    }
+    match parse_duration(text) {
+        Some(duration) if duration < least => Err(format!("at least {least:?}, or {NEVER}")),
+        Some(duration) => Ok(Some(duration)),
+        None => Err(format!(
+            "a duration such as 10m or 2h, of at most 30 days, or {NEVER}"
+        )),
+    }
+}
+
 impl JobSettings {
     /// Parses the annotations of a ConfigMap for one of its types; where there is none, the budgets and lifetimes
     /// of `defaults` hold.
@@ -87,25 +104,12 @@ impl JobSettings {
                 format!("the annotation {key} is '{value}'; expected a duration such as 10s or 5m")
             }),
         };
-        let lifetime = |setting: &str, default: Option<Duration>| {
-            match find(setting) {
+        let lifetime = |setting: &str, default, least| match find(setting) {
             None => Ok(default),
-            Some((_, NEVER)) => Ok(None),
-            Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
-                format!(
-                    "the annotation {key} is '{value}'; expected a duration such as 10m or 2h, of at most 30 days, or {NEVER}"
-                )
+            Some((key, value)) => parse_lifetime(value, least).map_err(|expected| {
+                format!("the annotation {key} is '{value}'; expected {expected}")
             }),
-        }
         };
-        let max_lifetime = lifetime("max-lifetime", defaults.max_lifetime)?;
-        if let Some((key, value)) = find("max-lifetime")
-            && max_lifetime.is_some_and(|most| most < MAX_LIFETIME_MIN)
-        {
-            return Err(format!(
-                "the annotation {key} is '{value}'; expected at least 1s, or {NEVER}"
-            ));
-        }
         let backoff_limit = match find("backoff-limit") {
             None => None,
             Some((key, value)) => Some(value.parse().map_err(|_| {
@@ -129,8 +133,12 @@ impl JobSettings {
         }
         Ok(Self {
             backoff_limit,
-            max_lifetime,
-            ttl_after_finished: lifetime("ttl-after-finished", defaults.ttl_after_finished)?,
+            max_lifetime: lifetime("max-lifetime", defaults.max_lifetime, MAX_LIFETIME_MIN)?,
+            ttl_after_finished: lifetime(
+                "ttl-after-finished",
+                defaults.ttl_after_finished,
+                Duration::ZERO,
+            )?,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
             min_ready: duration("min-ready")?.unwrap_or_default(),
@@ -505,6 +513,29 @@ mod tests {
             ),
             expected.map_err(Into::into)
         );
+    }
+
+    #[test]
+    fn a_lifetime_lasts_a_second_at_least_or_for_ever() {
+        let second = Duration::from_secs(1);
+        assert_eq!(parse_lifetime("1s", second), Ok(Some(second)));
+        assert_eq!(parse_lifetime("never", second), Ok(None));
+        assert_eq!(
+            parse_lifetime("0", Duration::ZERO),
+            Ok(Some(Duration::ZERO))
+        );
+        let key = "config-controller.semafor.ch/max-lifetime";
+        for (value, expected) in [
+            ("999ms", "at least 1s, or never"),
+            ("0", "at least 1s, or never"),
+            (
+                "721h",
+                "a duration such as 10m or 2h, of at most 30 days, or never",
+            ),
+        ] {
+            let problem = format!("the annotation {key} is '{value}'; expected {expected}");
+            check_settings(json!({ key: value }), Err(&problem));
+        }
     }
 
     #[test]
