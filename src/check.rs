@@ -81,7 +81,12 @@ fn render(
     let mut report = Report::default();
     let mut config_maps = Vec::new();
     if arguments.files.is_empty() {
-        let (transport, namespace, _) = service::connect(config, clock)?;
+        let service::Connected {
+            transport,
+            namespaces,
+            ..
+        } = service::connect(config, clock)?;
+        let namespace = namespaces.served;
         let client = Client::new(transport, &namespace);
         match cluster::config_maps(&client, &config.configmap_selector, &mut report) {
             Ok(all) => config_maps.extend(all.into_iter().map(|one| (one, None))),
@@ -123,7 +128,12 @@ fn render(
 /// # Errors
 /// If the cluster configuration is invalid.
 pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, service::Error> {
-    let (transport, namespace, origin) = service::connect(config, clock)?;
+    let service::Connected {
+        transport,
+        namespaces,
+        origin,
+    } = service::connect(config, clock)?;
+    let namespace = namespaces.served;
     let client = Client::new(transport, &namespace);
     let mut report = Report::default();
     report.add(

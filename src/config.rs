@@ -85,6 +85,10 @@ pub enum LogFormat {
 pub struct Config {
     /// Namespace, if one is configured.
     pub namespace: Option<String>,
+    /// The name of this replica's pod.
+    pub pod_name: Option<String>,
+    /// The UID of this replica's pod.
+    pub pod_uid: Option<String>,
     /// Label selector of the template ConfigMaps.
     pub configmap_selector: String,
     /// Address to listen on.
@@ -99,6 +103,8 @@ pub struct Config {
     pub cluster: Environment,
     /// How long requests wait for their instance.
     pub waits: Waits,
+    /// The longest use of an instance that one request may claim.
+    pub heartbeat_max: Duration,
     /// Settings of templates that do not say otherwise.
     pub template_defaults: JobSettings,
     /// How long requests are still accepted after SIGTERM.
@@ -299,6 +305,8 @@ impl Reader<'_> {
         };
         let mut config = Config {
             namespace: self.namespace(),
+            pod_name: self.raw("POD_NAME").map(Into::into),
+            pod_uid: self.raw("POD_UID").map(Into::into),
             configmap_selector: self.selector(),
             listen: self.parsed("LISTEN", "an IP address such as 127.0.0.1 or ::"),
             port: self.parsed("SERVICE_PORT", "a port from 0 to 65535"),
@@ -309,6 +317,7 @@ impl Reader<'_> {
                 start_wait: self.duration("START_WAIT"),
                 start_wait_max: self.duration("START_WAIT_MAX"),
             },
+            heartbeat_max: self.duration("HEARTBEAT_MAX"),
             template_defaults: self.template_defaults(),
             drain_delay: self.duration("DRAIN_DELAY"),
             drain: self.duration("DRAIN"),

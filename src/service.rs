@@ -9,9 +9,12 @@
 //!
 //! When a thread that the service needs dies, the process exits: a restart loses nothing.
 
+mod idle;
+mod place;
 mod problems;
 mod reflecting;
 
+pub use place::{Connected, Namespaces, Replica, connect};
 pub use problems::problems;
 
 use crate::app::assembler::Assembler;
@@ -26,6 +29,7 @@ use crate::app::relists::{Relister, Relists};
 use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
+use crate::app::rights::MissingRights;
 use crate::app::stops::{StopQueue, StopSink, Stopper};
 use crate::app::templates::Templates;
 use crate::app::{App, Response, ResponseSink};
@@ -45,16 +49,16 @@ use crate::http::mailbox::Mailboxes;
 use crate::http::server::{Server, Settings as FrontSettings};
 use crate::http::tls::Tls;
 use crate::kube::Client;
-use crate::kube::auth;
 use crate::kube::metered::Metered;
 use crate::kube::server_clock::ServerClock;
-use crate::kube::transport::{self, HttpTransport, Transport};
+use crate::kube::transport::Transport;
 use crate::metrics::{Metrics, Scrape};
 use crate::process;
 use crate::scrape::{Collector, Sources};
 use crate::shutdown::{self, Stop};
 use crate::threads::{Heartbeats, OnDeath};
 use crate::traces::Traces;
+use place::hostname;
 use reflecting::Stores;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -131,12 +135,22 @@ enum Ending {
 /// When it cannot start, or a thread that it needs has died.
 pub fn run(config: &Config) -> Result<(), Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (transport, namespace, origin) = connect(config, &clock)?;
+    let Connected {
+        transport,
+        namespaces,
+        origin,
+    } = connect(config, &clock)?;
     let closing = Arc::clone(&transport);
-    let service = Service::start(config, transport, &namespace, clock)?;
+    let name = config.pod_name.clone().unwrap_or_else(hostname);
+    let replica = Replica {
+        name: &name,
+        namespaces: &namespaces,
+    };
+    let service = Service::start(config, transport, replica, clock)?;
     log::info!(
-        "config-controller {} serves namespace {namespace} ({origin}) on {}",
+        "config-controller {} serves namespace {} ({origin}) on {}",
         env!("CARGO_PKG_VERSION"),
+        namespaces.served,
         service.address()
     );
     let (first, second) = (service.endings.clone(), service.endings.clone());
@@ -149,26 +163,6 @@ pub fn run(config: &Config) -> Result<(), Error> {
     ended
 }
 
-/// Finds the cluster and prepares the client: the transport, the namespace, and the source of
-/// the configuration.
-///
-/// # Errors
-/// [`Error::Settings`] with all problems of the cluster configuration.
-pub fn connect(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-) -> Result<(Arc<HttpTransport>, String, String), Error> {
-    let cluster = auth::resolve(&config.cluster).map_err(Error::Settings)?;
-    let settings = transport::Settings {
-        connections: config.workers,
-        ..transport::Settings::default()
-    };
-    let transport = HttpTransport::new(&cluster, settings, Arc::clone(clock))
-        .map_err(|problem| Error::Settings(vec![problem]))?;
-    let namespace = config.namespace.clone().unwrap_or(cluster.namespace);
-    Ok((Arc::new(transport), namespace, cluster.origin))
-}
-
 /// A running service.
 #[derive(Debug)]
 pub struct Service {
@@ -176,6 +170,8 @@ pub struct Service {
     app: App,
     health_source: Arc<Signals>,
     stop: Stop,
+    /// Set after `stop`, when other replicas were sent the last uses.
+    reported: Stop,
     endings: Sender<Ending>,
     ended: Receiver<Ending>,
     clock: Arc<dyn Clock>,
@@ -215,7 +211,7 @@ impl Service {
     pub fn start(
         config: &Config,
         transport: Arc<dyn Transport>,
-        namespace: &str,
+        replica: Replica<'_>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let heartbeats = Heartbeats::default();
@@ -233,7 +229,9 @@ impl Service {
         let metrics = Arc::new(Metrics::new(config.io_threads, &endpoints::labels()));
         let server_clock = Arc::new(ServerClock::new(Arc::clone(&clock)));
         let metered = Metered::new(transport, Arc::clone(&metrics), Arc::clone(&server_clock));
-        let client = Client::new(Arc::new(metered), namespace);
+        let metered: Arc<dyn Transport> = Arc::new(metered);
+        let own_client = Client::new(Arc::clone(&metered), &replica.namespaces.own);
+        let client = Client::new(metered, &replica.namespaces.served);
         let now = clock.now();
         let stores = Stores::new(now);
         let (cache, census) = stores.cache(Arc::clone(&front.memory));
@@ -280,6 +278,7 @@ impl Service {
             stop: &stop,
             heartbeats: &heartbeats,
             endings: &endings,
+            rights: MissingRights::default(),
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
@@ -296,6 +295,8 @@ impl Service {
         let config_maps_left_out = Arc::clone(&stores.left_out);
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
+        let (uses, reported) =
+            background.idle(own_client, replica.name, (&cache, &census), &inbox)?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),
@@ -319,6 +320,7 @@ impl Service {
             streams,
         );
         let places = (config.log_streams, config.waiting.division);
+        let app = app.with_uses(uses, config.heartbeat_max);
         let app = app.with_logs(Logs::new(client, sink, places, on_death(&endings)));
         let health_source = Arc::new(Signals {
             app: app.clone(),
@@ -362,6 +364,7 @@ impl Service {
             app,
             health_source,
             stop,
+            reported,
             endings,
             ended,
             clock,
@@ -406,8 +409,9 @@ impl Service {
             .drain(deadline.checked_sub(FLUSH_TIME).unwrap_or(deadline));
         let shutdown = self.server.shutdown(deadline);
         self.stop.set();
-        self.traces
-            .close(deadline.saturating_duration_since(self.clock.now()));
+        let left = || deadline.saturating_duration_since(self.clock.now());
+        let _ = self.reported.wait(left());
+        self.traces.close(left());
         if shutdown.cut > 0 || shutdown.stuck_threads > 0 {
             log::warn!(
                 "shut down after {} s with {} connections still open and {} threads still busy",
@@ -447,6 +451,7 @@ struct Background<'a> {
     stop: &'a Stop,
     heartbeats: &'a Heartbeats,
     endings: &'a Sender<Ending>,
+    rights: MissingRights,
 }
 
 impl Background<'_> {
@@ -488,6 +493,7 @@ impl Background<'_> {
             templates: Templates {
                 catalog: Arc::clone(catalog),
                 reports: Arc::new(dry_runs.clone()),
+                rights: self.rights.clone(),
                 encode: handlers::template,
             },
             stopper,
@@ -589,12 +595,4 @@ fn front_settings(
         heartbeats: heartbeats.clone(),
         ..FrontSettings::default()
     })
-}
-
-/// The name of the pod, which is the name of its host.
-fn hostname() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }

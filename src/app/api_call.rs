@@ -65,6 +65,8 @@ pub enum Action {
     DeleteJob {
         /// Which Job.
         uid: Uid,
+        /// The version that it must still have, if there is one.
+        version: Option<ResourceVersion>,
         /// Why.
         cause: StopCause,
     },
@@ -132,6 +134,8 @@ pub enum StopCause {
     Replaced,
     /// Others have ended its pod, and a new one takes its place.
     Disrupted,
+    /// Nobody has used it for its timeout. No waiter needs this call.
+    Idle,
     /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer. No
     /// waiter needs this call.
     Stuck,
@@ -145,6 +149,7 @@ impl StopCause {
             Self::Requested(_) => "asked",
             Self::Replaced => "replaced",
             Self::Disrupted => "disrupted",
+            Self::Idle => "idle",
             Self::Stuck => "stuck",
         }
     }

@@ -10,7 +10,7 @@ use super::index::{self, Counts, Index, Verdict};
 use super::keys::{is_of, key_of_pod, own_key_of};
 use crate::budget::Memory;
 use crate::kube::types::{ConfigMap, Fingerprint, Job, Pod, Resource, Uid};
-use crate::model::job::min_ready;
+use crate::model::job::{idle_timeout, min_ready};
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::{self, InstanceStatus};
@@ -102,6 +102,7 @@ impl Instance {
                 fingerprint: pod.map(|pod| pod.fingerprint),
             },
             values: expectation.compare_values(&self.job),
+            idle_timeout: idle_timeout(&self.job),
         })
     }
 
@@ -128,6 +129,8 @@ pub struct Ready {
     pub version: InstanceVersion,
     /// Whether it is made with the values that the request expects.
     pub values: ValuesMatch,
+    /// How long it may be unused, if there is a limit.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Which instance a response is about, and its state.

@@ -21,6 +21,7 @@ mod check;
 mod confirm;
 mod context;
 mod deletions;
+mod idle;
 mod memory;
 mod operation;
 mod outcome;
@@ -43,7 +44,7 @@ use super::expectation::Expectation;
 use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
 use crate::budget::{Bounds, Division, Full, Held, Sums};
-use crate::kube::types::{Job, Timestamp, Uid};
+use crate::kube::types::{Job, ResourceVersion, Timestamp, Uid};
 use crate::model::labels::AllBounds;
 use crate::model::names::{AppType, InstanceKey};
 use crate::sorting;
@@ -101,6 +102,10 @@ pub enum Input {
     Abandoned(RequestHandle),
     /// The call for this name has ended.
     Completed(InstanceKey, Completed),
+    /// Nobody uses this Job, which has this version.
+    Idle(InstanceKey, Uid, ResourceVersion),
+    /// Nobody uses this Job, which may be stopped after this time.
+    IdleSoon(InstanceKey, Uid, Duration),
     /// The cache of these names has changed.
     Changed(Vec<CacheChange>),
     /// The first lists of Jobs and pods are complete, and have these names, among others. What a
@@ -227,6 +232,12 @@ impl Coordinator {
             Input::Changed(changes) => {
                 self.changed(&changes, Trigger::CacheChanged, context, out);
             }
+            Input::Idle(key, uid, version) => self.advance(&key, context, out, |record, step| {
+                record.stop_idle(&uid, &version, step);
+            }),
+            Input::IdleSoon(key, uid, left) => self.advance(&key, context, out, |_, step| {
+                step.idle_soon(&uid, left);
+            }),
             Input::Listed(changes) => self.changed(&changes, Trigger::Listed, context, out),
             Input::CatalogChanged => self.advance_all(context, out, |record, step| {
                 record.advance(step, Trigger::Any);

@@ -409,11 +409,11 @@ impl Executor {
                 Err(error) => Ok(Returned::NotRendered(error)),
             },
             Action::ReadJob { with_pods } => find(client, &call.key, *with_pods),
-            Action::DeleteJob { uid, .. } => {
+            Action::DeleteJob { uid, version, .. } => {
                 let held = self.writers.jobs.store().get(&name);
                 let held = held.filter(|job| job.metadata.uid == *uid);
                 let is_first = held.is_none_or(|job| !job.metadata.is_deleting());
-                match client.delete_job(&name, uid) {
+                match client.delete_job(&name, uid, version.as_ref()) {
                     // A 404 has no version: the watch could restore an older object.
                     Err(error) if error.class() == Class::NotFound => {
                         find(client, &call.key, false)

@@ -23,7 +23,7 @@ use std::cell::LazyCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use step::Step;
 
 /// Events that are kept for readers that are behind, or come back.
@@ -52,6 +52,8 @@ pub struct Told<'a> {
     pub is_final: bool,
     /// Of `Stopping`: why, if this replica has stopped it.
     pub cause: Option<&'static str>,
+    /// Of `IdleSoon`: after which time it may be stopped.
+    pub expires_in: Option<Duration>,
     /// When this replica saw it, by the clock of the API server.
     pub at: Timestamp,
 }
@@ -423,6 +425,7 @@ impl EventLog {
             recovered: false,
             is_final: known.is_final,
             cause: None,
+            expires_in: None,
             at: at.into(),
         };
         Some(self.bytes(last, &told))
@@ -451,6 +454,13 @@ impl State {
         is_there: impl FnOnce() -> bool,
     ) -> Option<Change> {
         let job = (key.clone(), uid.clone());
+        if step.kind == EventKind::IdleSoon {
+            // It may be stopped, or gone, by now.
+            let known = self.known.get(&job);
+            let known = known.filter(|it| it.kind != EventKind::Stopping)?;
+            let (before, after) = (Some(known.clone()), Some(known.clone()));
+            return Some(Change { before, after });
+        }
         if step.kind.status().is_none() {
             // A Job of which nothing was told is not gone.
             let before = Some(self.known.remove(&job)?);
@@ -535,6 +545,7 @@ impl Step<'_> {
             recovered: false,
             is_final: self.is_final,
             cause: self.cause,
+            expires_in: self.expires_in,
             at,
         }
     }

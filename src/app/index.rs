@@ -67,7 +67,7 @@ pub const fn place_of(status: &InstanceStatus, verdict: Verdict, has_min_ready: 
 }
 
 /// A Job that was just made: its status is computed next.
-const STARTING: usize = 0;
+pub(super) const STARTING: usize = 0;
 
 /// One that callers get.
 pub(super) const READY: usize = 1;

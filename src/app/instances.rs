@@ -4,6 +4,7 @@
 //! Plain values. An item is made by [`super::cache`], its JSON by the HTTP front, which reads selections, too;
 //! the pages of a list are made in [`super::pages`].
 
+use super::index::STARTING;
 use crate::kube::types::{Timestamp, Uid};
 use crate::model::labels::MetaLabels;
 use crate::model::names::{AppType, InstanceKey};
@@ -39,6 +40,12 @@ pub struct Item {
 }
 
 impl Item {
+    /// Whether it is starting, and was not reported as failed.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.status == STARTING
+    }
+
     /// Whether it is being stopped.
     #[must_use]
     pub fn is_stopping(&self) -> bool {

@@ -79,6 +79,8 @@ pub enum LifecycleKind {
         /// As in `Failed`: an end before it was ready is reported to waiting callers, too.
         reported_after: Option<Duration>,
     },
+    /// Nobody uses it, and it may be stopped after this time.
+    IdleSoon(Duration),
     /// Its Job is being deleted; `None` if another client deleted it.
     Stopping(Option<StopCause>),
     /// Its pod was force-deleted: the node is lost.

@@ -8,7 +8,7 @@
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::model::uses::{self, Mark, Use};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Beside the interval of reports, a use may take so long to reach the other replicas.
@@ -57,10 +57,21 @@ pub struct Lifetimes {
     timeouts: BTreeMap<Duration, usize>,
     /// All instances count as used then: what happened before is not known.
     known_since: Instant,
-    /// When the last report was made.
-    reported: Option<Instant>,
+    /// When the next report may be made at the earliest.
+    reports_from: Instant,
     /// There were uses since the last report.
     has_news: bool,
+    /// The other replicas do not know yet that this one has started: an earlier process of its name may have
+    /// taken uses with it.
+    is_new: bool,
+    /// How many reports were made.
+    reports: u64,
+    /// How many reports in a row were not delivered.
+    failures: u32,
+    /// How often all instances were counted.
+    counts: u64,
+    /// Of which a use may last longer than now.
+    lasting: HashSet<Uid>,
 }
 
 #[derive(Debug)]
@@ -75,6 +86,8 @@ struct Instance {
     /// It was announced that it ends soon, and it was not used since.
     is_announced: bool,
     look: Instant,
+    /// Whether it was there when all were counted last; see [`Lifetimes::set`].
+    count: u64,
 }
 
 impl Instance {
@@ -87,7 +100,12 @@ impl Instance {
 
     /// When it counts as idle: other replicas may have heard of a use that has not arrived here yet.
     fn idle_at(&self) -> Instant {
-        self.used + self.timeout + report_interval(self.timeout) + DELIVERY
+        self.expires_at() + report_interval(self.timeout) + DELIVERY
+    }
+
+    /// When it may be stopped at the earliest.
+    fn expires_at(&self) -> Instant {
+        self.used + self.timeout
     }
 
     fn soon_at(&self) -> Instant {
@@ -105,14 +123,20 @@ impl Lifetimes {
             looks: BTreeSet::new(),
             timeouts: BTreeMap::new(),
             known_since: now,
-            reported: None,
+            reports_from: now,
             has_news: false,
+            is_new: true,
+            reports: 0,
+            failures: 0,
+            counts: 0,
+            lasting: HashSet::new(),
         }
     }
 
     /// There is an instance with this timeout. It counts as used now, if it is new.
     pub fn add(&mut self, key: &InstanceKey, uid: &Uid, timeout: Duration, now: Instant) {
-        if self.instances.contains_key(uid) {
+        if let Some(known) = self.instances.get_mut(uid) {
+            known.count = self.counts;
             return;
         }
         let mark = Mark::of(uid);
@@ -124,8 +148,10 @@ impl Lifetimes {
             used_here: None,
             is_announced: false,
             look: now,
+            count: self.counts,
         };
-        instance.look = instance.soon_at();
+        // It may be in use whatever requests say.
+        instance.look = now + report_interval(timeout);
         self.looks.insert((instance.look, uid.clone()));
         self.by_mark.insert(mark, uid.clone());
         *self.timeouts.entry(timeout).or_default() += 1;
@@ -148,9 +174,12 @@ impl Lifetimes {
     }
 
     /// It is used through this replica, until then: now, or later where its caller said for how long.
-    pub fn used(&mut self, uid: &Uid, until: Instant) {
+    pub fn used(&mut self, uid: &Uid, until: Instant, now: Instant) {
         if let Some(instance) = self.instances.get_mut(uid) {
             instance.used(until);
+            if until > now {
+                self.lasting.insert(uid.clone());
+            }
             if instance.used_here.is_none_or(|before| before < until) {
                 instance.used_here = Some(until);
                 self.has_news = true;
@@ -168,10 +197,14 @@ impl Lifetimes {
                     }
                 }
                 Use::One(mark, age) => {
-                    let uid = self.by_mark.get(&mark);
-                    let instance = uid.and_then(|uid| self.instances.get_mut(uid));
-                    if let (Some(instance), Some(at)) = (instance, moment(now, age)) {
+                    let (Some(uid), Some(at)) = (self.by_mark.get(&mark), moment(now, age)) else {
+                        continue;
+                    };
+                    if let Some(instance) = self.instances.get_mut(uid) {
                         instance.used(at);
+                    }
+                    if at > now {
+                        self.lasting.insert(uid.clone());
                     }
                 }
             }
@@ -191,54 +224,118 @@ impl Lifetimes {
         Some((used + instance.timeout).saturating_duration_since(now))
     }
 
-    /// The report for the other replicas, if one is due: of each instance that was used here within its timeout
-    /// when that was last, so that a report that is lost is made up for by the next.
-    pub fn report(&mut self, now: Instant) -> Option<String> {
-        if self.report_at()? > now {
+    /// These are all instances with a timeout, each with its own; see [`Lifetimes::add`].
+    pub fn set<'a>(
+        &mut self,
+        all: impl IntoIterator<Item = (InstanceKey, &'a Uid, Duration)>,
+        now: Instant,
+    ) {
+        self.counts += 1;
+        let mut there = 0;
+        for (key, uid, timeout) in all {
+            self.add(&key, uid, timeout, now);
+            there += 1;
+        }
+        if there == self.instances.len() {
+            return;
+        }
+        let all = self.instances.iter();
+        let gone = all.filter(|(_, instance)| instance.count != self.counts);
+        let gone: Vec<Uid> = gone.map(|(uid, _)| uid.clone()).collect();
+        gone.iter().for_each(|uid| self.remove(uid));
+    }
+
+    /// The interval of reports, if there are instances with a timeout.
+    #[must_use]
+    pub fn interval(&self) -> Option<Duration> {
+        let (shortest, _) = self.timeouts.first_key_value()?;
+        Some(report_interval(*shortest))
+    }
+
+    /// The uses that last beyond `now`, each until then.
+    #[must_use]
+    pub fn lasting(&mut self, now: Instant) -> HashMap<Uid, Instant> {
+        let mut lasting = HashMap::new();
+        self.lasting.retain(|uid| {
+            let used = self.instances.get(uid).map(|instance| instance.used);
+            let used = used.filter(|used| *used > now);
+            used.is_some_and(|used| lasting.insert(uid.clone(), used).is_none())
+        });
+        lasting
+    }
+
+    /// The report for the other replicas, if one is due, or if there is something to report and it `is_last`: of
+    /// each instance that was used here within its timeout when that was last, so that a report that is lost is
+    /// made up for by the next. The first one says that all were used.
+    pub fn report(&mut self, now: Instant, is_last: bool) -> Option<String> {
+        let at = self.report_at()?;
+        if at > now && !is_last {
             return None;
         }
-        self.reported = Some(now);
+        self.reports_from = now + self.interval()?;
         self.has_news = false;
+        self.reports += 1;
         let uses = self.instances.values().filter_map(|instance| {
             let age = age(now, instance.used_here?);
             let is_recent = age <= seconds(instance.timeout);
             is_recent.then_some((instance.mark, age))
         });
-        Some(uses::write(uses))
+        let of_all = self.is_new.then(|| age(now, self.known_since));
+        Some(uses::write(self.reports, of_all, uses))
     }
 
-    /// The last report was not delivered.
-    pub fn report_failed(&mut self) {
+    /// The last report was delivered.
+    pub fn report_delivered(&mut self) {
+        self.is_new = false;
+        self.failures = 0;
+    }
+
+    /// The last report was not delivered: the next one repeats it, first soon, then no more often than reports are
+    /// made.
+    pub fn report_failed(&mut self, now: Instant) {
         self.has_news = true;
+        let interval = self.interval().unwrap_or(REPORT_EVERY[1]);
+        let delay = REPORT_EVERY[0].saturating_mul(1 << self.failures.min(8));
+        self.failures += 1;
+        self.reports_from = now + delay.min(interval);
     }
 
     /// When the next report is due, if there is something to report.
     fn report_at(&self) -> Option<Instant> {
-        let (shortest, _) = self.timeouts.first_key_value()?;
-        let last = self.reported.map(|at| at + report_interval(*shortest));
-        self.has_news.then(|| last.unwrap_or(self.known_since))
+        let has_news = self.has_news || self.is_new;
+        (has_news && !self.timeouts.is_empty()).then_some(self.reports_from)
     }
 
-    /// What is due. An instance that is [`Due::Idle`] is looked at again after [`DELIVERY`], as long as it is
-    /// there. `is_connected`: its users say that they are.
-    pub fn due(&mut self, now: Instant, is_connected: impl Fn(&InstanceKey) -> bool) -> Vec<Due> {
+    /// What is due, at most so much; the rest is due next. An instance that is [`Due::Idle`] is looked at again
+    /// after [`DELIVERY`], as long as it is there. One that `is_in_use`, whatever requests say, is looked at as
+    /// often as replicas report, so that it is known when that has ended.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        most: usize,
+        is_in_use: impl Fn(&InstanceKey) -> bool,
+    ) -> Vec<Due> {
         let mut due = Vec::new();
-        while self.looks.first().is_some_and(|(at, _)| *at <= now)
+        while due.len() < most
+            && self.looks.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, uid)) = self.looks.pop_first()
         {
             let Some(instance) = self.instances.get_mut(&uid) else {
                 continue;
             };
             instance.used(self.known_since);
-            if is_connected(&instance.key) {
+            let is_in_use = is_in_use(&instance.key);
+            if is_in_use {
                 instance.used(now);
             }
             let (soon_at, idle_at) = (instance.soon_at(), instance.idle_at());
-            instance.look = if now < soon_at {
+            instance.look = if is_in_use {
+                now + report_interval(instance.timeout)
+            } else if now < soon_at {
                 soon_at
             } else if now < idle_at {
                 if !std::mem::replace(&mut instance.is_announced, true) {
-                    let left = idle_at.saturating_duration_since(now);
+                    let left = instance.expires_at().saturating_duration_since(now);
                     due.push(Due::Soon(instance.key.clone(), uid.clone(), left));
                 }
                 idle_at

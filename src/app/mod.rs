@@ -9,7 +9,7 @@
 //! | `request`, `request_handle`, `request_id`, `expectation`, `error` | requests, what they expect, responses and errors |
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
 //! | `lost_pods` | how pods ended that are gone by now |
-//! | `lifetimes` | when instances with a timeout were used last, here and at other replicas |
+//! | `lifetimes`, `idle` | when instances with a timeout were used last, here and at other replicas; the thread that ends those that nobody uses |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `dry_runs`, `templates` | what the API server says of templates before anybody starts them; what is known of each |
@@ -34,6 +34,8 @@ mod expectation;
 pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod idle;
+mod in_use;
 pub mod index;
 pub mod instances;
 pub mod keys;
@@ -53,6 +55,7 @@ mod request;
 mod request_handle;
 mod request_id;
 pub mod review;
+pub mod rights;
 pub mod stops;
 pub mod templates;
 pub mod timings;
@@ -78,6 +81,7 @@ use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
 use events::EventLog;
+use idle::Uses;
 use instances::{Item, PageQuery, Selection};
 use list::List;
 use lists::ListOf;
@@ -104,6 +108,8 @@ pub struct App {
     relists: Arc<Relists>,
     stops: StopQueue,
     logs: Option<Logs>,
+    uses: Option<Uses>,
+    heartbeat_max: Duration,
 }
 
 impl App {
@@ -131,6 +137,8 @@ impl App {
             relists,
             stops,
             logs: None,
+            uses: None,
+            heartbeat_max: Duration::ZERO,
         }
     }
 

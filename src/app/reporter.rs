@@ -85,6 +85,7 @@ impl Reporter {
             | LifecycleKind::Created(_)
             | LifecycleKind::NotCreated
             | LifecycleKind::InPhase { .. }
+            | LifecycleKind::IdleSoon(_)
             | LifecycleKind::Stopping(None)
             | LifecycleKind::OrphanDeleted { .. }
             | LifecycleKind::Gone
@@ -147,6 +148,7 @@ fn log(event: &Lifecycle) {
                 finding.reason
             );
         }
+        LifecycleKind::IdleSoon(left) => log_idle(key, left.as_secs()),
         LifecycleKind::Stopping(cause) => log_stop(key, cause.as_ref()),
         LifecycleKind::PodForceDeleted { pod } => log_line!(
             Warn,
@@ -166,9 +168,18 @@ fn log(event: &Lifecycle) {
         }
         LifecycleKind::Gone => log_line!(Info, key, None, "{key} is gone (Job {job})"),
         LifecycleKind::Unfollowed => {
-            log_line!(Debug, key, None, "{key} is not followed any longer");
+            log_line!(Debug, key, None, "{key} is not followed any longer")
         }
     }
+}
+
+fn log_idle(key: &InstanceKey, left: u64) {
+    log_line!(
+        Debug,
+        key,
+        None,
+        "nobody uses {key}: it may be stopped in {left} s"
+    );
 }
 
 fn ready_text(after: Option<Duration>, recovered: bool) -> String {
@@ -207,6 +218,12 @@ fn log_stop(key: &InstanceKey, cause: Option<&StopCause>) {
             key,
             None,
             "stopping {key}, whose pod was evicted or deleted; it is replaced (Job {job})"
+        ),
+        Some(StopCause::Idle) => log_line!(
+            Info,
+            key,
+            None,
+            "stopping {key}, which nobody has used for its idle-timeout (Job {job})"
         ),
         Some(StopCause::Stuck) => log_line!(
             Warn,

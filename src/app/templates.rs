@@ -13,6 +13,7 @@ use super::catalog::{Catalog, Offer, SharedCatalog, UnreadKey};
 use super::dry_runs::{Report, Reports, Verdict};
 use super::error::Error;
 use super::list::List;
+use super::rights::MissingRights;
 use crate::budget::Ledger;
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
@@ -97,6 +98,8 @@ pub struct Templates {
     pub catalog: Arc<SharedCatalog>,
     /// What the API server says of them.
     pub reports: Arc<dyn Reports>,
+    /// What does not work for want of rights.
+    pub rights: MissingRights,
     /// The JSON of an entry.
     pub encode: EncodeTemplate,
 }
@@ -110,6 +113,7 @@ impl Templates {
         let known = Known {
             catalog: self.catalog.current(),
             instances: instances(census),
+            rights: &self.rights,
         };
         let names = known.names();
         let made = |room: usize| {
@@ -150,9 +154,10 @@ fn instances(census: &Census) -> HashMap<Box<str>, HashMap<Box<str>, u64>> {
 }
 
 /// What a list of templates is made of.
-struct Known {
+struct Known<'a> {
     catalog: Arc<Catalog>,
     instances: HashMap<Box<str>, HashMap<Box<str>, u64>>,
+    rights: &'a MissingRights,
 }
 
 /// Between the parts of a name in the list; no app type has it.
@@ -164,7 +169,7 @@ pub fn app_type_in(name: &str) -> &str {
     name.split(SEPARATOR).next().unwrap_or(name)
 }
 
-impl Known {
+impl Known<'_> {
     /// The names of all entries: by app type, of one type the template that is used first.
     fn names(&self) -> BTreeSet<String> {
         let offers = self
@@ -193,7 +198,10 @@ impl Known {
                 return false;
             };
             let report = report(app_type, offer).unwrap_or_else(|| Arc::new(Report::untried()));
-            let (of, own) = ((app_type, &**offer), offer.warnings());
+            let (of, mut own) = ((app_type, &**offer), offer.warnings());
+            let warning = offer.settings.as_ref().ok();
+            let warning = warning.and_then(|settings| self.rights.warning(settings));
+            own.extend(warning.map(str::to_owned));
             visit(&self.entry(of, &report, &own, Room::new(room)));
             return true;
         };

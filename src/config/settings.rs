@@ -34,6 +34,10 @@ macro_rules! settings {
 settings! {
     "JOB_NAMESPACE" = "",
         "Namespace of templates and instances; default: the pod's namespace, or outside a cluster the kubeconfig's, else `default`";
+    "POD_NAME" = "",
+        "Name of this pod, from the downward API; default: its host name. Its Lease has this name";
+    "POD_UID" = "",
+        "UID of this pod, from the downward API: with POD_NAME, Kubernetes removes its Lease with it";
     "CONFIGMAP_SELECTOR" = "config-controller.semafor.ch/template",
         "Label selector of ConfigMaps with templates";
     "SERVICE_PORT" = "3333",
@@ -68,6 +72,10 @@ settings! {
         "Time allowed while a container cannot be created, or fails and is restarted";
     "START_BUDGET_READYING" = "5m",
         "Time allowed until the readiness probe passes";
+    "INSTANCE_IDLE_TIMEOUT" = "never",
+        "Default of the annotation `idle-timeout`";
+    "HEARTBEAT_MAX" = "24h",
+        "Longest `for` of a heartbeat; at most 7 days";
     "INSTANCE_MAX_LIFETIME" = "never",
         "Default of the annotation `max-lifetime`";
     "INSTANCE_TTL_AFTER_FINISHED" = "never",

@@ -3,13 +3,14 @@
 //! Pure, a part of [`super`]. What the annotations of a template make of it is in [`crate::model::job`].
 
 use super::Reader;
-use crate::model::job::{JobSettings, MAX_LIFETIME_MIN, parse_lifetime};
+use crate::model::job::{IDLE_TIMEOUT_MIN, JobSettings, MAX_LIFETIME_MIN, parse_lifetime};
 use crate::model::status::{Budget, Budgets};
 use std::time::Duration;
 
 impl Reader<'_> {
     pub(super) fn template_defaults(&mut self) -> JobSettings {
         JobSettings {
+            idle_timeout: self.lifetime("INSTANCE_IDLE_TIMEOUT", IDLE_TIMEOUT_MIN),
             max_lifetime: self.lifetime("INSTANCE_MAX_LIFETIME", MAX_LIFETIME_MIN),
             ttl_after_finished: self.lifetime("INSTANCE_TTL_AFTER_FINISHED", Duration::ZERO),
             budgets: self.start_budgets(),

@@ -22,18 +22,20 @@ use std::borrow::Cow;
 /// start and stop by GET.
 const READ: &[Method] = &[Method::Get, Method::Head];
 const GET: &[Method] = &[Method::Get];
+const PUT: &[Method] = &[Method::Put];
 const PATCH: &[Method] = &[Method::Patch];
 const DELETE: &[Method] = &[Method::Delete];
 
 /// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
-pub static ENDPOINTS: [Endpoint; 19] = numbered([
+pub static ENDPOINTS: [Endpoint; 20] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
     row(READ,   "/app",               Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::types)),
     row(READ,   "/app/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/app/{type}/{name}", Authenticated, Mutating, Traced,   Plain,                          Instance(Api::ensure)),
     row(PATCH,  "/app/{type}/{name}", Authenticated, Mutating, Traced,   Detail("error"),                Instance(Api::label)),
     row(DELETE, "/app/{type}/{name}", Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_STOP),    Instance(Api::stop)),
+    row(PUT,    "/app/{type}/{name}/heartbeat", Authenticated, Mutating, Traced, Detail("error"),            Instance(Api::heartbeat)).own(),
     row(READ,   "/app/{type}/{name}/logs", Logs,     Safe,     Traced,   Plain,                          Instance(Api::logs)).own(),
     row(READ,   "/api/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/create/{type}",     Authenticated, Mutating, Traced,   Plain,                          Type(Api::create)),

@@ -6,6 +6,7 @@
 //! error, so a handler returns an [`Error`] as it is.
 
 mod all_instances;
+mod heartbeat;
 mod legacy;
 mod logs;
 mod responses;
@@ -21,7 +22,7 @@ use super::conditional::{self, Condition};
 use super::message::{Body, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, status_page, timing};
-use crate::app::cache::Ready;
+use crate::app::cache::{InstanceVersion, Ready};
 use crate::app::timings::Timings;
 use crate::app::{
     self, App, Bound, Error, Expectation, InstanceRequest, Intent, Origin, RequestHandle,
@@ -39,6 +40,9 @@ use std::time::Duration;
 
 /// A cache older than this is reported in `X-View-Age`.
 const CACHE_AGE_REPORTED: Duration = Duration::from_secs(5);
+
+/// The header of responses about an instance that is stopped when nobody uses it: in how many seconds that may be.
+const EXPIRES_IN: &str = "instance-expires-in";
 
 /// `detail.status` of the 404 of a DELETE.
 pub(super) const NO_INSTANCE_TO_STOP: &str = "No job found";
@@ -74,8 +78,9 @@ pub(super) type Outcome = Result<Handled<Pending>, Error>;
 /// The state of a request that waits for the app, from which its response is made.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// A GET of an instance, what its caller has of it already, and what one that is not ready is.
-    Ensure(Starts, Condition, NotReady),
+    /// A GET of an instance, what its caller has of it already, what one that is not ready is, and whether it is a
+    /// use.
+    Ensure(Starts, Condition, NotReady, bool),
     /// A GET of the instances of a type, and what it holds meanwhile.
     List(Condition, Hold),
     /// A GET of the templates of these types, and what it holds meanwhile.
@@ -88,8 +93,8 @@ pub(super) enum Pending {
     Log(logs::PendingLog),
     /// The same of one whose pod is gone: its last lines, so many.
     Report(InstanceKey, u32),
-    /// A PATCH.
-    Label,
+    /// A PATCH of this instance.
+    Label(InstanceKey),
     /// A DELETE.
     Stop,
     /// A DELETE of many instances.
@@ -185,8 +190,10 @@ impl Api {
             ) => failed(Error::NameOfOtherType(key)),
             (Pending::Create(starts), response) => self.created(response, starts, failed),
             (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
-            (Pending::Ensure(_, condition, _), Ready { ready, timings }) => {
-                self.timed(timings.as_ref(), responses::ready(&ready, &condition))
+            (Pending::Ensure(_, condition, _, touches), Ready { ready, timings }) => {
+                let left = self.app.found(&ready, touches);
+                let response = expiring(responses::ready(&ready, &condition), left);
+                self.timed(timings.as_ref(), response)
             }
             (
                 pending,
@@ -199,11 +206,9 @@ impl Api {
                 timings.as_ref(),
                 responses::unready(&pending, &progress, instance),
             ),
+            (Pending::Label(key), Labelled(instance)) => self.labelled(&key, Some(instance)),
+            (Pending::Label(key), Done) => self.labelled(&key, None),
             (_, Done) => responses::success(),
-            (Pending::Label, Labelled(instance)) => Response {
-                instance: Some(instance),
-                ..responses::success()
-            },
             // It was found, and was gone before it could be stopped.
             (Pending::Release(name), Failed(Error::NoInstance(_))) => {
                 failed(Error::NoSession(name.into()))
@@ -213,6 +218,16 @@ impl Api {
             // Only requests that wait for them get these.
             _ => failed(Error::Internal),
         }
+    }
+
+    /// The response of a PATCH, which is a use.
+    fn labelled(&self, key: &InstanceKey, instance: Option<InstanceVersion>) -> Response {
+        let response = Response {
+            instance,
+            ..responses::success()
+        };
+        let left = self.app.note_use(key, Duration::ZERO);
+        expiring(response, left.ok().flatten())
     }
 
     /// The response of `/create`.
@@ -299,8 +314,10 @@ impl Api {
         // A browser sends `no-cache` with each request for events.
         let reads =
             (prefer::reads(headers) && follows.is_none()) || ready.as_ref().is_some_and(is_other);
+        let touches = prefer::touches(headers) && follows.is_none();
         if let Some(ready) = ready.filter(|_| !reads) {
-            return reply(self.aged(responses::ready(&ready, &condition)));
+            let left = self.app.found(&ready, touches);
+            return reply(self.aged(expiring(responses::ready(&ready, &condition), left)));
         }
         let may_start = follows.unwrap_or(true) && prefer::create(headers);
         let (intent, starts) = if may_start {
@@ -312,7 +329,7 @@ impl Api {
             true => NotReady::Error,
             false => NotReady::Accepted,
         };
-        let pending = Pending::Ensure(starts, condition, not_ready);
+        let pending = Pending::Ensure(starts, condition, not_ready, touches);
         call.park(key, Purpose::Start, pending, |request| {
             let wait = follows.map(|_| Duration::MAX);
             let request = InstanceRequest {
@@ -365,7 +382,8 @@ impl Api {
             Err(detail) => return reply(problem::detail(422, detail)),
         };
         let change = MetaChange::from_body(&object)?;
-        call.park(key, Purpose::Write, Pending::Label, |request| {
+        let pending = Pending::Label(key.clone());
+        call.park(key, Purpose::Write, pending, |request| {
             let request = InstanceRequest {
                 expectation,
                 ..request
@@ -490,6 +508,14 @@ impl Call<'_> {
             expectation: Expectation::None,
             held,
         }
+    }
+}
+
+/// Says how long the instance lives if nobody uses it, if there is a limit.
+fn expiring(response: Response, left: Option<Duration>) -> Response {
+    match left {
+        Some(left) => response.header(EXPIRES_IN, left.as_secs().to_string()),
+        None => response,
     }
 }
 

@@ -29,6 +29,14 @@ pub fn create(headers: &Headers) -> bool {
         .unwrap_or(true)
 }
 
+/// Whether the request is a use of the instance that it finds: not with `Prefer: touch=false`, a preference of our
+/// own, nor with `create=false`, which only looks.
+#[must_use]
+pub fn touches(headers: &Headers) -> bool {
+    let is_declined = |value: &str| value.eq_ignore_ascii_case("false");
+    create(headers) && !preferences(headers, "touch").any(is_declined)
+}
+
 /// Whether the instance must be made with the values of the request (`Prefer: match=values`, a preference
 /// of our own).
 #[must_use]
@@ -143,6 +151,20 @@ mod tests {
             (&["create=false", "create=true"], false),
         ] {
             assert_eq!(create(&prefer(values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_a_use_unless_it_only_looks() {
+        for (values, expected) in [
+            (&[][..], true),
+            (&["touch=false"], false),
+            (&["wait=3, TOUCH = \"False\""], false),
+            (&["create=false"], false),
+            (&["touch=true", "touch"], true),
+            (&["touch=no", "touched=false"], true),
+        ] {
+            assert_eq!(touches(&prefer(values)), expected, "{values:?}");
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::containers::PodContainers;
 use super::error::{Class, Error, Failure, Verb};
-use super::request::{self, LogOptions, Propagation, Request, Scope};
+use super::request::{self, LogOptions, Precondition, Propagation, Request, Scope, UseReport};
 use super::status::decode_success;
 use super::transport::{Cut, EventStream, Response, Transport};
 use super::types::{
@@ -122,19 +122,39 @@ impl Client {
         }
     }
 
-    /// Deletes the Job with this UID (Foreground, grace period 0); its pods keep their own grace period.
+    /// Deletes the Job with this UID, and with this version if one is given (Foreground, grace period 0); its pods keep their own grace period.
     /// Returns the Job as it is now, with its deletion timestamp; `None` when it is already gone.
     ///
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
-    pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Option<Job>, Error> {
+    pub fn delete_job(
+        &self,
+        name: &str,
+        uid: &Uid,
+        version: Option<&ResourceVersion>,
+    ) -> Result<Option<Job>, Error> {
         let foreground = Propagation::Foreground;
-        let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
+        let only = Precondition { uid, version };
+        let request = request::delete(JOBS, &self.namespace, name, only, foreground, Some(0))?;
         // The response is the Job, or a Status when it is gone immediately.
         self.call(request, |body| match decode_success(body) {
             Ok(()) => Ok(None),
             Err(_) => decode_object(body, name, Some(uid)).map(Some),
         })
+    }
+
+    /// Writes this report into the Lease of its replica, which is created if it does not exist.
+    ///
+    /// # Errors
+    /// `Forbidden` where we may not create or patch Leases; see [`Error::class`] for the others.
+    pub fn report_uses(&self, report: &UseReport<'_>) -> Result<(), Error> {
+        let written = self.call(request::report_uses(&self.namespace, report)?, |_| Ok(()));
+        match written {
+            Err(error) if error.class() == Class::NotFound => {
+                self.call(request::create_lease(&self.namespace, report)?, |_| Ok(()))
+            }
+            written => written,
+        }
     }
 
     /// Applies a merge patch to the pod with this UID.
@@ -152,7 +172,8 @@ impl Client {
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
         let background = Propagation::Background;
-        let request = request::delete(PODS, &self.namespace, name, uid, background, None)?;
+        let only = Precondition { uid, version: None };
+        let request = request::delete(PODS, &self.namespace, name, only, background, None)?;
         self.call(request, |_| Ok(()))
     }
 
@@ -162,7 +183,8 @@ impl Client {
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn force_delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
         let background = Propagation::Background;
-        let request = request::delete(PODS, &self.namespace, name, uid, background, Some(0))?;
+        let only = Precondition { uid, version: None };
+        let request = request::delete(PODS, &self.namespace, name, only, background, Some(0))?;
         self.call(request, |_| Ok(()))
     }
 
@@ -391,7 +413,7 @@ mod tests {
         let (marked, _) = client(200, job);
         assert!(
             marked
-                .delete_job("a", &uid)
+                .delete_job("a", &uid, None)
                 .unwrap()
                 .unwrap()
                 .metadata
@@ -399,7 +421,7 @@ mod tests {
         );
         let status = json!({"kind": "Status", "metadata": {}, "status": "Success", "details": {"name": "a", "uid": "u"}});
         let (gone, _) = client(200, status);
-        assert_eq!(gone.delete_job("a", &uid).unwrap(), None);
+        assert_eq!(gone.delete_job("a", &uid, None).unwrap(), None);
     }
 
     /// They cannot be answers, so nothing follows from them: the call is made again.
@@ -431,7 +453,7 @@ mod tests {
         };
         for response in odd.iter().chain([&object("a", "other")]) {
             let (client, _) = client(200, response.clone());
-            check(client.delete_job("a", &uid).unwrap_err(), response);
+            check(client.delete_job("a", &uid, None).unwrap_err(), response);
             check(
                 client.patch_pod("a", &uid, json!({})).unwrap_err(),
                 response,

@@ -4,6 +4,10 @@
 //! a list, and a DELETE of one deletes everything. [`super::transport`] adds the headers of the
 //! connection (credentials, user agent).
 
+mod leases;
+
+pub use leases::{UseReport, create_lease, report_uses};
+
 use super::error::{Error, Failure, Verb};
 use super::types::{Collection, JOBS, PODS, ResourceVersion, Uid};
 use crate::traces::Context;
@@ -289,8 +293,17 @@ pub enum Propagation {
     Background,
 }
 
-/// Deletes the object with this UID, with this grace period in seconds or else its own; another object of
-/// that name is left alone.
+/// What must still be so of an object that is deleted: another one of its name, or with another version if there
+/// is one, is left alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Precondition<'a> {
+    /// Its UID.
+    pub uid: &'a Uid,
+    /// Its version.
+    pub version: Option<&'a ResourceVersion>,
+}
+
+/// Deletes the object for which this holds, with this grace period in seconds or else its own.
 ///
 /// # Errors
 /// When namespace or name are not valid, or the UID is empty.
@@ -298,7 +311,7 @@ pub fn delete(
     collection: Collection,
     namespace: &str,
     name: &str,
-    uid: &Uid,
+    Precondition { uid, version }: Precondition<'_>,
     propagation: Propagation,
     grace: Option<u32>,
 ) -> Result<Request, Error> {
@@ -309,6 +322,9 @@ pub fn delete(
         "preconditions": {"uid": uid.to_string()},
         "propagationPolicy": propagation,
     });
+    if let Some(version) = version {
+        options["preconditions"]["resourceVersion"] = version.to_string().into();
+    }
     if let Some(grace) = grace {
         options["gracePeriodSeconds"] = grace.into();
     }
@@ -489,7 +505,7 @@ mod tests {
     fn deletes_carry_the_uid() {
         let uid = Uid::from("8f1f9a0e-7d0c-4f7e-9d66-1f0ac2a7a001");
         let foreground = Propagation::Foreground;
-        let request = delete(JOBS, "apps", "hello-ann", &uid, foreground, Some(0)).unwrap();
+        let request = delete(JOBS, "apps", "hello-ann", of(&uid), foreground, Some(0)).unwrap();
         assert_eq!(request.verb.method(), "DELETE");
         let expected = json!({
             "kind": "DeleteOptions", "apiVersion": "v1",
@@ -497,7 +513,22 @@ mod tests {
             "propagationPolicy": "Foreground", "gracePeriodSeconds": 0,
         });
         assert_eq!(body(&request), expected);
-        assert!(delete(JOBS, "apps", "a", &Uid::default(), foreground, None).is_err());
+        assert!(delete(JOBS, "apps", "a", of(&Uid::default()), foreground, None).is_err());
+    }
+
+    #[test]
+    fn a_deletion_may_have_the_version_as_precondition() {
+        let (uid, version) = (Uid::from("u1"), ResourceVersion::from("7"));
+        let version = Some(&version);
+        let only = Precondition { uid: &uid, version };
+        let request = delete(PODS, "apps", "a", only, Propagation::Background, None).unwrap();
+        let expected = json!({"uid": "u1", "resourceVersion": "7"});
+        assert_eq!(body(&request)["preconditions"], expected);
+    }
+
+    /// Any version of this object.
+    fn of(uid: &Uid) -> Precondition<'_> {
+        Precondition { uid, version: None }
     }
 
     #[test]

@@ -1,179 +1,31 @@
-//! The manifest of an instance's Job, from a rendered pod template and a key, and the settings that
-//! template authors can make by annotations.
+//! The manifest of an instance's Job, from a rendered pod template, a key, and the settings of template authors.
 //!
 //! Pure. Every field that a Job has beyond the template is set here, with its reason. When Jobs are
 //! created, replaced and deleted is decided in [`crate::app`], not here.
 
 mod annotations;
+mod settings;
 
 pub use annotations::{
     Annotations, UNREAD_SETTINGS_MAX, find_setting, setting_key, unread_settings,
+};
+pub use settings::{
+    IDLE_TIMEOUT_MIN, JobSettings, MAX_LIFETIME_MIN, NEVER, RESTART_DELAY, RESTART_DELAY_MAX,
+    parse_lifetime,
 };
 
 use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
-use super::status::{Budget, Budgets};
 use crate::kube::types::Job;
-use annotations::START_BUDGET;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Delay before the first replacement of a failed instance.
-pub const RESTART_DELAY: Duration = Duration::from_secs(10);
-
-/// Longest delay before a replacement, after consecutive failures.
-pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
-
-/// What ends after no time, or is not done.
-pub const NEVER: &str = "never";
-
-/// The shortest `max-lifetime`: Kubernetes counts whole seconds, and would end a Job without one at once.
-pub const MAX_LIFETIME_MIN: Duration = Duration::from_secs(1);
-
-/// Settings of a template's Jobs, from annotations of its ConfigMap:
-/// `config-controller.semafor.ch/<setting>` for all of its types,
-/// `<type>.config-controller.semafor.ch/<setting>` or
-/// `config-controller.semafor.ch/type.<type>.<setting>` for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobSettings {
-    /// `backoff-limit`: how often Kubernetes itself retries.
-    pub backoff_limit: Option<u32>,
-    /// `max-lifetime`: when Kubernetes stops the Job.
-    pub max_lifetime: Option<Duration>,
-    /// `ttl-after-finished`: when Kubernetes deletes the finished Job.
-    pub ttl_after_finished: Option<Duration>,
-    /// `restart-failed`: whether the next GET replaces a failed instance; `never` keeps it until DELETE.
-    pub restart_failed: bool,
-    /// `restart-delay`: how long a failed instance is kept, doubled with each consecutive failure.
-    pub restart_delay: Duration,
-    /// `min-ready`: how long the app must have been ready to count as ready.
-    pub min_ready: Duration,
-    /// `start-budget.<phase>`: when a start without progress is reported as failing.
-    pub budgets: Budgets,
-}
-
-impl Default for JobSettings {
-    fn default() -> Self {
-        Self {
-            backoff_limit: None,
-            max_lifetime: None,
-            ttl_after_finished: None,
-            restart_failed: true,
-            restart_delay: RESTART_DELAY,
-            min_ready: Duration::ZERO,
-            budgets: Budgets::default(),
-        }
-    }
-}
-
-/// The time after which something ends, at least that long; `None` if it never does.
-///
-/// # Errors
-/// What was expected instead.
-pub fn parse_lifetime(text: &str, least: Duration) -> Result<Option<Duration>, String> {
-    if text == NEVER {
-        return Ok(None);
-    }
-    match parse_duration(text) {
-        Some(duration) if duration < least => Err(format!("at least {least:?}, or {NEVER}")),
-        Some(duration) => Ok(Some(duration)),
-        None => Err(format!(
-            "a duration such as 10m or 2h, of at most 30 days, or {NEVER}"
-        )),
-    }
-}
-
-impl JobSettings {
-    /// Parses the annotations of a ConfigMap for one of its types; where there is none, the budgets and lifetimes
-    /// of `defaults` hold.
-    ///
-    /// # Errors
-    /// The first invalid annotation, with its name and the expected values.
-    pub fn from_annotations(
-        annotations: &Annotations<'_>,
-        app_type: &str,
-        defaults: &Self,
-    ) -> Result<Self, String> {
-        annotations.check_budget_names(app_type)?;
-        let mut budgets = defaults.budgets;
-        let find = |setting: &str| annotations.find(app_type, setting);
-        let duration = |setting: &str| match find(setting) {
-            None => Ok(None),
-            Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
-                format!("the annotation {key} is '{value}'; expected a duration such as 10s or 5m")
-            }),
-        };
-        let lifetime = |setting: &str, default, least| match find(setting) {
-            None => Ok(default),
-            Some((key, value)) => parse_lifetime(value, least).map_err(|expected| {
-                format!("the annotation {key} is '{value}'; expected {expected}")
-            }),
-        };
-        let backoff_limit = match find("backoff-limit") {
-            None => None,
-            Some((key, value)) => Some(value.parse().map_err(|_| {
-                format!("the annotation {key} is '{value}'; expected a whole number of 0 or more")
-            })?),
-        };
-        let restart_failed = match find("restart-failed") {
-            None => true,
-            Some((_, NEVER)) => false,
-            Some((_, "after-delay")) => true,
-            Some((key, value)) => {
-                return Err(format!(
-                    "the annotation {key} is '{value}'; expected {NEVER} or after-delay"
-                ));
-            }
-        };
-        for budget in Budget::ALL {
-            if let Some(limit) = duration(&format!("{START_BUDGET}{}", budget.as_str()))? {
-                budgets.set(budget, limit);
-            }
-        }
-        Ok(Self {
-            backoff_limit,
-            max_lifetime: lifetime("max-lifetime", defaults.max_lifetime, MAX_LIFETIME_MIN)?,
-            ttl_after_finished: lifetime(
-                "ttl-after-finished",
-                defaults.ttl_after_finished,
-                Duration::ZERO,
-            )?,
-            restart_failed,
-            restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
-            min_ready: duration("min-ready")?.unwrap_or_default(),
-            budgets,
-        })
-    }
-
-    /// What their author should know: settings that do not go well together.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let ttl = self
-            .ttl_after_finished
-            .filter(|ttl| *ttl < self.restart_delay);
-        let text = ttl.map(|ttl| {
-            format!(
-                "ttl-after-finished ({}s) is shorter than restart-delay ({}s): Kubernetes deletes a failed instance before it may be replaced, and a replica that has not seen its failure starts it again at once",
-                ttl.as_secs(),
-                self.restart_delay.as_secs()
-            )
-        });
-        text.into_iter().collect()
-    }
-
-    /// How long a failed instance is kept, after this many consecutive failures before it.
-    #[must_use]
-    pub fn delay_after(&self, failures_before: u32) -> Duration {
-        let factor = 1_u32 << failures_before.min(16);
-        self.restart_delay
-            .saturating_mul(factor)
-            .min(RESTART_DELAY_MAX.max(self.restart_delay))
-    }
-}
-
 /// Annotation of a Job: how long its app must have been ready to count as ready.
 const MIN_READY: &str = "config-controller.semafor.ch/min-ready";
+
+/// Annotation of a Job: how long it may be unused.
+const IDLE_TIMEOUT: &str = "config-controller.semafor.ch/idle-timeout";
 
 /// The input of a manifest besides the pod template.
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +82,9 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     if !min_ready.is_zero() {
         metadata["annotations"][MIN_READY] = json!(format!("{}ms", min_ready.as_millis()));
     }
+    if let Some(timeout) = parts.settings.idle_timeout {
+        metadata["annotations"][IDLE_TIMEOUT] = json!(format!("{}ms", timeout.as_millis()));
+    }
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
 }
 
@@ -238,6 +93,15 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
 pub fn min_ready(job: &Job) -> Duration {
     let text = job.metadata.annotations.get(MIN_READY);
     text.and_then(parse_duration).unwrap_or_default()
+}
+
+/// How long this Job may be unused, if there is a limit: what its template said when it was made, so that all
+/// replicas agree.
+#[must_use]
+pub fn idle_timeout(job: &Job) -> Option<Duration> {
+    let text = job.metadata.annotations.get(IDLE_TIMEOUT);
+    text.and_then(parse_duration)
+        .filter(|timeout| *timeout >= IDLE_TIMEOUT_MIN)
 }
 
 /// Adds type, name and revisions of the instance to this metadata, a map.
@@ -278,7 +142,6 @@ fn keep_last_output(spec: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::types::Pairs;
     use crate::kube::types::Resource as _;
     use crate::model::names::{AppType, InstanceName};
     use crate::model::template::{Template, Variables};
@@ -423,18 +286,32 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_live_that_ends_before_the_delay_is_warned_of() {
-        let with = |ttl: Option<u64>| JobSettings {
-            ttl_after_finished: ttl.map(Duration::from_secs),
-            ..JobSettings::default()
+    fn the_job_remembers_how_long_it_may_be_unused() {
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": []}});
+        let with = |idle_timeout| {
+            let settings = JobSettings {
+                idle_timeout,
+                ..JobSettings::default()
+            };
+            idle_timeout_of(&made(template.clone(), "n1", &settings, 0))
         };
-        assert_eq!(with(None).warnings(), [""; 0]);
-        assert_eq!(with(Some(10)).warnings(), [""; 0]);
-        let warnings = with(Some(0)).warnings();
-        assert!(
-            warnings[0].starts_with("ttl-after-finished (0s) is shorter than restart-delay (10s)"),
-            "{warnings:?}"
+        assert_eq!(
+            with(Some(Duration::from_secs(900))),
+            Some(Duration::from_secs(900))
         );
+        assert_eq!(with(None), None);
+        let mut others = made(template, "n1", &JobSettings::default(), 0);
+        others["metadata"]["annotations"][IDLE_TIMEOUT] = "999ms".into();
+        assert_eq!(
+            idle_timeout_of(&others),
+            None,
+            "it would be stopped before its callers have its address"
+        );
+    }
+
+    fn idle_timeout_of(job: &Value) -> Option<Duration> {
+        let job = Job::decode(job.to_string().as_bytes()).unwrap().unwrap();
+        idle_timeout(&job)
     }
 
     #[test]
@@ -489,108 +366,6 @@ mod tests {
         assert_eq!(
             spec["containers"][0]["terminationMessagePolicy"],
             "FallbackToLogsOnError"
-        );
-    }
-
-    #[test]
-    fn delays_double_up_to_their_bound() {
-        let settings = JobSettings::default();
-        let secs = |failures| settings.delay_after(failures).as_secs();
-        assert_eq!(
-            [secs(0), secs(1), secs(2), secs(4), secs(5), secs(99)],
-            [10, 20, 40, 160, 300, 300]
-        );
-    }
-
-    #[track_caller]
-    fn check_settings(annotations: Value, expected: Result<JobSettings, &str>) {
-        let pairs: Pairs = serde_json::from_value(annotations).unwrap();
-        assert_eq!(
-            JobSettings::from_annotations(
-                &Annotations::of(&pairs),
-                "scim",
-                &JobSettings::default()
-            ),
-            expected.map_err(Into::into)
-        );
-    }
-
-    #[test]
-    fn a_lifetime_lasts_a_second_at_least_or_for_ever() {
-        let second = Duration::from_secs(1);
-        assert_eq!(parse_lifetime("1s", second), Ok(Some(second)));
-        assert_eq!(parse_lifetime("never", second), Ok(None));
-        assert_eq!(
-            parse_lifetime("0", Duration::ZERO),
-            Ok(Some(Duration::ZERO))
-        );
-        let key = "config-controller.semafor.ch/max-lifetime";
-        for (value, expected) in [
-            ("999ms", "at least 1s, or never"),
-            ("0", "at least 1s, or never"),
-            (
-                "721h",
-                "a duration such as 10m or 2h, of at most 30 days, or never",
-            ),
-        ] {
-            let problem = format!("the annotation {key} is '{value}'; expected {expected}");
-            check_settings(json!({ key: value }), Err(&problem));
-        }
-    }
-
-    #[test]
-    fn annotations_of_a_type_override_those_of_all_types() {
-        check_settings(json!({}), Ok(JobSettings::default()));
-        check_settings(
-            json!({
-                "config-controller.semafor.ch/restart-delay": "1s",
-                "scim.config-controller.semafor.ch/restart-delay": "2s",
-                "other.config-controller.semafor.ch/restart-delay": "3s",
-                "config-controller.semafor.ch/restart-failed": "never",
-            }),
-            Ok(JobSettings {
-                restart_delay: Duration::from_secs(2),
-                restart_failed: false,
-                ..JobSettings::default()
-            }),
-        );
-        check_settings(
-            json!({"config-controller.semafor.ch/backoff-limit": "-1"}),
-            Err(
-                "the annotation config-controller.semafor.ch/backoff-limit is '-1'; expected a whole number of 0 or more",
-            ),
-        );
-    }
-    #[test]
-    fn budgets_are_given_by_phase() {
-        let budget = |phase: &str| format!("config-controller.semafor.ch/start-budget.{phase}");
-        for known in Budget::ALL {
-            let mut budgets = Budgets::default();
-            budgets.set(known, Duration::from_secs(90));
-            check_settings(
-                json!({budget(known.as_str()): "5s", format!("scim.{}", budget(known.as_str())): "90s"}),
-                Ok(JobSettings {
-                    budgets,
-                    ..JobSettings::default()
-                }),
-            );
-        }
-        check_settings(
-            json!({budget("pulling"): "soon"}),
-            Err(
-                "the annotation config-controller.semafor.ch/start-budget.pulling is 'soon'; expected a duration such as 10s or 5m",
-            ),
-        );
-        check_settings(
-            json!({format!("scim.{}", budget("fetching")): "5s"}),
-            Err(
-                "the annotation scim.config-controller.semafor.ch/start-budget.fetching names the unknown budget 'fetching'; expected one of creating, scheduling, mounting, pulling, pull-error, initialising, starting, readying",
-            ),
-        );
-        // An annotation of another type does not count.
-        check_settings(
-            json!({format!("other.{}", budget("fetching")): "5s"}),
-            Ok(JobSettings::default()),
         );
     }
 }

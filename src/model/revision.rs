@@ -28,6 +28,10 @@ pub fn of_template(template: &Template, settings: &JobSettings) -> String {
     if let Some(limit) = settings.backoff_limit {
         written.insert("backoff-limit".into(), json!(limit));
     }
+    if let Some(timeout) = settings.idle_timeout {
+        let millis = timeout.as_millis().to_string();
+        written.insert("idle-timeout".into(), json!(millis));
+    }
     if let Some(lifetime) = settings.max_lifetime {
         written.insert("max-lifetime".into(), json!(lifetime.as_secs()));
     }

@@ -4,18 +4,19 @@
 //! who keeps them, and what follows, is not decided here.
 //!
 //! ```text
-//! -7200:Zb1kq0Uw 0:AAECAwQFq83vASNF 14:_-ABCDEF
+//! #17 -7200:Zb1kq0Uw 0:AAECAwQFq83vASNF 14:_-ABCDEF
 //! ```
 //!
-//! Seconds since the last use, and the marks of the instances that were used then, without separators. A
-//! negative age is a use that lasts: the instance counts as used for so long. `*` in the place of marks stands
-//! for all instances.
+//! The number of the report, which readers pass over; then seconds since the last use, and the marks of the instances
+//! that were used then, without separators. A negative age is a use that lasts: the instance counts as used for so
+//! long. `*` in the place of marks stands for all instances.
 
 use crate::kube::types::Uid;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// The text may have so many bytes: all annotations of an object together may have 262,144, with their keys.
 pub const TEXT_BYTES_MAX: usize = 245_760;
@@ -23,6 +24,9 @@ pub const TEXT_BYTES_MAX: usize = 245_760;
 /// Bytes of a hash in a mark. In 10,000 instances two have the same mark once in 5 million times; then both
 /// count as used.
 const HASH_BYTES: usize = 6;
+
+/// Bytes of a group beside its marks, at most.
+const GROUP_BYTES: usize = "-1234567890123456789: ".len();
 
 /// Characters of a mark in the text.
 const MARK_LENGTH: usize = 8;
@@ -54,20 +58,33 @@ pub enum Use {
     All(i64),
 }
 
-/// These uses as text. If that would be longer than [`TEXT_BYTES_MAX`], a use of all instances, as long ago as
-/// the last of them.
+/// These uses as text, with the number of the report, and a use of all instances so many seconds ago, if there was
+/// one. What would be longer than [`TEXT_BYTES_MAX`] becomes a use of all, as long ago as the last of them.
 #[must_use]
-pub fn write(uses: impl IntoIterator<Item = (Mark, i64)>) -> String {
+pub fn write(
+    number: u64,
+    of_all: Option<i64>,
+    uses: impl IntoIterator<Item = (Mark, i64)>,
+) -> String {
     let mut by_age: BTreeMap<i64, String> = BTreeMap::new();
     for (mark, age) in uses {
         let marks = by_age.entry(age).or_default();
         URL_SAFE_NO_PAD.encode_string(mark.0, marks);
     }
     let youngest = by_age.keys().next().copied().unwrap_or_default();
-    let groups = by_age.iter().map(|(age, marks)| format!("{age}:{marks}"));
-    let text = groups.collect::<Vec<_>>().join(" ");
-    if text.len() > TEXT_BYTES_MAX {
-        return format!("{youngest}:{ALL}");
+    // What does not change an object is not written, and nobody hears of it.
+    let mut text = format!("#{number}");
+    let mut add = |age: i64, marks: &str| {
+        let _ = write!(text, " {age}:{marks}");
+    };
+    if let Some(age) = of_all {
+        add(age, ALL);
+    }
+    let bytes: usize = by_age.values().map(|marks| marks.len() + GROUP_BYTES).sum();
+    if bytes > TEXT_BYTES_MAX {
+        add(youngest, ALL);
+    } else {
+        by_age.iter().for_each(|(age, marks)| add(*age, marks));
     }
     text
 }
@@ -98,7 +115,7 @@ mod tests {
     }
 
     fn written(uses: &[(Mark, i64)]) -> Vec<Use> {
-        read(&write(uses.iter().copied())).collect()
+        read(&write(1, None, uses.iter().copied())).collect()
     }
 
     #[test]
@@ -115,17 +132,29 @@ mod tests {
     #[test]
     fn a_text_that_would_be_too_long_stands_for_all_instances() {
         let of = |count: usize| (0..count).map(|number| (mark(number), 3));
-        let most = (TEXT_BYTES_MAX - "3:".len()) / MARK_LENGTH;
-        let text = write(of(most));
-        assert!(text.len() <= TEXT_BYTES_MAX && text.len() > TEXT_BYTES_MAX - MARK_LENGTH);
+        let most = (TEXT_BYTES_MAX - GROUP_BYTES) / MARK_LENGTH;
+        let text = write(1, None, of(most));
+        assert!(text.len() <= TEXT_BYTES_MAX && text.len() > TEXT_BYTES_MAX - 64);
         assert_eq!(read(&text).count(), most);
         let over = of(most + 1).chain([(mark(0), 1)]);
-        assert_eq!(read(&write(over)).collect::<Vec<_>>(), [Use::All(1)]);
+        assert_eq!(
+            read(&write(1, None, over)).collect::<Vec<_>>(),
+            [Use::All(1)]
+        );
+    }
+
+    #[test]
+    fn a_use_of_all_stands_before_the_others_and_the_number_is_passed_over() {
+        let text = write(17, Some(29), [(mark(1), -60)]);
+        assert!(text.starts_with("#17 29:* -60:"), "{text}");
+        let all = [Use::All(29), Use::One(mark(1), -60)];
+        assert_eq!(read(&text).collect::<Vec<_>>(), all);
+        assert_ne!(write(18, Some(29), [(mark(1), -60)]), text);
     }
 
     #[test]
     fn what_is_malformed_is_passed_over() {
-        let good = write([(mark(1), 7)]);
+        let good = write(1, None, [(mark(1), 7)]);
         for text in [
             "",
             ":",

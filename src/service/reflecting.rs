@@ -133,7 +133,7 @@ impl Background<'_> {
         Scope::labelled(self.client.namespace(), label_selector)
     }
 
-    fn reflector<K: Resource, S: Sink<K>>(
+    pub(super) fn reflector<K: Resource, S: Sink<K>>(
         &self,
         writer: S,
         scope: Scope,

@@ -24,6 +24,7 @@ use layers::{Layers, List};
 use overlay::{is_ahead, is_until};
 pub use sink::{Sample, Samples, Sink};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,8 @@ struct Shared<K: Resource> {
     state: RwLock<State<K>>,
     freshness: Freshness,
     observer: OnceLock<Observer<K>>,
+    /// How often something has changed for readers.
+    changes: AtomicU64,
 }
 
 impl<K: Resource> fmt::Debug for Shared<K> {
@@ -137,6 +140,8 @@ impl<K: Resource> Shared<K> {
     fn change<C: AsRef<[Change<K>]>>(&self, edit: impl FnOnce(&mut State<K>) -> C) -> C {
         let mut state = self.write();
         let changes = edit(&mut state);
+        let has_changed = u64::from(!changes.as_ref().is_empty());
+        self.changes.fetch_add(has_changed, Ordering::Relaxed);
         if let Some(observer) = self.observer.get() {
             changes.as_ref().iter().for_each(observer);
         }
@@ -155,6 +160,7 @@ pub fn new<K: Resource>(now: Instant) -> (Writer<K>, Store<K>) {
         state: RwLock::new(State::default()),
         freshness: Freshness::new(now),
         observer: OnceLock::new(),
+        changes: AtomicU64::new(0),
     });
     let writer = Writer {
         shared: shared.clone(),
@@ -208,6 +214,12 @@ impl<K: Resource> Scanner<K> {
         let mut all = self.filter(|_| true);
         sorting::sort_by(&mut all, |a, b| a.metadata().name.cmp(&b.metadata().name));
         all
+    }
+
+    /// How often something has changed for readers: what was made of all objects is out of date when it differs.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Relaxed)
     }
 
     /// Those for which `is_wanted` holds, in arbitrary order. The cache is locked meanwhile.

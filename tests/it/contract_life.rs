@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "V14",
-        "everything works with the rights of 2.7.1's Role: nothing is refused but watches, and events, which are read only where they may be",
+        "everything works with the rights of 2.7.1's Role: nothing is refused but watches, and events and leases, which are used only where they may be",
         rights_of_the_original,
     ),
     fake(
@@ -369,7 +369,8 @@ fn rights_of_the_original() -> Outcome {
     let refused = requests.iter().filter(|one| one.code == 403);
     // Whether pods may be tried is found out by trying.
     let refused = refused.filter(|one| one.verb != "dry-run");
-    let mut others = refused.filter(|one| one.verb != "watch" && one.resource != "events");
+    let mut others = refused
+        .filter(|one| one.verb != "watch" && !matches!(one.resource.as_str(), "events" | "leases"));
     same(
         "refused beside watches",
         others.next().map(|one| format!("{one:?}")),

@@ -88,7 +88,7 @@ fn all_that_is_known_of_a_template_is_listed() {
             "warnings": ["unknown field \"spec.containers[0].recources\""],
             "variables": [{"name": "tag", "default": "1"}],
             "settings": {
-                "backoff-limit": null, "max-lifetime": null, "ttl-after-finished": null,
+                "backoff-limit": null, "idle-timeout": null, "max-lifetime": null, "ttl-after-finished": null,
                 "restart-failed": "after-delay", "restart-delay": "7s", "min-ready": "1500ms",
                 "start-budget.creating": "15s", "start-budget.scheduling": "600s",
                 "start-budget.mounting": "300s", "start-budget.pulling": "300s",

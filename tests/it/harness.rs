@@ -332,11 +332,14 @@ impl TestEnvironment {
         }
         let config = self.config();
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let (transport, namespace, _) =
-            service::connect(&config, &clock).expect("the fake's kubeconfig is good");
+        let connected = service::connect(&config, &clock).expect("the fake's kubeconfig is good");
+        let transport = connected.transport;
+        let replica = service::Replica {
+            name: &format!("replica-{}", self.replicas.len()),
+            namespaces: &connected.namespaces,
+        };
         let shared = Arc::clone(&transport);
-        let service =
-            Service::start(&config, shared, &namespace, clock).expect("the service starts");
+        let service = Service::start(&config, shared, replica, clock).expect("the service starts");
         self.replicas.push(Replica {
             address: service.address(),
             transport: Some(transport),

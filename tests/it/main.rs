@@ -81,6 +81,7 @@ mod failure_reports;
 mod fencing;
 mod healing;
 mod https;
+mod idle;
 mod image;
 mod in_cluster;
 mod input;

@@ -29,6 +29,7 @@
 //! | `clocks` | clocks of replicas and nodes that differ, and delays by the true time |
 //! | `profile` | the parameters of a schedule, and how often what happens |
 //! | `stuck` | a name that fails for ever while others go on |
+//! | `idle` | what ends instances that nobody uses, and what is used |
 //! | `labels` | the labels that requests set, and whether one is lost |
 //! | `unreliable` | lost events, versions that go back, replicas that stand still |
 //! | `moves` | the random events, and the end of a schedule |
@@ -38,6 +39,7 @@ mod callers;
 mod clocks;
 mod defects;
 mod dice;
+mod idle;
 mod labels;
 mod moves;
 mod profile;
@@ -229,6 +231,7 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
 #[derive(Debug)]
 struct Found {
     seed: u64,
+    kind: Kind,
     profile: String,
     breach: Breach,
     steps: Vec<String>,
@@ -238,13 +241,14 @@ impl Found {
     fn report(&self) -> String {
         let Self {
             seed,
+            kind,
             profile,
             breach,
             steps,
         } = self;
         let from = steps.len().saturating_sub(TAIL);
         format!(
-            "schedule {seed} breaks {:?}: {}\nviolation: {}\nits profile: {profile}\nthe last steps:\n{}\nto repeat it: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
+            "{kind:?} schedule {seed} breaks {:?}: {}\nviolation: {}\nits profile: {profile}\nthe last steps:\n{}\nto repeat it: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
             breach.promise,
             breach.promise.description(),
             breach.seen,
@@ -260,6 +264,8 @@ enum Kind {
     Even,
     /// With weights and further faults that the seed draws.
     Varied,
+    /// The same, in which instances end that nobody uses.
+    Idling,
     /// The same against this API server.
     Against(Broken),
     /// The same with this defect of each replica.
@@ -276,10 +282,15 @@ impl Kind {
                 broken,
                 ..profile.varied(seed)
             },
-            Self::With(defect) => Profile {
-                defect,
-                ..profile.varied(seed)
-            },
+            Self::Idling => profile.varied(seed).idling(),
+            Self::With(defect) => {
+                let profile = profile.varied(seed);
+                let profile = match defect {
+                    Defect::ForgetsUses | Defect::LetsAllLive => profile.idling(),
+                    _ => profile,
+                };
+                Profile { defect, ..profile }
+            }
         }
     }
 }
@@ -321,12 +332,14 @@ fn found(seed: u64, kind: Kind, first: Breach) -> Found {
     match run(seed, kind, true) {
         Err((breach, steps)) => Found {
             seed,
+            kind,
             profile,
             breach,
             steps,
         },
         Ok(_) => Found {
             seed,
+            kind,
             profile,
             breach: first,
             steps: vec![
@@ -386,13 +399,17 @@ fn no_schedule_breaks_an_invariant() {
     let first = from_environment("SIM_SEED").unwrap_or(0);
     let count = from_environment("SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let begun = Instant::now();
-    let kind = match from_environment("SIM_EVEN") {
-        Some(_) => Kind::Even,
-        None => Kind::Varied,
+    let kinds: &[(Kind, u64)] = match from_environment("SIM_EVEN") {
+        Some(_) => &[(Kind::Even, 1)],
+        None => &[(Kind::Varied, 1), (Kind::Idling, 4)],
     };
-    let tally = run_all(kind, first, count).unwrap_or_else(|found| panic!("{}", found.report()));
-    let secs = begun.elapsed().as_secs_f64();
-    eprintln!("{count} schedules starting at seed {first} in {secs:.1} s; counts: {tally:#?}");
+    for (kind, part) in kinds {
+        let count = count.div_ceil(*part);
+        let tally = run_all(*kind, first, count);
+        let tally = tally.unwrap_or_else(|found| panic!("{}", found.report()));
+        let secs = begun.elapsed().as_secs_f64();
+        eprintln!("{count} {kind:?} schedules from seed {first}, {secs:.1} s; counts: {tally:#?}");
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ use config_controller::config::{self, Command, Config};
 use config_controller::kube::auth::{Cluster, Server};
 use config_controller::kube::kubeconfig::{Login, Secret};
 use config_controller::kube::transport::{HttpTransport, Settings};
-use config_controller::service::Service;
+use config_controller::service::{Namespaces, Replica, Service};
 use config_controller::shutdown::{self, Stop};
 use console::Console;
 use fake_kube::FakeKube;
@@ -105,7 +105,15 @@ fn run(options: &Options) -> Result<(), String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = service_config(options.port)?;
     let transport = connect(&fake, &config, &clock)?;
-    let service = Service::start(&config, Arc::clone(&transport) as _, NAMESPACE, clock)
+    let namespaces = Namespaces {
+        served: NAMESPACE.to_owned(),
+        own: NAMESPACE.to_owned(),
+    };
+    let replica = Replica {
+        name: "sandbox",
+        namespaces: &namespaces,
+    };
+    let service = Service::start(&config, Arc::clone(&transport) as _, replica, clock)
         .map_err(|error| error.to_string())?;
     wait_until_ready(&service, &stop)?;
     let types = templates::types(&config_maps);

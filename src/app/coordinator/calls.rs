@@ -109,7 +109,9 @@ fn orphan_to_delete<'a>(operation: &Operation, observed: &'a Observed) -> Option
 #[must_use]
 pub(super) fn lane(kind: CallKind, operation: &Operation) -> Lane {
     let is_change = match kind {
-        CallKind::Create | CallKind::DeletePod | CallKind::ForceDelete => false,
+        CallKind::Create | CallKind::DeletePod | CallKind::ForceDelete | CallKind::StopIdle => {
+            false
+        }
         CallKind::Read => operation.waiters.iter().any(|it| it.want.is_change()),
         CallKind::Delete => operation.stops().next().is_some(),
         CallKind::Label => true,
@@ -156,7 +158,11 @@ pub(super) fn next(
             };
             let cause = by.map_or(replaced, StopCause::Requested);
             let uid = instance.uid().clone();
-            Ok(Some(Action::DeleteJob { uid, cause }))
+            Ok(Some(Action::DeleteJob {
+                uid,
+                version: None,
+                cause,
+            }))
         }
         (CallKind::DeletePod, _) => {
             let pod = orphan_to_delete(operation, observed);
@@ -169,7 +175,7 @@ pub(super) fn next(
         (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
         (CallKind::ForceDelete, None) => Ok(observed.leaving().map(|pod| force_delete_pod(pod))),
         (CallKind::Label, Some(instance)) => label(operation, instance, memory, step),
-        (CallKind::Delete | CallKind::Label, None) => Ok(None),
+        (CallKind::StopIdle, _) | (CallKind::Delete | CallKind::Label, None) => Ok(None),
     }
 }
 
@@ -226,7 +232,11 @@ fn force_delete(instance: &Instance) -> Option<Action> {
     let job = instance.uid().clone();
     if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
         let cause = StopCause::Stuck;
-        return Some(Action::DeleteJob { uid: job, cause });
+        return Some(Action::DeleteJob {
+            uid: job,
+            version: None,
+            cause,
+        });
     }
     instance.leaving.as_ref().map(|pod| force_delete_pod(pod))
 }

@@ -260,7 +260,7 @@ impl Waiter {
             CallKind::Read => self.needs_call() || is_stop || is_label,
             CallKind::Delete => self.needs_call() || is_stop,
             CallKind::Label => is_label,
-            CallKind::ForceDelete => false,
+            CallKind::ForceDelete | CallKind::StopIdle => false,
         }
     }
 }
@@ -331,6 +331,8 @@ pub(super) enum CallKind {
     Read,
     /// DELETE the Job.
     Delete,
+    /// DELETE the Job that nobody uses.
+    StopIdle,
     /// Any call that removes a pod on a lost node.
     ForceDelete,
     /// PATCH the pod.
@@ -346,12 +348,12 @@ impl Calling {
         match &self.call.action {
             Action::CreateJob(_) => CallKind::Create,
             Action::ReadJob { .. } => CallKind::Read,
-            Action::DeleteJob {
-                cause: StopCause::Stuck,
-                ..
-            }
-            | Action::ForceDeletePod { .. } => CallKind::ForceDelete,
-            Action::DeleteJob { .. } => CallKind::Delete,
+            Action::DeleteJob { cause, .. } => match cause {
+                StopCause::Stuck => CallKind::ForceDelete,
+                StopCause::Idle => CallKind::StopIdle,
+                _ => CallKind::Delete,
+            },
+            Action::ForceDeletePod { .. } => CallKind::ForceDelete,
             Action::DeletePod { .. } => CallKind::DeletePod,
             Action::LabelPod { .. } => CallKind::Label,
         }

@@ -80,7 +80,7 @@ impl Record {
         completed: &Completed,
         step: &mut Step<'_>,
     ) {
-        if let Action::DeleteJob { uid, cause } = &calling.call.action {
+        if let Action::DeleteJob { uid, cause, .. } = &calling.call.action {
             // Without a response, it may have been carried out.
             let is_ours = match &completed.outcome {
                 CallOutcome::Deleted { is_first } => *is_first,
@@ -168,7 +168,7 @@ impl Record {
                     step.report(step.event(Some(job), kind));
                 }
             }
-            (Action::DeleteJob { uid, cause }, _) => {
+            (Action::DeleteJob { uid, cause, .. }, _) => {
                 operation.lose(uid);
                 if matches!(cause, StopCause::Requested(_)) {
                     self.memory.stopped(Some(uid));
@@ -293,6 +293,7 @@ impl Operation {
             })
         };
         match (error.class(), kind) {
+            (_, CallKind::StopIdle) => None, // What is still idle is named again.
             // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
             // The Job is read, and its waiters join it. What is to be deleted may be gone already.
             (Class::AlreadyExists, CallKind::Create)
@@ -484,6 +485,7 @@ impl Operation {
         self.disagreements = self.disagreements.saturating_add(1);
         match calling.kind() {
             CallKind::ForceDelete => self.call = CallState::Retrying(Retry::force_deletion(now)),
+            CallKind::StopIdle => {}
             // Without a grace it is never given up.
             kind => drop(self.retry_call(calling, kind, None, None, None, now)),
         }

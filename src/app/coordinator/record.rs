@@ -182,18 +182,15 @@ impl Record {
 
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
         self.memory.end_seen(uid);
-        let mut cause = None;
+        let mut sent = None;
         if let Some(operation) = &mut self.operation {
             operation.lose(uid);
-            cause = operation.sent_deletion(uid);
+            sent = operation.sent_deletion(uid);
             if let CallState::Calling(calling) = &mut operation.call
-                && let Action::DeleteJob {
-                    uid: of,
-                    cause: of_call,
-                } = &calling.call.action
+                && let Action::DeleteJob { uid: of, cause, .. } = &calling.call.action
                 && of == uid
             {
-                if matches!(of_call, StopCause::Requested(_)) {
+                if matches!(cause, StopCause::Requested(_)) {
                     self.memory.stopped(Some(uid));
                 }
                 // The result of our call says who deleted it: what came after is reported then.
@@ -201,10 +198,10 @@ impl Record {
                 return;
             }
         }
-        if matches!(cause, Some(StopCause::Requested(_))) {
+        if matches!(sent, Some(StopCause::Requested(_))) {
             self.memory.stopped(Some(uid));
         }
-        Track::gone(&mut self.track, uid, cause, step);
+        Track::gone(&mut self.track, uid, sent, step);
     }
 
     /// Responds to these waiters and removes them.
@@ -456,7 +453,7 @@ impl Record {
         }
     }
 
-    fn begin(&mut self, call: Arc<ApiCall>, observed: &Observed, step: &mut Step<'_>) {
+    pub(super) fn begin(&mut self, call: Arc<ApiCall>, observed: &Observed, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };

@@ -8,6 +8,7 @@ mod disruptions;
 mod ends;
 mod expectations;
 mod faulty;
+mod idle;
 mod intents;
 mod labels;
 mod lifecycle;

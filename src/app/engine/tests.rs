@@ -136,6 +136,7 @@ fn create(line: &str) -> Action {
 fn delete_u1() -> Action {
     Action::DeleteJob {
         uid: "u1".into(),
+        version: None,
         cause: StopCause::Replaced,
     }
 }
@@ -376,6 +377,7 @@ fn a_failure_is_a_warning_once_and_names_the_requester() {
     let unavailable = unavailable(Verb::Delete);
     let mut delete = call(Action::DeleteJob {
         uid: "u1".into(),
+        version: None,
         cause: StopCause::Requested(origin("bob")),
     });
     let requested = line(&delete, &unavailable);

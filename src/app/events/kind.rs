@@ -21,6 +21,8 @@ pub enum EventKind {
     Disrupted,
     /// Its labels have changed.
     Labelled,
+    /// Nobody uses it, and it will be stopped soon.
+    IdleSoon,
     /// Its Job is being deleted.
     Stopping,
     /// Its Job no longer exists.
@@ -40,6 +42,7 @@ impl EventKind {
             Self::Finished => "finished",
             Self::Disrupted => "disrupted",
             Self::Labelled => "labelled",
+            Self::IdleSoon => "idle-soon",
             Self::Stopping => "stopping",
             Self::Gone => "gone",
         }
@@ -55,7 +58,7 @@ impl EventKind {
     /// does.
     pub(super) const fn status(self) -> Option<usize> {
         match self {
-            Self::Requested | Self::Labelled | Self::Gone => None,
+            Self::Requested | Self::Labelled | Self::IdleSoon | Self::Gone => None,
             Self::Created | Self::Starting => Some(0),
             Self::Ready => Some(1),
             Self::Failed => Some(2),

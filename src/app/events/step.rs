@@ -7,6 +7,7 @@ use crate::app::api_call::StopCause;
 use crate::app::lifecycle::LifecycleKind;
 use crate::model::status::Finding;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// What an event of the coordinator means to readers.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(super) struct Step<'a> {
     pub(super) recovered: bool,
     pub(super) is_final: bool,
     pub(super) cause: Option<&'static str>,
+    pub(super) expires_in: Option<Duration>,
 }
 
 impl<'a> Step<'a> {
@@ -26,6 +28,7 @@ impl<'a> Step<'a> {
             recovered: false,
             is_final: false,
             cause: None,
+            expires_in: None,
         }
     }
 
@@ -73,6 +76,10 @@ impl<'a> Step<'a> {
                 } else {
                     EventKind::Finished
                 })
+            },
+            LifecycleKind::IdleSoon(left) => Self {
+                expires_in: Some(*left),
+                ..of(EventKind::IdleSoon)
             },
             LifecycleKind::Stopping(cause) => Self {
                 cause: cause.as_ref().map(StopCause::as_str),

@@ -92,6 +92,13 @@ fn kinds(log: &EventLog, after: u64, selection: &Selection) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+fn in_status(place: usize) -> Selection {
+    Selection {
+        statuses: [place].into(),
+        ..Selection::default()
+    }
+}
+
 fn all() -> Selection {
     Selection::default()
 }
@@ -225,6 +232,26 @@ fn a_start_goes_on_with_what_was_told_of_its_job_unless_that_ends_a_start() {
         assert_eq!(restated(Some(end)), None);
     }
     assert!(restated(Some(LifecycleKind::Stopping(None))).is_some());
+}
+
+#[test]
+fn the_end_of_what_nobody_uses_is_announced_and_changes_no_status() {
+    let log = log();
+    let soon = LifecycleKind::IdleSoon(Duration::from_secs(30));
+    assert!(!append(&log, &event(&n1(), "u1", soon.clone())), "unknown");
+    append(&log, &event(&n1(), "u1", ready()));
+    let before = log.last();
+    // It is announced again after it was used again.
+    for _ in 0..2 {
+        assert!(append(&log, &event(&n1(), "u1", soon.clone())));
+    }
+    assert_eq!(kinds(&log, before, &all()), ["idle-soon", "idle-soon"]);
+    let ready = in_status(1);
+    assert_eq!(kinds(&log, before, &ready), ["idle-soon", "idle-soon"]);
+    assert!(kinds(&log, before, &in_status(2)).is_empty());
+    assert_eq!(log.snapshot(&ready).known.len(), 1);
+    append(&log, &event(&n1(), "u1", LifecycleKind::Stopping(None)));
+    assert!(!append(&log, &event(&n1(), "u1", soon)));
 }
 
 /// The result of a call may come after its Job has come and gone, and so may how it had ended.

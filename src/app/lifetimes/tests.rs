@@ -16,13 +16,20 @@ fn uid(number: usize) -> Uid {
     format!("uid-{number}").as_str().into()
 }
 
+/// A replica whose first report was delivered.
+fn known(now: Instant) -> Lifetimes {
+    let mut lifetimes = Lifetimes::new(now);
+    lifetimes.report_delivered();
+    lifetimes
+}
+
 impl World {
     /// So many replicas, which all know `count` instances with this timeout.
     fn new(replicas: usize, count: usize, timeout: Duration) -> Self {
         let now = Instant::now();
         let mut world = Self {
             now,
-            replicas: (0..replicas).map(|_| Lifetimes::new(now)).collect(),
+            replicas: (0..replicas).map(|_| known(now)).collect(),
         };
         for replica in &mut world.replicas {
             for number in 0..count {
@@ -39,7 +46,7 @@ impl World {
 
     /// Delivers the report of one replica to the others, if one is due; whether it was.
     fn deliver(&mut self, from: usize) -> bool {
-        let Some(text) = self.replicas[from].report(self.now) else {
+        let Some(text) = self.replicas[from].report(self.now, false) else {
             return false;
         };
         for (to, replica) in self.replicas.iter_mut().enumerate() {
@@ -52,7 +59,7 @@ impl World {
 
     /// What is due at a replica, in words.
     fn due(&mut self, replica: usize) -> Vec<String> {
-        let due = self.replicas[replica].due(self.now, |_| false);
+        let due = self.replicas[replica].due(self.now, 99, |_| false);
         let words = due.into_iter().map(|due| match due {
             Due::Soon(key, _, left) => format!("{} ends in {} s", key.name, left.as_secs()),
             Due::Idle(key, _) => format!("{} is idle", key.name),
@@ -68,7 +75,7 @@ fn an_unused_instance_is_announced_once_and_then_idle() {
     assert_eq!(world.due(0), [""; 0]);
     assert_eq!(world.replicas[0].next_wake(), Some(world.now + secs(1)));
     world.advance(secs(1));
-    assert_eq!(world.due(0), ["n0 ends in 72 s"]);
+    assert_eq!(world.due(0), ["n0 ends in 40 s"]);
     world.advance(secs(71));
     assert_eq!(world.due(0), [""; 0]);
     assert!(!world.replicas[0].is_idle(&uid(0), world.now));
@@ -88,11 +95,11 @@ fn an_unused_instance_is_announced_once_and_then_idle() {
 fn a_use_moves_the_end_and_the_announcement() {
     let mut world = World::new(1, 1, secs(400));
     world.advance(secs(360));
-    assert_eq!(world.due(0), ["n0 ends in 72 s"]);
-    world.replicas[0].used(&uid(0), world.now);
+    assert_eq!(world.due(0), ["n0 ends in 40 s"]);
+    world.replicas[0].used(&uid(0), world.now, world.now);
     assert_eq!(world.replicas[0].left(&uid(0), world.now), Some(secs(400)));
     world.advance(secs(360));
-    assert_eq!(world.due(0), ["n0 ends in 72 s"]);
+    assert_eq!(world.due(0), ["n0 ends in 40 s"]);
     world.advance(secs(72));
     assert_eq!(world.due(0), ["n0 is idle"]);
 }
@@ -112,7 +119,7 @@ fn a_use_at_one_replica_counts_at_all() {
     let mut world = World::new(2, 2, secs(20));
     for _ in 0..10 {
         world.advance(secs(10));
-        world.replicas[0].used(&uid(0), world.now);
+        world.replicas[0].used(&uid(0), world.now, world.now);
         assert!(world.deliver(0));
         for replica in 0..2 {
             assert!(!world.replicas[replica].is_idle(&uid(0), world.now));
@@ -131,7 +138,7 @@ fn reports_are_made_for_news_only_and_not_too_often() {
     assert!(!world.deliver(0));
     for _ in 0..100 {
         world.advance(secs(1));
-        world.replicas[0].used(&uid(0), world.now);
+        world.replicas[0].used(&uid(0), world.now, world.now);
         reports += usize::from(world.deliver(0));
     }
     // 0.2 a second.
@@ -146,33 +153,102 @@ fn reports_are_made_for_news_only_and_not_too_often() {
 fn a_lost_report_is_made_up_for_by_the_next() {
     let mut world = World::new(2, 2, secs(40));
     world.advance(secs(30));
-    world.replicas[0].used(&uid(0), world.now);
+    world.replicas[0].used(&uid(0), world.now, world.now);
     // It does not arrive.
-    assert!(world.replicas[0].report(world.now).is_some());
+    assert!(world.replicas[0].report(world.now, false).is_some());
     world.advance(secs(10));
-    world.replicas[0].used(&uid(1), world.now);
+    world.replicas[0].used(&uid(1), world.now, world.now);
     assert!(world.deliver(0));
     world.advance(secs(35));
     assert!(!world.replicas[1].is_idle(&uid(0), world.now));
     // One that is known to be lost is made again without further news.
-    world.replicas[0].report_failed();
+    world.replicas[0].report_failed(world.now);
+    assert!(!world.deliver(0), "not at once");
+    world.advance(REPORT_EVERY[0]);
     assert!(world.deliver(0));
+}
+
+/// An earlier process of its name may have taken uses with it.
+#[test]
+fn a_replica_that_starts_says_that_all_were_used() {
+    let mut world = World::new(2, 1, secs(8));
+    world.advance(secs(11));
+    assert!(world.replicas[1].is_idle(&uid(0), world.now - secs(11) + secs(12)));
+    world.replicas[0] = Lifetimes::new(world.now);
+    assert!(!world.deliver(0), "it knows no instance with a timeout");
+    let all = [(key("scim", "n0"), &uid(0), secs(8))];
+    world.replicas[0].set(all, world.now);
+    assert!(world.deliver(0));
+    assert_eq!(world.due(1), [""; 0]);
+    assert!(!world.replicas[1].is_idle(&uid(0), world.now + secs(11)));
+    assert!(world.replicas[1].is_idle(&uid(0), world.now + secs(12)));
+    world.replicas[0].report_delivered();
+    world.advance(secs(8));
+    assert!(!world.deliver(0));
+    // What is gone is forgotten.
+    world.replicas[0].set([], world.now);
+    assert_eq!(world.replicas[0].left(&uid(0), world.now), None);
+}
+
+/// Otherwise what was used in the last moments of a replica would end too early.
+#[test]
+fn a_replica_that_ends_reports_at_once() {
+    let mut world = World::new(1, 1, secs(60));
+    world.replicas[0].used(&uid(0), world.now, world.now);
+    assert!(world.deliver(0));
+    assert_eq!(
+        world.replicas[0].report(world.now, true),
+        None,
+        "nothing was used since"
+    );
+    world.replicas[0].used(&uid(0), world.now + secs(1), world.now);
+    assert_eq!(world.replicas[0].report(world.now + secs(1), false), None);
+    assert!(
+        world.replicas[0]
+            .report(world.now + secs(1), true)
+            .is_some()
+    );
 }
 
 #[test]
 fn a_use_may_last() {
     let mut world = World::new(2, 1, secs(20));
     let until = world.now + secs(7200);
-    world.replicas[0].used(&uid(0), until);
+    world.replicas[0].used(&uid(0), until, world.now);
     assert!(world.deliver(0));
     // A shorter one changes nothing.
-    world.replicas[0].used(&uid(0), world.now);
-    world.advance(secs(7220));
+    world.replicas[0].used(&uid(0), world.now, world.now);
+    for replica in &mut world.replicas {
+        assert_eq!(replica.lasting(world.now)[&uid(0)], until);
+    }
+    world.advance(secs(7200));
+    for replica in &mut world.replicas {
+        assert!(replica.lasting(world.now).is_empty());
+    }
+    world.advance(secs(20));
     assert!(!world.replicas[0].is_idle(&uid(0), world.now));
     assert!(!world.replicas[1].is_idle(&uid(0), world.now));
     world.advance(secs(7));
     assert!(world.replicas[0].is_idle(&uid(0), world.now));
     assert!(world.replicas[1].is_idle(&uid(0), world.now));
+}
+
+#[test]
+fn instances_that_are_gone_are_forgotten() {
+    let mut world = World::new(1, 3, secs(20));
+    let now = world.now;
+    let replica = &mut world.replicas[0];
+    replica.used(&uid(1), now + secs(60), now);
+    let (two, new) = (key("scim", "n2"), key("scim", "n9"));
+    let left = [(two, &uid(2), secs(20)), (new, &uid(9), secs(8))];
+    replica.set(left, now);
+    assert_eq!(replica.left(&uid(2), now), Some(secs(20)));
+    assert_eq!(replica.left(&uid(9), now), Some(secs(8)));
+    assert_eq!(replica.left(&uid(1), now), None);
+    assert!(replica.lasting(now).is_empty());
+    assert_eq!(replica.interval(), Some(secs(2)));
+    replica.set([], now);
+    assert_eq!(replica.interval(), None);
 }
 
 #[test]
@@ -214,13 +290,65 @@ fn who_is_connected_uses_it() {
     for _ in 0..50 {
         world.advance(secs(2));
         let now = world.now;
-        for due in world.replicas[0].due(now, |key| *key == first) {
+        for due in world.replicas[0].due(now, 99, |key| *key == first) {
             let (Due::Soon(key, ..) | Due::Idle(key, _)) = due;
             assert_ne!(key, first);
         }
     }
     assert!(!world.replicas[0].is_idle(&uid(0), world.now));
     assert!(world.replicas[0].is_idle(&uid(1), world.now));
+}
+
+/// A label may be removed by others than through a request.
+#[test]
+fn who_was_connected_has_the_whole_timeout_from_then_on() {
+    let timeout = secs(900);
+    let mut world = World::new(1, 1, timeout);
+    let connected = |world: &mut World, is_connected| {
+        world.advance(secs(1));
+        let now = world.now;
+        world.replicas[0].due(now, 99, |_| is_connected)
+    };
+    for _ in 0..800 {
+        assert_eq!(connected(&mut world, true), []);
+    }
+    for passed in 1..=900 {
+        connected(&mut world, false);
+        assert!(!world.replicas[0].is_idle(&uid(0), world.now), "{passed} s");
+    }
+    world.advance(REPORT_EVERY[1] + DELIVERY);
+    assert!(world.replicas[0].is_idle(&uid(0), world.now));
+}
+
+#[test]
+fn what_is_due_comes_in_parts() {
+    let mut world = World::new(1, 5, secs(20));
+    world.advance(secs(100));
+    let now = world.now;
+    let mut parts = || world.replicas[0].due(now, 2, |_| false).len();
+    assert_eq!([parts(), parts(), parts(), parts()], [2, 2, 1, 0]);
+}
+
+#[test]
+fn what_cannot_be_reported_is_tried_soon_and_then_as_often_as_ever() {
+    let mut world = World::new(1, 1, secs(20));
+    let now = world.now;
+    world.replicas[0].used(&uid(0), now, now);
+    let mut tries = Vec::new();
+    for second in 0..30 {
+        world.advance(secs(1));
+        let now = world.now;
+        if world.replicas[0].report(now, false).is_some() {
+            tries.push(second);
+            world.replicas[0].report_failed(now);
+        }
+    }
+    assert_eq!(tries, [0, 1, 3, 7, 12, 17, 22, 27]);
+    world.replicas[0].report_delivered();
+    world.replicas[0].report_failed(world.now);
+    world.advance(secs(1));
+    let now = world.now;
+    assert!(world.replicas[0].report(now, false).is_some());
 }
 
 /// However uses, delayed reports and looks fall: what was used within its timeout is not idle anywhere, and what
@@ -239,13 +367,13 @@ fn nothing_that_is_used_is_idle_and_nothing_else_lives() {
             let now = world.now;
             if random.below(3) == 0 {
                 let (replica, number) = (random.below(3), random.below(3));
-                world.replicas[replica].used(&uid(number), now);
+                world.replicas[replica].used(&uid(number), now, now);
                 let unused = now.saturating_duration_since(used[number]);
                 late[number] = (unused >= timeout).then_some(now).or(late[number]);
                 used[number] = now;
             }
             for from in 0..3 {
-                if let Some(text) = world.replicas[from].report(now) {
+                if let Some(text) = world.replicas[from].report(now, false) {
                     for to in (0..3).filter(|to| *to != from) {
                         let late = Duration::from_millis(500 * random.below(3) as u64);
                         reports.push((to, now + late, text.clone()));
@@ -259,7 +387,7 @@ fn nothing_that_is_used_is_idle_and_nothing_else_lives() {
                 world.replicas[to].heard(uses::read(&text), now);
             }
             for replica in &mut world.replicas {
-                for due in replica.due(now, |_| false) {
+                for due in replica.due(now, 99, |_| false) {
                     if let Due::Idle(key, _) = due {
                         let number = key.name.as_str()[1..].parse::<usize>().unwrap();
                         let unused = now.saturating_duration_since(used[number]);

@@ -100,7 +100,12 @@ fn progress_begins_with_the_legacy_status() {
         };
         resumed(
             &bench,
-            Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
+            Pending::Ensure(
+                Starts::AsAsked,
+                Condition::default(),
+                NotReady::Accepted,
+                true,
+            ),
             app::Response::Progress {
                 instance: None,
                 progress,
@@ -130,7 +135,7 @@ fn progress_begins_with_the_legacy_status() {
 fn responses_of_the_coordinator() {
     let bench = Bench::new();
     let none = || app::Response::Failed(Error::NoInstance(n1()));
-    for pending in [Pending::Label, Pending::Stop] {
+    for pending in [Pending::Label(n1()), Pending::Stop] {
         check(
             &resumed(&bench, pending, app::Response::Done),
             200,
@@ -140,7 +145,7 @@ fn responses_of_the_coordinator() {
     let released = Pending::Release("s-1".into());
     for (pending, status, suffix) in [
         (Pending::Stop, "No job found", "scim/n1"),
-        (Pending::Label, "error", "scim/n1"),
+        (Pending::Label(n1()), "error", "scim/n1"),
         // The caller of the older route does not know the key.
         (released, "Not found", "with the name or session 's-1'"),
     ] {
@@ -151,7 +156,12 @@ fn responses_of_the_coordinator() {
     }
     let stopped = resumed(
         &bench,
-        Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
+        Pending::Ensure(
+            Starts::AsAsked,
+            Condition::default(),
+            NotReady::Accepted,
+            true,
+        ),
         app::Response::Failed(Error::Stopped),
     );
     check(
@@ -197,7 +207,12 @@ fn retryable_errors_have_a_retry_after() {
     ] {
         let response = resumed(
             &bench,
-            Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
+            Pending::Ensure(
+                Starts::AsAsked,
+                Condition::default(),
+                NotReady::Accepted,
+                true,
+            ),
             app::Response::Failed(error),
         );
         assert_eq!(response.status, status, "{code}");
@@ -264,7 +279,7 @@ fn stops_and_labels_are_queued_for_the_coordinator() {
         "application/json",
         r#"{"username":"bob","n":1,"b":true,"x":null}"#,
     );
-    assert!(matches!(parked(handled), Pending::Label));
+    assert!(matches!(parked(handled), Pending::Label(_)));
     let Want::Label(change) = bench.waiter().want else {
         panic!("no label");
     };
@@ -336,7 +351,10 @@ fn the_code_of_an_invalid_pair_depends_on_its_key_and_its_value() {
     for key in ["a", "no label!", "sessionID"] {
         for value in scalars {
             let handled = bench.patch("application/json", &format!(r#"{{"{key}":{value}}}"#));
-            assert!(matches!(parked(handled), Pending::Label), "{key} {value}");
+            assert!(
+                matches!(parked(handled), Pending::Label(_)),
+                "{key} {value}"
+            );
         }
         let value_invalid = format!(
             "the value of '{key}' is an object or an array; expected a string, a number, true or false, or null to remove the label"
@@ -387,7 +405,7 @@ fn control_characters_count_for_the_limit_of_labels_as_they_are_stored() {
             "{body}"
         );
     }
-    assert!(matches!(parked(patch(2730)), Pending::Label));
+    assert!(matches!(parked(patch(2730)), Pending::Label(_)));
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(super) fn unready(
     progress: &Progress,
     instance: Option<InstanceVersion>,
 ) -> Response {
-    let response = if let Pending::Ensure(_, _, NotReady::Error) = pending {
+    let response = if let Pending::Ensure(_, _, NotReady::Error, _) = pending {
         let retry_after = problem::whole_secs(progress.kept_for).to_string();
         let response = not_ready(progress, 503).header("retry-after", retry_after);
         response.header("preference-applied", "strict")
@@ -193,6 +193,7 @@ fn settings(settings: &JobSettings) -> Value {
     };
     let mut all = json!({
         "backoff-limit": settings.backoff_limit,
+        "idle-timeout": settings.idle_timeout.map(duration),
         "max-lifetime": settings.max_lifetime.map(duration),
         "ttl-after-finished": settings.ttl_after_finished.map(duration),
         "restart-failed": restart,

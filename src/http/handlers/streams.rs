@@ -48,6 +48,7 @@ pub fn event(told: &Told<'_>, into: &mut Vec<u8>) {
     match told.kind {
         EventKind::Ready if told.recovered => data["recovered"] = json!(true),
         EventKind::Failed => data["final"] = json!(told.is_final),
+        EventKind::IdleSoon => data["expires_in"] = json!(told.expires_in.map(|it| it.as_secs())),
         EventKind::Stopping => data["cause"] = json!(told.cause),
         _ => {}
     }
@@ -217,7 +218,10 @@ impl StartStream {
             event.number <= *last && event.uid.as_ref() != Some(&item.uid)
         };
         let is_shown = match self.pace.begun {
-            Some(_) => !matches!(event.kind, EventKind::Requested | EventKind::Labelled),
+            Some(_) => !matches!(
+                event.kind,
+                EventKind::Requested | EventKind::Labelled | EventKind::IdleSoon
+            ),
             None => is_step(event.kind),
         };
         event.key == self.key
@@ -310,13 +314,22 @@ impl Api {
             Unread(response) => return self.followed(stream, (**response).clone(), failed),
             Failed(Error::NoInstance(_)) if stream.comes_back => return Handled::Reply(over()),
             Failed(_) if stream.pace.begun.is_none() => {
-                let pending =
-                    Pending::Ensure(stream.starts, Condition::default(), NotReady::Accepted);
+                let pending = Pending::Ensure(
+                    stream.starts,
+                    Condition::default(),
+                    NotReady::Accepted,
+                    false,
+                );
                 return Handled::Reply(self.response(pending, response, failed));
             }
             _ => ("failed", true),
         };
-        let pending = Pending::Ensure(stream.starts, Condition::default(), NotReady::Accepted);
+        let pending = Pending::Ensure(
+            stream.starts,
+            Condition::default(),
+            NotReady::Accepted,
+            false,
+        );
         let response = self.response(pending, response, failed);
         // What says nothing of the instance: its reader is to come back.
         let (kind, is_for_good) = match response.status {

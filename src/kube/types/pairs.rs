@@ -13,11 +13,12 @@ use std::fmt;
 const END: char = '\0';
 
 /// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
-pub(super) const COMMON_KEYS: [&str; 6] = [
+pub(super) const COMMON_KEYS: [&str; 7] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
     "config-controller.semafor.ch/failures",
     "config-controller.semafor.ch/min-ready",
+    "config-controller.semafor.ch/idle-timeout",
     TEMPLATE_REVISION,
     VALUES_REVISION,
 ];

@@ -87,9 +87,10 @@ pub fn setting_key(app_type: &str, setting: &str) -> String {
 }
 
 /// The settings, without budgets.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "backoff-limit",
     "example",
+    "idle-timeout",
     "max-lifetime",
     "min-ready",
     "restart-delay",
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_is_read_is_known() {
-        let read = include_str!("../job.rs");
+        let read = include_str!("settings.rs");
         let found = SETTINGS
             .iter()
             .filter(|it| read.contains(&format!("\"{it}\"")));

@@ -234,6 +234,7 @@ impl World {
                 promises::ready_is_true(history, ready.ip, floors)?;
                 self.ready_lasts(&waiting.pair, ready.ip, floors, now_ms)?;
                 self.deletion_is_remembered(&waiting, &ready.ip.to_string())?;
+                self.used(waiting.replica, ready);
                 if let Some(replica) = &mut self.replicas[waiting.replica] {
                     replica.keep(&waiting.pair, response);
                 }

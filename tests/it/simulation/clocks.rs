@@ -88,6 +88,7 @@ impl World {
         let Action::DeleteJob {
             uid,
             cause: StopCause::Replaced,
+            ..
         } = action
         else {
             return Ok(());

@@ -52,6 +52,10 @@ pub(super) enum Defect {
     HidesEnds,
     /// They are not told of labels that change.
     HidesLabels,
+    /// It notes no uses.
+    ForgetsUses,
+    /// It stops nothing that nobody uses.
+    LetsAllLive,
     /// It panics when the cache changes.
     Panics,
 }
@@ -61,7 +65,7 @@ const WAITS_FOR_ONE: Duration = Duration::from_secs(30);
 
 impl Defect {
     /// All of them, each with the promise that it breaks.
-    pub(super) const ALL: [(Self, Promise); 17] = [
+    pub(super) const ALL: [(Self, Promise); 19] = [
         (Self::MissesChanges, Promise::NoWaiterForReadyInstance),
         (Self::KeepsResponses, Promise::DeletionIsRemembered),
         (Self::ForgetsPauses, Promise::PausesAreSaid),
@@ -78,6 +82,8 @@ impl Defect {
         (Self::MissesPods, Promise::StoresAreSound),
         (Self::HidesEnds, Promise::EventsAreTrue),
         (Self::HidesLabels, Promise::EventsAreTrue),
+        (Self::ForgetsUses, Promise::UsesAreReported),
+        (Self::LetsAllLive, Promise::UnusedEnds),
         (Self::Panics, Promise::NoPanic),
     ];
 

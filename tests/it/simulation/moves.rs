@@ -132,6 +132,8 @@ impl World {
     fn run_random_reflector(&mut self) -> Result<bool, Breach> {
         let number = self.any_replica();
         let which = self.dice.pick(&[0, 1, 1, 1, 2, 2, 2]);
+        let of_leases = self.profile.idles && self.dice.chance(200);
+        let which = if of_leases { 3 } else { which };
         let most = self.dice.pick(&[1, 1, 30]);
         let mut done = 0;
         while done < most && self.reflect(number, which)? {
@@ -315,7 +317,7 @@ impl World {
     }
 
     fn cut_a_watch(&mut self, number: usize) -> bool {
-        let which = self.dice.roll(3);
+        let which = self.dice.roll(self.watches());
         let cut = self.dice.pick(&[Cut::Closed, Cut::Lost, Cut::WithinLine]);
         self.cut(number, which, cut)
     }
@@ -417,6 +419,7 @@ impl World {
         check(Promise::Settles, unfinished == 0, || {
             format!("{unfinished} requests and calls are unfinished")
         })?;
+        self.unused_have_ended()?;
         self.caches_are_current()?;
         let mut pairs = self.profile.pairs.clone();
         pairs.retain(|pair| !self.profile.is_stuck(&key_of(pair).job_name()));

@@ -14,10 +14,13 @@ use config_controller::model::labels::AllBounds;
 use super::broken::Broken;
 use super::defects::Defect;
 use super::dice::Dice;
+use super::idle::IDLE_TIMEOUT;
 use super::stuck::Stuck;
 use super::truth::Pair;
 use super::unreliable::Unreliable;
 use super::world::key_of;
+use crate::harness::PREFIX;
+use serde_json::{Value, json};
 
 /// The parameters of a schedule.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub(super) struct Profile {
     pub(super) settles: Option<String>,
     /// The app type whose failed pods the Job controller replaces, if there is one; see [`RETRIES`].
     pub(super) retries: Option<String>,
+    /// Whether instances end that nobody uses; see [`IDLE_TIMEOUT`].
+    pub(super) idles: bool,
     /// What is wrong with the API server on purpose.
     pub(super) broken: Broken,
     /// What is wrong with each replica on purpose.
@@ -113,6 +118,7 @@ impl Profile {
             stuck: None,
             settles: None,
             retries: None,
+            idles: false,
             broken: Broken::Not,
             defect: Defect::Not,
         }
@@ -200,6 +206,14 @@ impl Profile {
         self
     }
 
+    /// The same, in which instances end that nobody uses: but not where reports are lost with what etcd had.
+    pub(super) fn idling(self) -> Self {
+        Self {
+            idles: self.unreliable != Unreliable::Etcd,
+            ..self
+        }
+    }
+
     /// Draws a name that is stuck, or a quota.
     fn draw_limits(&mut self, dice: &mut Dice) {
         let mut names: Vec<_> = self
@@ -216,5 +230,46 @@ impl Profile {
             // end; but not beside a name whose calls are made again and again.
             self.quota = Some(names.len() + dice.roll(2));
         }
+    }
+}
+
+impl Profile {
+    /// The ConfigMap with the templates of a schedule.
+    pub(super) fn templates(&self) -> Value {
+        let mut data = json!({});
+        for (app_type, _) in &self.pairs {
+            let policy = if app_type == "loop" {
+                "OnFailure"
+            } else {
+                "Never"
+            };
+            data[format!("{app_type}.yaml")] = json!(format!(
+                "spec:\n  restartPolicy: {policy}\n  containers:\n  - name: app\n    image: app:1\n"
+            ));
+        }
+        let brief = |setting: &str| format!("brief.{PREFIX}{setting}");
+        let mut annotations = json!({brief("max-lifetime"): "20s", brief("restart-delay"): "2s"});
+        if self.defect == Defect::HasShortDelays {
+            annotations[format!("hello.{PREFIX}restart-delay")] = json!("1s");
+        }
+        if let Some(app_type) = &self.settles {
+            let min_ready = format!("{}s", MIN_READY.as_secs());
+            annotations[format!("{app_type}.{PREFIX}min-ready")] = json!(min_ready);
+        }
+        if let Some(app_type) = &self.retries {
+            annotations[format!("{app_type}.{PREFIX}backoff-limit")] = json!(RETRIES.to_string());
+        }
+        if self.idles {
+            let timeout = format!("{}s", IDLE_TIMEOUT.as_secs());
+            annotations[format!("{PREFIX}idle-timeout")] = json!(timeout);
+        }
+        json!({
+            "metadata": {
+                "name": "templates",
+                "labels": {format!("{PREFIX}template"): "true"},
+                "annotations": annotations,
+            },
+            "data": data,
+        })
     }
 }

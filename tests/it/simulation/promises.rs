@@ -66,6 +66,9 @@ pub(super) enum Promise {
     PausesAreSaid,
     DelayIsKept,
     EventsAreTrue,
+    UsesAreReported,
+    UsedLives,
+    UnusedEnds,
     NoPanic,
 }
 
@@ -137,6 +140,13 @@ impl Promise {
             Self::EventsAreTrue => {
                 "a reader of events is told each step of a Job once and in causal order, and of its end"
             }
+            Self::UsesAreReported => {
+                "each report of a replica has all uses through it within the last timeout"
+            }
+            Self::UsedLives => {
+                "nothing is stopped as idle that was used within its timeout, as far as that was reported"
+            }
+            Self::UnusedEnds => "after the faults end, what nobody uses is stopped",
             Self::StoresAreSound => "the invariants of every store hold after every step",
             Self::StartsAndStops => "after the faults end, each name can be started and stopped",
             Self::NothingIsLeft => "after all instances are stopped, no Job and no pod is left",

@@ -15,12 +15,14 @@ use config_controller::app::feed::Feed;
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
-use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
+use config_controller::kube::types::{
+    ConfigMap, Job, Lease, Pod, Resource, ResourceVersion, USES_OF, WatchEvent,
+};
 use config_controller::kube::watch::{self, Next};
 use config_controller::model::labels;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
-use config_controller::store::{Doubts, OnChange, Reflector, Writer};
+use config_controller::store::{Doubts, OnChange, Reflector, Sink, UseReports, Writer};
 use config_controller::threads::Heartbeats;
 
 use super::defects::Defect;
@@ -53,12 +55,12 @@ impl Wiring<'_> {
         catalog: &Arc<SharedCatalog>,
         (cache, census): (&Cache, &Census),
         inbox: &Inbox,
-    ) -> [Box<dyn AnyReflector>; 3] {
+    ) -> Vec<Box<dyn AnyReflector>> {
         let (read, of_lists, of_catalog) = (Arc::clone(catalog), cache.clone(), inbox.clone());
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         let misses_pods = self.defect == Defect::MissesPods;
-        [
+        vec![
             self.reflector(
                 config_maps,
                 &format!("{PREFIX}template=true"),
@@ -87,9 +89,15 @@ impl Wiring<'_> {
         ]
     }
 
-    fn reflector<K: Resource>(
+    /// That of the Leases by which replicas report uses.
+    pub(super) fn reports(&self, reports: UseReports) -> Box<dyn AnyReflector> {
+        let selector = format!("{USES_OF}={NAMESPACE}");
+        self.reflector::<Lease, _>(reports, &selector, Box::new(|_| {}))
+    }
+
+    fn reflector<K: Resource, S: Sink<K>>(
         &self,
-        writer: Writer<K>,
+        writer: S,
         selector: &str,
         on_change: OnChange<K>,
     ) -> Box<dyn AnyReflector> {
@@ -139,8 +147,8 @@ enum Turn<K: Resource> {
     Received(watch::Input<K>),
 }
 
-struct Loop<K: Resource> {
-    running: Running<K>,
+struct Loop<K: Resource, S: Sink<K>> {
+    running: Running<K, S>,
     turn: Turn<K>,
     link: Arc<Link>,
     clock: Arc<dyn Clock>,
@@ -148,7 +156,7 @@ struct Loop<K: Resource> {
     seen: u64,
 }
 
-impl<K: Resource> Loop<K> {
+impl<K: Resource, S: Sink<K>> Loop<K, S> {
     fn take(&mut self, input: watch::Input<K>) {
         // A list beside an open watch is not applied before its end.
         let is_beside = self.running.is_open() && matches!(input, watch::Input::Listed(_));
@@ -179,7 +187,7 @@ fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
     }
 }
 
-impl<K: Resource> AnyReflector for Loop<K> {
+impl<K: Resource, S: Sink<K>> AnyReflector for Loop<K, S> {
     fn has_work(&mut self, server: &mut Server, now: Instant) -> bool {
         match (&self.turn, &self.pipe) {
             (Turn::Waiting(until), _) => *until <= now,

@@ -19,6 +19,7 @@ use config_controller::app::instances::{PageQuery, Selection};
 use config_controller::app::keys::own_key_of;
 use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
+use config_controller::app::rights::MissingRights;
 use config_controller::app::stops::{StopQueue, Stopper};
 use config_controller::app::templates::Templates;
 use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
@@ -30,10 +31,11 @@ use config_controller::kube::server_clock::ServerClock;
 use config_controller::kube::transport::Transport;
 use config_controller::kube::types::{ConfigMap, Job, Pod, PodPhase};
 use config_controller::model::names::{AppType, InstanceKey};
-use config_controller::store::{Doubts, EventWriter, Scanner, store};
+use config_controller::store::{Doubts, EventWriter, Scanner, UseReports, store};
 
 use super::defects::{Defect, HeldBack};
 use super::dice::Time;
+use super::idle::Idle;
 use super::promises::{self, Breach, Floors, Promise};
 use super::readers::Reader;
 use super::reflectors::{AnyReflector, Wiring};
@@ -60,8 +62,10 @@ pub(super) struct Replica {
     pub(super) census: Census,
     config_maps: Scanner<ConfigMap>,
     assembler: Assembler,
-    /// Its reflectors: ConfigMaps, Jobs, pods.
-    pub(super) reflectors: [Box<dyn AnyReflector>; 3],
+    /// Its reflectors: ConfigMaps, Jobs, pods, and Leases if instances end that nobody uses.
+    pub(super) reflectors: Vec<Box<dyn AnyReflector>>,
+    /// What ends them.
+    pub(super) idle: Option<Idle>,
     /// What its waiting requests may hold.
     pub(super) bounds: WaitingBounds,
     /// The calls in flight.
@@ -93,6 +97,8 @@ pub(super) struct SimState {
     pub(super) kept: BTreeMap<Pair, Response>,
     /// What is wrong with it on purpose.
     pub(super) defect: Defect,
+    /// When it was started.
+    pub(super) began: Option<Instant>,
     held_back: HeldBack,
     /// Who reads its events.
     pub(super) reader: Reader,
@@ -125,6 +131,7 @@ fn assembler(
         templates: Templates {
             catalog: Arc::clone(catalog),
             reports: Arc::new(Untried),
+            rights: MissingRights::default(),
             encode: handlers::template,
         },
         bounds: bounds.clone(),
@@ -268,6 +275,7 @@ impl Replica {
             census,
             config_maps: scanner,
             reflectors,
+            idle: None,
             bounds,
             calls: Vec::new(),
             queue: CallQueue::new(limits.parked_max),
@@ -282,9 +290,42 @@ impl Replica {
             sim: SimState {
                 defect,
                 reader,
+                began: Some(now),
                 ..SimState::default()
             },
         }
+    }
+
+    /// The same replica, of this number, which also stops what nobody uses.
+    pub(super) fn with_idle(
+        mut self,
+        number: usize,
+        server: &Arc<Mutex<Server>>,
+        seed: u64,
+    ) -> Self {
+        let server_clock = Arc::new(ServerClock::new(Arc::new(self.time.clone())));
+        let clock: Arc<dyn Clock> = Arc::clone(&server_clock) as Arc<dyn Clock>;
+        let link = Arc::new(Link::new(Arc::clone(server), server_clock));
+        let client = Client::new(Arc::clone(&link) as Arc<dyn Transport>, NAMESPACE);
+        let reports = UseReports::new(Arc::clone(&clock));
+        let wiring = Wiring {
+            doubts: &Doubts::default(),
+            client: &client,
+            clock: &clock,
+            link: &link,
+            seed,
+            defect: self.sim.defect,
+        };
+        self.reflectors.push(wiring.reports(reports.clone()));
+        let idle = Idle::new(number, &self, (&client, &reports), &clock);
+        self.app = self.app.with_uses(idle.uses(), Duration::ZERO);
+        self.idle = Some(idle);
+        self
+    }
+
+    /// Passes an input to its coordinator.
+    pub(super) fn give(&self, input: Input) {
+        self.inbox.send(input);
     }
 
     /// Keeps a ready response, with the defect that it is returned again.
@@ -368,9 +409,10 @@ impl Replica {
         })
     }
 
-    /// When the coordinator must run next.
+    /// When the coordinator, or what stops unused instances, must run next.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.coordinator.next_wake()
+        let idle = self.idle.as_ref().map(|idle| idle.wakes);
+        self.coordinator.next_wake().into_iter().chain(idle).min()
     }
 
     /// How many requests wait at the coordinator.

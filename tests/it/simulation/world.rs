@@ -11,14 +11,14 @@ use config_controller::app::RequestIds;
 use config_controller::app::api_call::Action;
 use config_controller::clock::Clock;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
-use serde_json::{Value, json};
 
 use super::callers::{RequestKind, Waiting};
 use super::clocks::Clocks;
 use super::defects::Defect;
 use super::dice::{Dice, Time};
+use super::idle::UseTruth;
 use super::labels::{self, Labels};
-use super::profile::{MIN_READY, Profile, RETRIES};
+use super::profile::Profile;
 use super::promises::{self, Breach, Promise, check};
 use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
@@ -29,7 +29,7 @@ use crate::fake_kube::cluster::Backup;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::quota::Quota;
-use crate::harness::{NAMESPACE, PREFIX};
+use crate::harness::NAMESPACE;
 
 /// Calls that a replica may make for a name within [`CALLS_WINDOW`] without an external reason.
 const CALLS_MAX: usize = 6;
@@ -80,6 +80,7 @@ pub(super) struct World {
     /// Number of lists so far that went back to an older state.
     pub(super) stale_lists: u64,
     pub(super) clocks: Clocks,
+    pub(super) use_truth: UseTruth,
 }
 
 impl World {
@@ -89,7 +90,7 @@ impl World {
             .manual_clock()
             .pod_script(PodScript::by_hand());
         let mut model = fake.model();
-        let templates = templates(&profile);
+        let templates = profile.templates();
         let made = model
             .cluster
             .create(Resource::ConfigMaps, NAMESPACE, templates, false);
@@ -122,6 +123,7 @@ impl World {
             reasons: VecDeque::new(),
             stale_lists: 0,
             clocks: Clocks::new(seed),
+            use_truth: UseTruth::default(),
         };
         world.set_node_clocks();
         for number in 0..count {
@@ -158,7 +160,10 @@ impl World {
         let bounds = (self.profile.defect.limits(self.profile.limits), workers);
         let ahead = self.clocks.of_replica();
         let time = self.time.of_machine(ahead);
-        let replica = Replica::new(&self.server, time, bounds, seed, self.profile.defect);
+        let mut replica = Replica::new(&self.server, time, bounds, seed, self.profile.defect);
+        if self.profile.idles {
+            replica = replica.with_idle(number, &self.server, seed);
+        }
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
         self.pauses[number] = None;
@@ -405,6 +410,7 @@ impl World {
                 reflect_at += REFLECTOR_INTERVAL;
                 self.run_reflectors()?;
             }
+            self.run_idle()?;
             self.run_all_coordinators()?;
             if self.profile.is_calm {
                 self.finish_calls()?;
@@ -459,11 +465,16 @@ impl World {
         Ok(has_work)
     }
 
+    /// How many watches a replica has.
+    pub(super) fn watches(&self) -> usize {
+        3 + usize::from(self.profile.idles)
+    }
+
     /// Runs all reflectors until they have nothing to do.
     pub(super) fn run_reflectors(&mut self) -> Result<bool, Breach> {
         let mut happened = false;
         for number in 0..self.replicas.len() {
-            for which in 0..3 {
+            for which in 0..self.watches() {
                 let mut turns = 0;
                 while self.reflect(number, which)? {
                     happened = true;
@@ -549,7 +560,7 @@ fn target_of(action: &Action) -> Option<String> {
 
 /// The kind of object of the reflector with that index.
 pub(super) fn what(which: usize) -> &'static str {
-    ["ConfigMaps", "Jobs", "pods"][which]
+    ["ConfigMaps", "Jobs", "pods", "Leases"][which]
 }
 
 /// A call in a few words.
@@ -562,39 +573,4 @@ fn verb_of(action: &Action) -> String {
         Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),
         Action::LabelPod { pod, .. } => format!("label {pod}"),
     }
-}
-
-/// The ConfigMap with the templates of a schedule.
-fn templates(profile: &Profile) -> Value {
-    let mut data = json!({});
-    for (app_type, _) in &profile.pairs {
-        let policy = if app_type == "loop" {
-            "OnFailure"
-        } else {
-            "Never"
-        };
-        data[format!("{app_type}.yaml")] = json!(format!(
-            "spec:\n  restartPolicy: {policy}\n  containers:\n  - name: app\n    image: app:1\n"
-        ));
-    }
-    let brief = |setting: &str| format!("brief.{PREFIX}{setting}");
-    let mut annotations = json!({brief("max-lifetime"): "20s", brief("restart-delay"): "2s"});
-    if profile.defect == Defect::HasShortDelays {
-        annotations[format!("hello.{PREFIX}restart-delay")] = json!("1s");
-    }
-    if let Some(app_type) = &profile.settles {
-        let min_ready = format!("{}s", MIN_READY.as_secs());
-        annotations[format!("{app_type}.{PREFIX}min-ready")] = json!(min_ready);
-    }
-    if let Some(app_type) = &profile.retries {
-        annotations[format!("{app_type}.{PREFIX}backoff-limit")] = json!(RETRIES.to_string());
-    }
-    json!({
-        "metadata": {
-            "name": "templates",
-            "labels": {format!("{PREFIX}template"): "true"},
-            "annotations": annotations,
-        },
-        "data": data,
-    })
 }

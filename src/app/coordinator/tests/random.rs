@@ -352,7 +352,7 @@ impl RandomSchedule {
                 return CallOutcome::Absent;
             }
             Action::ReadJob { .. } => {}
-            Action::DeleteJob { uid, cause } => match self.live.get(key) {
+            Action::DeleteJob { uid, cause, .. } => match self.live.get(key) {
                 None => {
                     self.own_delete(key, uid, is_delivered);
                     return CallOutcome::Absent;

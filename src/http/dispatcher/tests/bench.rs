@@ -8,6 +8,7 @@ use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::events::EventLog;
 use crate::app::fixture::{World, added, handle};
 use crate::app::relists::Relists;
+use crate::app::rights::MissingRights;
 use crate::app::stops::{StopQueue, Stopper};
 use crate::app::templates::Templates;
 use crate::app::{App, Waits};
@@ -187,6 +188,7 @@ impl Bench {
             templates: Templates {
                 catalog: Arc::clone(&self.catalog),
                 reports: Arc::new(Untried),
+                rights: MissingRights::default(),
                 encode: crate::http::handlers::template,
             },
             bounds: self.dispatcher.bounds.clone(),
@@ -266,7 +268,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         Pending::List(..) => (Method::Get, "/app/scim"),
         Pending::Templates(..) => (Method::Get, "/templates"),
         Pending::Log(_) | Pending::Report(..) => (Method::Get, "/app/scim/n1/logs"),
-        Pending::Label => (Method::Patch, "/app/scim/n1"),
+        Pending::Label(_) => (Method::Patch, "/app/scim/n1"),
         Pending::StopMany => (Method::Delete, "/instances"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
         Pending::Create(_) => (Method::Get, "/create/scim"),

@@ -208,7 +208,12 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
         check_head(
             resumed(
                 &bench,
-                Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Accepted),
+                Pending::Ensure(
+                    Starts::AsAsked,
+                    Condition::default(),
+                    NotReady::Accepted,
+                    true,
+                ),
                 response,
             ),
             None,

@@ -12,7 +12,7 @@ fn not_ready(is_failure_report: bool, kept_for: Duration) -> Response {
     };
     resumed(
         &Bench::new(),
-        Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Error),
+        Pending::Ensure(Starts::AsAsked, Condition::default(), NotReady::Error, true),
         app::Response::Progress {
             instance: None,
             progress,
@@ -48,7 +48,7 @@ fn a_request_is_strict_where_it_says_so() {
     ] {
         let mut request = Request::new(Method::Get, "/app/scim/n1");
         request.headers.push("Prefer", prefer.as_bytes());
-        let Pending::Ensure(.., found) = parked(bench.send(request)) else {
+        let Pending::Ensure(.., found, _) = parked(bench.send(request)) else {
             panic!("it waits for its instance");
         };
         assert_eq!(found, expected, "{prefer}");

@@ -87,7 +87,7 @@ fn each_broken_response_is_a_failure_of_the_server() {
         };
         note("create", client.create_job("a", b"{}".to_vec()).err());
         note("read", client.find_job("a").err());
-        note("delete", client.delete_job("a", &uid).err());
+        note("delete", client.delete_job("a", &uid, None).err());
         note(
             "patch",
             client.patch_pod("a", &uid, serde_json::json!({})).err(),

@@ -1,0 +1,362 @@
+//! The end of instances that nobody uses: the thread that learns of uses, tells other replicas of them, and names
+//! what is idle.
+//!
+//! [`super::lifetimes`] decides; here are its inputs, and what follows. Threads that serve requests only note uses
+//! ([`Uses`]); the coordinator makes the stops. Before anything is stopped, the reports of all replicas are listed
+//! once more: the watch may lag behind.
+
+use super::cache::Cache;
+use super::coordinator::Input;
+use super::engine::Inbox;
+use super::lifetimes::{Due, Lifetimes, REPORT_EVERY};
+use super::rights::MissingRights;
+use crate::clock::Clock;
+use crate::kube::request::{Scope, UseReport};
+use crate::kube::types::{Job, Lease, USES_OF, Uid};
+use crate::kube::{self, Class, Client};
+use crate::model::job::idle_timeout;
+use crate::model::names::InstanceKey;
+use crate::model::uses;
+use crate::shutdown::Stop;
+use crate::store::Scanner;
+use crate::store::reports::{REPLICAS_MAX, UseReports};
+use crate::threads::{self, Heartbeats, OnDeath, lock};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The meta label whose value `true` says that an instance is in use.
+pub const CONNECTED: &str = "connected";
+
+/// The time between two steps. A new instance may have a shorter timeout than all before, and what is used here must
+/// be reported before another replica takes it for idle; so this does not depend on what is known.
+const STEP_EVERY: Duration = REPORT_EVERY[0];
+
+/// So many instances are stopped or announced in one step; the others in the next.
+const DUE_AT_ONCE: usize = 128;
+
+/// The thread was paused if it steps so much later than it meant to.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The rights to read Leases count as missing when no watch of them is open for so long.
+const CLOSED_LONG: Duration = Duration::from_secs(10);
+
+/// What follows when a report is not written.
+const NOT_REPORTED: &str =
+    "uses of instances cannot be reported to other replicas, so nothing is stopped as idle";
+
+/// How long a call may take, and so a step of the thread.
+const STEP_LONGEST: Duration = Duration::from_secs(60);
+
+/// The uses of instances through this replica, and what is known of all; clones share it.
+#[derive(Clone, Debug)]
+pub struct Uses {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Those that the thread has not taken yet: until when each instance counts as used.
+    noted: Mutex<HashMap<Uid, Instant>>,
+    /// Those that last: until when, by any replica.
+    lasting: Mutex<HashMap<Uid, Instant>>,
+    lifetimes: Mutex<Lifetimes>,
+    rights: MissingRights,
+}
+
+impl Uses {
+    /// None yet. Without the rights on Leases nothing is stopped, so nothing expires.
+    #[must_use]
+    pub fn new(now: Instant, rights: MissingRights) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                noted: Mutex::default(),
+                lasting: Mutex::default(),
+                lifetimes: Mutex::new(Lifetimes::new(now)),
+                rights,
+            }),
+        }
+    }
+
+    /// This instance, which has that timeout, is used through this replica for so long from now on: how long it
+    /// lives if nobody uses it again, if there is a limit. No more are kept than the cache has instances.
+    pub fn note(
+        &self,
+        uid: &Uid,
+        timeout: Duration,
+        lasts: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let until = now + lasts;
+        {
+            let mut noted = lock(&self.shared.noted);
+            match noted.get_mut(uid) {
+                Some(before) => *before = until.max(*before),
+                None => drop(noted.insert(uid.clone(), until)),
+            }
+        }
+        let mut lasting = lock(&self.shared.lasting);
+        let before = lasting.get(uid).copied().unwrap_or(now);
+        if lasts > Duration::ZERO && until > before {
+            lasting.insert(uid.clone(), until);
+        }
+        let left = until.max(before).saturating_duration_since(now) + timeout;
+        Some(left).filter(|_| !self.shared.rights.leases())
+    }
+
+    /// Whether this instance was used just now.
+    #[must_use]
+    pub fn is_noted(&self, uid: &Uid) -> bool {
+        lock(&self.shared.noted).contains_key(uid)
+    }
+
+    /// How long this instance, which has that timeout, still lives if nobody uses it, if there is a limit.
+    #[must_use]
+    pub fn left(&self, uid: &Uid, timeout: Duration, now: Instant) -> Option<Duration> {
+        // It may have been made just now.
+        let left = lock(&self.shared.lifetimes).left(uid, now);
+        Some(left.unwrap_or(timeout)).filter(|_| !self.shared.rights.leases())
+    }
+
+    fn take(&self) -> HashMap<Uid, Instant> {
+        std::mem::take(&mut lock(&self.shared.noted))
+    }
+
+    /// Keeps of the uses that last those that still do, of instances that are there.
+    fn renew(&self, lasting: HashMap<Uid, Instant>) {
+        *lock(&self.shared.lasting) = lasting;
+    }
+}
+
+/// How this replica reports uses.
+#[derive(Debug)]
+pub struct Reporting {
+    /// Calls Kubernetes in the namespace of this replica.
+    pub client: Client,
+    /// Its name, which is that of its Lease.
+    pub replica: Box<str>,
+    /// The UID of its pod, if that is known.
+    pub pod: Option<Box<str>>,
+    /// The namespace of the instances.
+    pub uses_of: Box<str>,
+}
+
+impl Reporting {
+    /// Which Leases replicas of this service have.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let selector = format!("{USES_OF}={}", self.uses_of);
+        Scope::labelled(self.client.namespace(), &selector)
+    }
+
+    fn send(&self, text: &str) -> Result<(), kube::Error> {
+        self.client.report_uses(&UseReport {
+            name: &self.replica,
+            uses_of: &self.uses_of,
+            uses: text,
+            pod: self.pod.as_deref(),
+        })
+    }
+
+    fn list(&self) -> Result<Vec<Lease>, kube::Error> {
+        let most = u32::try_from(REPLICAS_MAX).unwrap_or(u32::MAX);
+        let page = self.client.list(&self.scope(), None, most, false)?;
+        Ok(page.items)
+    }
+}
+
+/// The thread.
+#[derive(Debug)]
+pub struct IdleStopper {
+    /// What is used.
+    pub uses: Uses,
+    /// What other replicas report.
+    pub reports: UseReports,
+    /// How this one does.
+    pub reporting: Reporting,
+    /// All Jobs.
+    pub jobs: Scanner<Job>,
+    /// Finds instances.
+    pub cache: Cache,
+    /// The way to the coordinator.
+    pub inbox: Inbox,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Whether the rights on Leases are missing.
+    pub rights: MissingRights,
+}
+
+/// What the thread knows from one step to the next.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// When the next step was meant to begin.
+    wakes: Option<Instant>,
+    /// The last report failed, and that was logged.
+    has_failed: bool,
+    /// How often Jobs had changed when they were looked through last.
+    jobs: Option<u64>,
+    /// The last report was refused for want of rights.
+    may_not_write: bool,
+}
+
+/// What was sent in a step.
+#[derive(Clone, Copy, Debug)]
+enum Sent {
+    /// There was nothing to report.
+    Nothing,
+    /// A report.
+    Report,
+}
+
+impl IdleStopper {
+    /// Starts the thread; what it returns is set when the last report was sent, after `stop`.
+    ///
+    /// # Errors
+    /// When the system cannot create it.
+    pub fn start(self, stop: Stop, heartbeats: &Heartbeats, on_death: OnDeath) -> io::Result<Stop> {
+        let reported = Stop::new();
+        let last = reported.clone();
+        let heartbeat = heartbeats.register("idle", self.clock.now());
+        threads::spawn("idle".into(), on_death, move || {
+            let mut progress = Progress::default();
+            loop {
+                heartbeat.beat(self.clock.now(), STEP_LONGEST);
+                self.step(&mut progress);
+                heartbeat.idle();
+                if stop.wait(STEP_EVERY) {
+                    break;
+                }
+            }
+            // What was used last would otherwise end too early.
+            self.take();
+            let _ = self.report(true);
+            last.set();
+        })?;
+        Ok(reported)
+    }
+
+    /// One step: what was used is noted and reported, and what is due is passed to the coordinator.
+    pub fn step(&self, progress: &mut Progress) {
+        let now = self.clock.now();
+        let is_late = |meant: Instant| now.saturating_duration_since(meant) > PAUSE;
+        if progress.wakes.is_some_and(is_late) {
+            lock(&self.uses.shared.lifetimes).all_used(now);
+        }
+        self.know_jobs(progress, now);
+        self.take();
+        let reported = self.report(false);
+        self.note_report(&reported, progress);
+        let due =
+            lock(&self.uses.shared.lifetimes).due(now, DUE_AT_ONCE, |key| self.is_in_use(key));
+        let may_stop = reported.is_ok() && self.reports.is_open() && !self.rights.leases();
+        let mut idle = Vec::new();
+        for one in due {
+            match one {
+                Due::Idle(key, uid) => idle.push((key, uid)),
+                Due::Soon(key, uid, left) if may_stop => {
+                    self.inbox.send(Input::IdleSoon(key, uid, left));
+                }
+                Due::Soon(..) => {}
+            }
+        }
+        if !idle.is_empty() && may_stop {
+            self.stop(idle);
+        }
+        progress.wakes = Some(self.clock.now() + STEP_EVERY);
+    }
+
+    /// Adds new instances with a timeout, and removes those that are gone.
+    fn know_jobs(&self, progress: &mut Progress, now: Instant) {
+        let changes = self.jobs.changes();
+        if progress.jobs.replace(changes) == Some(changes) {
+            return;
+        }
+        let jobs = self.jobs.filter(|job| idle_timeout(job).is_some());
+        let mut lifetimes = lock(&self.uses.shared.lifetimes);
+        let known = jobs.iter().filter_map(|job| {
+            let timeout = idle_timeout(job).filter(|_| !job.metadata.is_deleting())?;
+            Some((super::keys::key_of(job)?, &job.metadata.uid, timeout))
+        });
+        lifetimes.set(known, now);
+    }
+
+    /// Takes what was used here, and what other replicas report.
+    fn take(&self) {
+        let (news, now) = (self.reports.take(), self.clock.now());
+        let mut lifetimes = lock(&self.uses.shared.lifetimes);
+        if let Some(at) = news.missed {
+            lifetimes.all_used(at);
+        }
+        for (text, at) in news.texts.values() {
+            lifetimes.heard(uses::read(text), *at);
+        }
+        for (uid, until) in self.uses.take() {
+            lifetimes.used(&uid, until, now);
+        }
+        self.uses.renew(lifetimes.lasting(now));
+    }
+
+    fn report(&self, is_last: bool) -> Result<Sent, kube::Error> {
+        let now = self.clock.now();
+        let text = lock(&self.uses.shared.lifetimes).report(now, is_last);
+        let Some(text) = text else {
+            return Ok(Sent::Nothing);
+        };
+        let sent = self.reporting.send(&text).map(|()| Sent::Report);
+        let mut lifetimes = lock(&self.uses.shared.lifetimes);
+        match &sent {
+            Ok(_) => lifetimes.report_delivered(),
+            Err(_) => lifetimes.report_failed(self.clock.now()),
+        }
+        sent
+    }
+
+    fn note_report(&self, reported: &Result<Sent, kube::Error>, progress: &mut Progress) {
+        let error = reported.as_ref().err();
+        if let Some(error) = error.filter(|_| !progress.has_failed) {
+            log::warn!("{NOT_REPORTED}: {error}");
+        }
+        progress.has_failed = error.is_some();
+        let may_not_write = match reported {
+            Ok(Sent::Nothing) => progress.may_not_write,
+            Ok(Sent::Report) => false,
+            Err(error) => error.class() == Class::Forbidden,
+        };
+        progress.may_not_write = may_not_write;
+        let are_missing = may_not_write || self.reports.is_closed_for(CLOSED_LONG);
+        if self.rights.note_leases(are_missing) {
+            self.cache.index().templates_changed();
+        }
+    }
+
+    /// Whether its users say that they are connected, or it is starting: a start may take longer than the timeout.
+    fn is_in_use(&self, key: &InstanceKey) -> bool {
+        self.cache.item(key, None).is_some_and(|item| {
+            let connected = item.meta.get(CONNECTED);
+            item.is_starting() || connected.is_some_and(|value| value == "true")
+        })
+    }
+
+    /// Has these stopped that are still idle after all that other replicas have reported by now.
+    fn stop(&self, idle: Vec<(InstanceKey, Uid)>) {
+        match self.reporting.list() {
+            Ok(leases) => self.reports.listed(leases),
+            Err(error) => {
+                log::debug!("nothing is stopped as idle: {error}");
+                return;
+            }
+        }
+        self.take();
+        let now = self.clock.now();
+        for (key, uid) in idle {
+            let job = self.cache.jobs.get(&key.job_name());
+            let job = job.filter(|job| job.metadata.uid == uid);
+            let is_idle = lock(&self.uses.shared.lifetimes).is_idle(&uid, now);
+            if let Some(job) = job.filter(|_| is_idle && !self.uses.is_noted(&uid)) {
+                let version = job.metadata.resource_version.clone();
+                self.inbox.send(Input::Idle(key, uid, version));
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The end of instances that nobody uses: its thread, and the watch of what other replicas report.
+//!
+//! Wiring only, as all of [`super`].
+
+use super::{Background, Error, no_thread, on_death};
+use crate::app::cache::{Cache, Census};
+use crate::app::engine::Inbox;
+use crate::app::idle::{IdleStopper, Reporting, Uses};
+use crate::kube::Client;
+use crate::kube::types::Lease;
+use crate::kube::watch::WATCH_RETRY;
+use crate::shutdown::Stop;
+use crate::store::{Doubts, Reflector, UseReports};
+use std::sync::Arc;
+
+impl Background<'_> {
+    /// The UID of this replica's pod. An owner that does not exist by name would take the Lease with it at once, and
+    /// the name of the host may be another one.
+    fn pod(&self) -> Option<&str> {
+        let config = self.config;
+        config.pod_name.as_ref().and(config.pod_uid.as_deref())
+    }
+
+    /// Starts both; returns where uses are noted, and what is set once the last were reported. `client` calls in the namespace of this replica.
+    pub(super) fn idle(
+        &self,
+        client: Client,
+        replica: &str,
+        (cache, census): (&Cache, &Census),
+        inbox: &Inbox,
+    ) -> Result<(Uses, Stop), Error> {
+        let uses = Uses::new(self.clock.now(), self.rights.clone());
+        let reports = UseReports::new(Arc::clone(self.clock));
+        let reporting = Reporting {
+            client: client.clone(),
+            replica: replica.into(),
+            pod: self.pod().map(Into::into),
+            uses_of: self.client.namespace().into(),
+        };
+        // The service works without, so it retries no more often than a refused watch.
+        let reflector: Reflector<Lease, UseReports> = Reflector {
+            client,
+            poll: WATCH_RETRY,
+            relist: None,
+            loss: Some("instances that nobody uses are not stopped"),
+            ..self.reflector(
+                reports.clone(),
+                reporting.scope(),
+                &Doubts::default(),
+                |_| {},
+            )
+        };
+        reflector.spawn().map_err(no_thread)?;
+        let stopper = IdleStopper {
+            uses: uses.clone(),
+            reports,
+            reporting,
+            jobs: census.jobs.clone(),
+            cache: cache.clone(),
+            inbox: inbox.clone(),
+            clock: Arc::clone(self.clock),
+            rights: self.rights.clone(),
+        };
+        let started = stopper.start(self.stop.clone(), self.heartbeats, on_death(self.endings));
+        Ok((uses, started.map_err(no_thread)?))
+    }
+}

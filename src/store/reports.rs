@@ -1,0 +1,176 @@
+//! What replicas report of uses: the text of each Lease that has changed, with the moment of its arrival.
+//!
+//! No cache: [`crate::app::lifetimes`] takes what has come and keeps what follows from it. Of each Lease only the
+//! last text matters, since it repeats what the ones before said within the timeouts. What texts contain is not
+//! known here.
+
+use super::store::{Change, Sink};
+use crate::clock::Clock;
+use crate::kube::types::{Lease, ResourceVersion};
+use crate::kube::watch::StoreEvent;
+use crate::threads::lock;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// So many replicas are told apart.
+pub const REPLICAS_MAX: usize = 256;
+
+/// Bytes of reports that wait to be taken.
+pub const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A watch that is opened again within this time was not interrupted: what has happened meanwhile arrives, later
+/// by that.
+pub const REOPENED_WITHIN: Duration = Duration::from_secs(2);
+
+/// The reports that have come; clones share them.
+#[derive(Clone, Debug)]
+pub struct UseReports {
+    clock: Arc<dyn Clock>,
+    began: Instant,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The version of each Lease that was seen last, by its name.
+    seen: HashMap<Box<str>, ResourceVersion>,
+    /// The names of a list that has begun.
+    listing: HashSet<Box<str>>,
+    news: News,
+    bytes: usize,
+    is_open: bool,
+    /// Since when no watch is open, if there was one.
+    closed: Option<Instant>,
+}
+
+/// What has come since it was taken last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The last text of each Lease that has changed, and when it came, by the name of the Lease.
+    pub texts: HashMap<Box<str>, (Box<str>, Instant)>,
+    /// Reports may be missing that came before this moment.
+    pub missed: Option<Instant>,
+}
+
+impl UseReports {
+    /// None yet, and no watch.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            began: clock.now(),
+            clock,
+            state: Arc::default(),
+        }
+    }
+
+    /// Takes what has come.
+    #[must_use]
+    pub fn take(&self) -> News {
+        let mut state = lock(&self.state);
+        state.bytes = 0;
+        std::mem::take(&mut state.news)
+    }
+
+    /// Whether a watch is open, so that reports arrive.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        lock(&self.state).is_open
+    }
+
+    /// Whether no watch has been open for at least so long.
+    #[must_use]
+    pub fn is_closed_for(&self, long: Duration) -> bool {
+        let (now, state) = (self.clock.now(), lock(&self.state));
+        let since = state.closed.unwrap_or(self.began);
+        !state.is_open && now.saturating_duration_since(since) >= long
+    }
+
+    /// These were listed just now, beside the watch.
+    pub fn listed(&self, leases: impl IntoIterator<Item = Lease>) {
+        let (now, mut state) = (self.clock.now(), lock(&self.state));
+        for lease in leases {
+            state.put(lease, now);
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, lease: Lease, now: Instant) {
+        let (name, version) = (lease.metadata.name, lease.metadata.resource_version);
+        let seen = self.seen.get(&name);
+        // An older one counts, too: after etcd was restored, versions are lower.
+        if seen == Some(&version) || lease.uses.is_empty() {
+            return;
+        }
+        let is_full = self.seen.len() >= REPLICAS_MAX && seen.is_none();
+        let before = self.news.texts.get(&name);
+        let kept = self.bytes - before.map_or(0, |(text, _)| text.len());
+        let bytes = kept + lease.uses.len();
+        if is_full || bytes > REPORT_BYTES_MAX {
+            // Whatever it says: nothing was used later than now.
+            self.news.missed = Some(now);
+            return;
+        }
+        self.seen.insert(name.clone(), version);
+        self.news.texts.insert(name, (lease.uses, now));
+        self.bytes = bytes;
+    }
+}
+
+impl Sink<Lease> for UseReports {
+    fn apply(&self, event: StoreEvent<Lease>) -> Vec<Change<Lease>> {
+        let (now, mut state) = (self.clock.now(), lock(&self.state));
+        match event {
+            StoreEvent::Init => state.listing.clear(),
+            StoreEvent::InitApply(lease) => {
+                if state.listing.len() < REPLICAS_MAX {
+                    state.listing.insert(lease.metadata.name.clone());
+                }
+                state.put(lease, now);
+            }
+            StoreEvent::InitDone(_) => {
+                let State {
+                    seen,
+                    listing,
+                    news,
+                    ..
+                } = &mut *state;
+                let before = seen.len();
+                seen.retain(|name, _| listing.contains(name));
+                if seen.len() < before {
+                    news.missed = Some(now);
+                }
+            }
+            StoreEvent::Apply(lease) => state.put(lease, now),
+            StoreEvent::Delete { name, .. } => {
+                // Its replica may not have reported its last uses.
+                if state.seen.remove(&name).is_some() {
+                    state.news.missed = Some(now);
+                }
+            }
+            StoreEvent::Progress(_) => {}
+        }
+        Vec::new()
+    }
+
+    fn contact(&self, _: Instant) {}
+
+    fn watching(&self, open: bool) {
+        let (now, mut state) = (self.clock.now(), lock(&self.state));
+        if state.is_open == open {
+            return;
+        }
+        state.is_open = open;
+        if !open {
+            state.closed = Some(now);
+        } else if (state.closed.take())
+            .is_none_or(|at| now.saturating_duration_since(at) > REOPENED_WITHIN)
+        {
+            state.news.missed = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
