@@ -21,7 +21,7 @@ mod together;
 
 pub use documents::FILE_BYTES_MAX;
 pub use report::{CheckResult, Origin, Report, Row};
-pub use rights::{RIGHTS, Right, Without};
+pub use rights::{OWN_RIGHTS, RIGHTS, Right, Without};
 pub use sources::FILES_MAX;
 
 use crate::clock::Clock;
@@ -133,16 +133,18 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
         namespaces,
         origin,
     } = service::connect(config, clock)?;
-    let namespace = namespaces.served;
-    let client = Client::new(transport, &namespace);
+    let own = Client::new(Arc::clone(&transport) as Arc<_>, &namespaces.own);
+    let client = Client::new(transport, &namespaces.served);
     let mut report = Report::default();
     report.add(
         CheckResult::Good,
-        format!("namespace {namespace}"),
+        format!("namespace {}", namespaces.served),
         format!("of {origin}"),
     );
-    for right in RIGHTS.iter().chain([&rights::LOGS]) {
-        if let Err(error) = rights::check(&client, *right, true, &mut report) {
+    let of_instances = RIGHTS.iter().map(|right| (&client, right));
+    let all = of_instances.chain(OWN_RIGHTS.iter().map(|right| (&own, right)));
+    for (client, right) in all.chain([(&client, &rights::LOGS)]) {
+        if let Err(error) = rights::check(client, *right, true, &mut report) {
             // The other permissions would fail in the same way.
             report.add(CheckResult::Bad, "the API server", error.to_string());
             return Ok(report);

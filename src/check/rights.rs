@@ -23,11 +23,14 @@ const UNCHECKED: Without = Without::Less(
 );
 const SILENT: Without =
     Without::Less("messages say less about why a pod is rejected, not mounted or not ready");
+const NEVER_IDLE: Without =
+    Without::Less("instances that nobody uses are not stopped (idle-timeout)");
 
 /// A permission that the service uses: verb, API group, resource, and the effect if it is missing.
 pub type Right = (Verb, &'static str, &'static str, Without);
 
-/// The permissions that the service uses in its namespace; our Role grants exactly these.
+/// The permissions that the service uses in the namespace of the instances; our Role grants exactly these and
+/// [`OWN_RIGHTS`].
 pub const RIGHTS: &[Right] = &[
     (Verb::Create, "batch", "jobs", BROKEN),
     (Verb::Delete, "batch", "jobs", BROKEN),
@@ -49,6 +52,14 @@ pub const RIGHTS: &[Right] = &[
     (Verb::Watch, "", "pods", POLLED),
     (Verb::List, "", "events", SILENT),
     (Verb::Watch, "", "events", SILENT),
+];
+
+/// Those that it uses in the namespace of its own pod, which may be another.
+pub const OWN_RIGHTS: &[Right] = &[
+    (Verb::Create, "coordination.k8s.io", "leases", NEVER_IDLE),
+    (Verb::List, "coordination.k8s.io", "leases", NEVER_IDLE),
+    (Verb::Patch, "coordination.k8s.io", "leases", NEVER_IDLE),
+    (Verb::Watch, "coordination.k8s.io", "leases", NEVER_IDLE),
 ];
 
 /// Also used with `AUTH=kubernetes`. A Role cannot grant it: the resource has no namespace.

@@ -3,6 +3,7 @@
 //! Pure, a part of [`super`], which checks each setting alone.
 
 use super::{Config, Reader};
+use crate::app::lifetimes::USE_LONGEST;
 use std::time::Duration;
 
 /// How many of the largest requests the budget of bytes must have room for: what a request holds while
@@ -61,6 +62,10 @@ impl Reader<'_> {
         if config.relist < Duration::from_secs(5) {
             let text = self.text("RELIST");
             self.unexpected("RELIST", &text, "at least 5s");
+        }
+        if config.heartbeat_max > USE_LONGEST {
+            let text = self.text("HEARTBEAT_MAX");
+            self.unexpected("HEARTBEAT_MAX", &text, "at most 168h");
         }
         for (name, value) in [
             ("POLL", config.poll),

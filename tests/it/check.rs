@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use config_controller::check::{FILE_BYTES_MAX, RIGHTS};
+use config_controller::check::{FILE_BYTES_MAX, OWN_RIGHTS, RIGHTS};
 use serde_json::json;
 
 use crate::harness::{
@@ -45,12 +45,12 @@ fn with(word: &str, lines: &[String]) -> Vec<String> {
 
 #[test]
 fn the_checked_permissions_are_those_of_our_role() {
-    let checked: BTreeSet<(String, String)> = RIGHTS
-        .iter()
+    let all = || RIGHTS.iter().chain(OWN_RIGHTS);
+    let checked: BTreeSet<(String, String)> = all()
         .map(|(verb, _, resource, _)| (verb.as_str().to_owned(), (*resource).to_owned()))
         .collect();
     assert_eq!(checked, granted(ROLE));
-    assert_eq!(checked.len(), RIGHTS.len());
+    assert_eq!(checked.len(), all().count());
 }
 
 #[test]
@@ -61,7 +61,8 @@ fn under_our_role_all_checks_pass_and_nothing_is_changed() {
     let (code, lines, stderr) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
     // The namespace, rights, that logs are not read, templates, and that pods are not tried.
-    assert_eq!(lines.len(), 1 + RIGHTS.len() + 4, "{lines:?}");
+    let rights = RIGHTS.len() + OWN_RIGHTS.len();
+    assert_eq!(lines.len(), 1 + rights + 4, "{lines:?}");
     let off = "ok get pods/log not granted: GET …/logs is 501; manifests/read-logs (chart: readLogs) grants it";
     assert_eq!(with("ok get pods/log", &with("ok", &lines)), [off]);
     assert_eq!(with("ok", &lines).len(), lines.len(), "{lines:?}");
@@ -109,9 +110,31 @@ fn under_the_role_of_2_7_1_checks_report_warnings() {
             "warn watch jobs.batch",
             "warn watch configmaps",
             "warn list events",
-            "warn watch events"
+            "warn watch events",
+            "warn create leases.coordination.k8s.io",
+            "warn list leases.coordination.k8s.io",
+            "warn patch leases.coordination.k8s.io",
+            "warn watch leases.coordination.k8s.io"
         ]
     );
+    let idle = "missing: instances that nobody uses are not stopped (idle-timeout)";
+    assert!(warned[7].ends_with(idle), "{warned:?}");
+}
+
+/// The Role of the fake counts in the namespace of the replica alone.
+#[test]
+fn leases_are_in_the_namespace_of_the_replica() {
+    let environment = TestEnvironment::builder().unstarted().start();
+    let elsewhere = ["--job-namespace=elsewhere"];
+    let (code, lines, _) = check(Some(&environment.kubeconfig()), &elsewhere);
+    assert_eq!(code, Some(1), "{lines:?}");
+    let granted = with("ok", &lines);
+    let granted: Vec<&str> = granted.iter().map(|line| line.trim_end()).collect();
+    for (verb, _, _, _) in OWN_RIGHTS {
+        let line = format!("ok {} leases.coordination.k8s.io", verb.as_str());
+        assert!(granted.contains(&line.as_str()), "{granted:?}");
+    }
+    assert!(!granted.contains(&"ok list jobs.batch"), "{granted:?}");
 }
 
 #[test]

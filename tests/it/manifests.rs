@@ -34,8 +34,9 @@ const RENDERS: &[(&str, Option<&str>)] = &[
 /// One more, with kinds of the Prometheus Operator, which a cluster need not know.
 const MONITORS: (&str, Option<&str>) = ("chart-monitors.yaml", Some("monitors.values.yaml"));
 
-/// Objects beside those of the service: an option, or there only for the time of a hook.
-const BESIDE: [&str; 4] = ["-dry-run-pods", "-read-logs", "-check", "-test"];
+/// Objects beside those of the service: an option, there only for the time of a hook, or in the namespace of the
+/// release, where instances need not be.
+const BESIDE: [&str; 5] = ["-dry-run-pods", "-read-logs", "-leases", "-check", "-test"];
 
 /// Settings that have values of their own in the chart, or are none of a pod's.
 const NOT_IN_SETTINGS: &[&str] = &[
@@ -48,6 +49,8 @@ const NOT_IN_SETTINGS: &[&str] = &[
     "OTEL_EXPORTER_OTLP_PROTOCOL",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_SERVICE_NAME",
+    "POD_NAME",
+    "POD_UID",
     "SERVICE_PORT",
     "TLS_CERT",
     "TLS_KEY",
@@ -92,19 +95,33 @@ fn only(objects: &[Value], kind: &str) -> Value {
 fn the_chart_grants_the_same_permissions_as_the_base() {
     let base: Value = serde_yaml::from_str(ROLE).expect("the Role is YAML");
     for (golden, _) in RENDERS {
-        let role = only(&rendered(golden), "Role");
-        assert_eq!(role["rules"], base["rules"], "{golden}");
-        let binding = only(&rendered(golden), "RoleBinding");
+        let all = rendered(golden);
         let metadata = |object: &Value, key: &str| object["metadata"][key].clone();
-        assert_eq!(binding["roleRef"]["name"], metadata(&role, "name"));
-        assert_eq!(
-            metadata(&binding, "namespace"),
-            metadata(&role, "namespace")
+        let account = only(&all, "ServiceAccount");
+        let mut granted = Vec::new();
+        // In the namespace of the instances, and in that of the replicas.
+        let role = only(&all, "Role");
+        let leases = format!(
+            "{}-leases",
+            role["metadata"]["name"].as_str().expect("text")
         );
-        let account = only(&rendered(golden), "ServiceAccount");
-        let subject = &binding["subjects"][0];
-        assert_eq!(subject["name"], metadata(&account, "name"), "{golden}");
-        assert_eq!(subject["namespace"], metadata(&account, "namespace"));
+        let find = |kind: &str, name: &Value| {
+            let mut found = all.iter();
+            let found = found.find(|it| it["kind"] == kind && it["metadata"]["name"] == *name);
+            found.unwrap_or_else(|| panic!("{golden} has no {kind} {name}"))
+        };
+        let own = find("Role", &json!(leases));
+        assert_eq!(metadata(own, "namespace"), metadata(&account, "namespace"));
+        for role in [&role, own] {
+            let binding = find("RoleBinding", &role["metadata"]["name"]);
+            assert_eq!(binding["roleRef"]["name"], metadata(role, "name"));
+            assert_eq!(metadata(binding, "namespace"), metadata(role, "namespace"));
+            let subject = &binding["subjects"][0];
+            assert_eq!(subject["name"], metadata(&account, "name"), "{golden}");
+            assert_eq!(subject["namespace"], metadata(&account, "namespace"));
+            granted.extend(role["rules"].as_array().expect("rules").iter().cloned());
+        }
+        assert_eq!(json!(granted), base["rules"], "{golden}");
         let pod = &only(&rendered(golden), "Deployment")["spec"]["template"]["spec"];
         assert_eq!(pod["serviceAccountName"], metadata(&account, "name"));
     }
@@ -123,13 +140,14 @@ fn the_check_has_the_rights_of_the_service() {
         rules.flatten().cloned().collect()
     };
     let own = rendered("chart-own.yaml");
-    let endings = ["-apps", "-dry-run-pods", "-read-logs"];
+    let endings = ["-apps", "-dry-run-pods", "-read-logs", "-leases"];
     let service = endings.map(|ending| of(&own, ending)).concat();
     assert_eq!(of(&own, "-check"), service);
     let delegators = own.iter().filter(|it| it["kind"] == "ClusterRoleBinding");
     assert_eq!(delegators.count(), 2);
     let monitors = rendered(MONITORS.0);
-    assert_eq!(of(&monitors, "-check"), of(&monitors, "-apps"));
+    let service = ["-apps", "-leases"].map(|ending| of(&monitors, ending));
+    assert_eq!(of(&monitors, "-check"), service.concat());
     assert!(of(&rendered("chart-default.yaml"), "-check").is_empty());
 }
 
@@ -221,9 +239,18 @@ fn comparable(mut deployment: Value) -> Value {
 
 #[test]
 fn the_chart_runs_the_same_pods_as_the_base() {
-    let base = objects(&text_of("manifests/base/deployment.yaml"));
+    let base = only(
+        &objects(&text_of("manifests/base/deployment.yaml")),
+        "Deployment",
+    );
     let chart = only(&rendered("chart-default.yaml"), "Deployment");
-    assert_eq!(comparable(chart), comparable(only(&base, "Deployment")));
+    let environment = |deployment: &Value| {
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        container["env"].as_array().expect("a list").clone()
+    };
+    let of_chart = environment(&chart);
+    assert!(environment(&base).iter().all(|one| of_chart.contains(one)));
+    assert_eq!(comparable(chart), comparable(base));
 }
 
 /// A chart that keeps the selector of a Service or budget but not the pods' labels selects no pod.

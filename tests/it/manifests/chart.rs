@@ -118,6 +118,14 @@ fn invalid_values_are_rejected_by_name() {
         ("settings.START_WAIT=abc", "/settings/START_WAIT"),
         ("settings.WORKERS=many", "/settings/WORKERS"),
         (
+            "settings.INSTANCE_MAX_LIFETIME=721h",
+            "/settings/INSTANCE_MAX_LIFETIME",
+        ),
+        (
+            "settings.INSTANCE_IDLE_TIMEOUT=2592001",
+            "/settings/INSTANCE_IDLE_TIMEOUT",
+        ),
+        (
             "podLabels.app\\.kubernetes\\.io/name=x",
             "app.kubernetes.io/name",
         ),
@@ -185,6 +193,7 @@ fn the_schema_knows_the_form_of_each_setting() {
         "START_WAIT=20,WORKERS=4",
         "START_WAIT=500ms,OTEL_SDK_DISABLED=true",
         "LOG_LEVEL=WARNING",
+        "INSTANCE_IDLE_TIMEOUT=720h,INSTANCE_MAX_LIFETIME=699h,INSTANCE_TTL_AFTER_FINISHED=2592000",
     ] {
         let values = values.replace(',', ",settings.");
         helm.template("portal", &["--set", &format!("settings.{values}")]);

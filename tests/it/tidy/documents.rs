@@ -42,7 +42,9 @@ fn every_setting_is_documented() {
 /// where the service makes every kind of call.
 #[test]
 fn the_role_grants_exactly_the_used_permissions() {
-    let environment = TestEnvironment::new();
+    // Whose uses are reported in a Lease.
+    let environment = TestEnvironment::builder().annotation("idle-timeout", "1h");
+    let environment = environment.start();
     environment.start_instance("/app/hello/ann");
     environment
         .patch("/app/hello/ann", &json!({"k": "v"}))

@@ -1,4 +1,4 @@
-{{/* What the service may do; a test keeps this identical to manifests/base/role.yaml. */}}
+{{/* What the service may do; a test keeps these identical to manifests/base/role.yaml. */}}
 {{- define "config-controller.rules" -}}
 # Instances are Jobs: list and watch find them, create starts, delete stops. get, here and below,
 # compares what the watches have shown with etcd, of one object at a time.
@@ -18,6 +18,15 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [list, watch]
+{{- end }}
+
+{{/* The same in the namespace of the release, where the replicas are. */}}
+{{- define "config-controller.leasesRules" -}}
+# Each replica writes into a Lease of its own which instances are used, and the others read it; without
+# this, no instance is stopped because nobody uses it.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create, list, patch, watch]
 {{- end }}
 
 {{/*
