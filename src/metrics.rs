@@ -32,7 +32,10 @@ pub const OTHER: &str = "_other";
 const START_RESULTS: [&str; 3] = ["ready", "failed", "denied"];
 
 /// The causes of stops, as in [`STOPS`].
-const STOP_CAUSES: [&str; 4] = ["asked", "replaced", "disrupted", "forced"];
+const STOP_CAUSES: [&str; 5] = ["asked", "replaced", "disrupted", "idle", "forced"];
+
+/// The results of [`Metrics::use_report`].
+const REPORT_RESULTS: [&str; 3] = ["sent", "failed", "received"];
 
 /// The causes of [`Metrics::rejected`].
 const REJECTED_CAUSES: [&str; 13] = [
@@ -101,6 +104,7 @@ pub struct Metrics {
     phase_duration: HistogramVec,
     time_to_verdict: HistogramVec,
     stops: IntCounterVec,
+    use_reports: IntCounterVec,
     rejected: IntCounterVec,
     kube_requests: IntCounterVec,
     kube_duration: HistogramVec,
@@ -116,6 +120,10 @@ impl Metrics {
             // Begins at 0.
             rejected.with_label_values(&[cause]);
         }
+        let use_reports = counters(&USE_REPORTS);
+        for result in REPORT_RESULTS {
+            use_reports.with_label_values(&[result]);
+        }
         Self {
             http: Tally::new(io_threads, routes, bounds(&HTTP_REQUEST_DURATION)),
             starts: counters(&STARTS),
@@ -124,6 +132,7 @@ impl Metrics {
             phase_duration: histograms(&START_PHASE_DURATION),
             time_to_verdict: histograms(&TIME_TO_VERDICT),
             stops: counters(&STOPS),
+            use_reports,
             rejected,
             kube_requests: counters(&KUBE_REQUESTS),
             kube_duration: histograms(&KUBE_REQUEST_DURATION),
@@ -161,6 +170,12 @@ impl Metrics {
         self.stops.with_label_values(&[app_type, cause]).inc();
     }
 
+    /// A report of uses was `sent`, or `failed` to be, or was `received` from another replica.
+    pub fn use_report(&self, result: &str) {
+        debug_assert!(REPORT_RESULTS.contains(&result), "{result} is in the table");
+        self.use_reports.with_label_values(&[result]).inc();
+    }
+
     /// A request was refused behind the front: at a bound, or by authentication.
     pub fn rejected(&self, cause: &str) {
         debug_assert!(REJECTED_CAUSES.contains(&cause), "{cause} is in the table");
@@ -184,6 +199,7 @@ impl Metrics {
         registry.collect(&START_PHASE_DURATION, &self.phase_duration);
         registry.collect(&TIME_TO_VERDICT, &self.time_to_verdict);
         registry.collect(&STOPS, &self.stops);
+        registry.collect(&USE_REPORTS, &self.use_reports);
         registry.collect(&REJECTED, &self.rejected);
         registry.collect(&KUBE_REQUESTS, &self.kube_requests);
         registry.collect(&KUBE_REQUEST_DURATION, &self.kube_duration);

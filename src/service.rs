@@ -278,6 +278,7 @@ impl Service {
             stop: &stop,
             heartbeats: &heartbeats,
             endings: &endings,
+            metrics: &metrics,
             rights: MissingRights::default(),
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
@@ -451,6 +452,7 @@ struct Background<'a> {
     stop: &'a Stop,
     heartbeats: &'a Heartbeats,
     endings: &'a Sender<Ending>,
+    metrics: &'a Arc<Metrics>,
     rights: MissingRights,
 }
 

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::kube::request::{Scope, UseReport};
 use crate::kube::types::{Job, Lease, USES_OF, Uid};
 use crate::kube::{self, Class, Client};
+use crate::metrics::Metrics;
 use crate::model::job::idle_timeout;
 use crate::model::names::InstanceKey;
 use crate::model::uses;
@@ -140,6 +141,8 @@ pub struct Reporting {
     pub pod: Option<Box<str>>,
     /// The namespace of the instances.
     pub uses_of: Box<str>,
+    /// Counts reports.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Reporting {
@@ -288,8 +291,11 @@ impl IdleStopper {
         if let Some(at) = news.missed {
             lifetimes.all_used(at);
         }
-        for (text, at) in news.texts.values() {
+        for (replica, (text, at)) in &news.texts {
             lifetimes.heard(uses::read(text), *at);
+            if *replica != self.reporting.replica {
+                self.reporting.metrics.use_report("received");
+            }
         }
         for (uid, until) in self.uses.take() {
             lifetimes.used(&uid, until, now);
@@ -304,6 +310,8 @@ impl IdleStopper {
             return Ok(Sent::Nothing);
         };
         let sent = self.reporting.send(&text).map(|()| Sent::Report);
+        let result = if sent.is_ok() { "sent" } else { "failed" };
+        self.reporting.metrics.use_report(result);
         let mut lifetimes = lock(&self.uses.shared.lifetimes);
         match &sent {
             Ok(_) => lifetimes.report_delivered(),

@@ -36,6 +36,7 @@ impl Background<'_> {
             replica: replica.into(),
             pod: self.pod().map(Into::into),
             uses_of: self.client.namespace().into(),
+            metrics: Arc::clone(self.metrics),
         };
         // The service works without, so it retries no more often than a refused watch.
         let reflector: Reflector<Lease, UseReports> = Reflector {

@@ -1,6 +1,7 @@
 //! Instances that nobody uses end; what is used through any replica lives.
 
 use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{NAMESPACE, TestEnvironment, eventually};
 use crate::streams::EventReader;
 
@@ -130,4 +131,36 @@ fn without_a_timeout_nothing_ends_and_nothing_is_written() {
     let ready = environment.get("/app/hello/ann");
     assert_eq!(ready.header("instance-expires-in"), "");
     assert!(leases(&environment).is_empty());
+}
+
+/// From the beginning at 0; those of the other replica as such.
+#[test]
+fn reports_of_uses_are_counted() {
+    let environment = TestEnvironment::builder().annotation("idle-timeout", "1h");
+    let mut environment = environment.start();
+    let count = |environment: &TestEnvironment, replica: usize, result: &str| {
+        let text = environment.replica(replica).get("/metrics").text;
+        let begin = format!("config_controller_use_reports_total{{result=\"{result}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&begin));
+        value
+            .expect("it is there")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    for result in ["sent", "failed", "received"] {
+        assert_eq!(count(&environment, 0, result), 0, "{result}");
+    }
+    let other = environment.add_replica();
+    environment.wait_ready(other);
+    let until = |replica: usize, result: &str| {
+        eventually(result, || {
+            (count(&environment, replica, result) > 0).then_some(())
+        });
+    };
+    let fault = FaultRule::new("patch", "leases", Fault::Status(503));
+    environment.kube.fault(fault.times(2));
+    environment.start_instance("/app/hello/ann");
+    until(0, "failed");
+    until(0, "sent");
+    until(other, "received");
 }

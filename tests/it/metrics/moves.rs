@@ -45,6 +45,10 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::START_PHASE_DURATION, Moves(start)),
     (&metrics::TIME_TO_VERDICT, MovesByFailure(fail)),
     (&metrics::STOPS, Moves(stop)),
+    (
+        &metrics::USE_REPORTS,
+        Within("tests/it/idle.rs", "reports_of_uses_are_counted"),
+    ),
     (&metrics::INSTANCES, Moves(start)),
     (&metrics::INSTANCE_BYTES, Moves(start)),
     (

@@ -16,6 +16,7 @@ use config_controller::app::rights::MissingRights;
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::types::{USES, Uid};
+use config_controller::metrics::Metrics;
 use config_controller::model::uses::{self, Mark, Use};
 use config_controller::store::UseReports;
 use serde_json::Value;
@@ -75,6 +76,7 @@ impl Idle {
                 replica: name.as_str().into(),
                 pod: None,
                 uses_of: NAMESPACE.into(),
+                metrics: Arc::new(Metrics::new(1, &[])),
             },
             jobs: replica.census.jobs.clone(),
             cache: replica.cache.clone(),
