@@ -78,6 +78,8 @@ pub struct Instance {
     pub is_contested: bool,
     /// Its status.
     pub status: InstanceStatus,
+    /// Its status is how it was found to end, whatever its pods say by now.
+    pub is_end_kept: bool,
 }
 
 impl Instance {
@@ -248,13 +250,57 @@ impl Cache {
         let predecessor = before.max_by_key(|pod| pod.metadata.creation_timestamp);
         let leaving = pods.iter().filter(|pod| pod.metadata.is_deleting());
         let leaving = leaving.min_by_key(|pod| pod.metadata.deletion_timestamp);
+        let end = match assessment.status {
+            InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => self.end(&job),
+            _ => None,
+        };
         Instance {
+            is_end_kept: end.is_some(),
             job,
             predecessor: predecessor.cloned(),
             leaving: leaving.cloned(),
             is_contested: assessment.is_contested,
             pod,
-            status: assessment.status,
+            status: end.unwrap_or(assessment.status),
+        }
+    }
+
+    /// How this Job has ended, if its pod was seen to say it.
+    #[must_use]
+    pub fn end(&self, job: &Job) -> Option<InstanceStatus> {
+        self.index.end(&own_key_of(job)?, &job.metadata.uid)
+    }
+
+    /// Keeps how this instance has ended, for as long as there is its Job. The first end that is found stands,
+    /// unless the instance runs again: etcd may have been restored. To be called by the one thread that decides
+    /// what instances are.
+    pub fn keep_end(&self, instance: &Instance) {
+        let (job, status) = (&instance.job, &instance.status);
+        let runs = matches!(
+            status,
+            InstanceStatus::Starting(_) | InstanceStatus::Ready { .. }
+        );
+        let is_over = || {
+            let mut pods = instance.pod.iter();
+            status::has_job_ended(job) || pods.all(|pod| status::has_ended(pod))
+        };
+        let is_end = !instance.is_end_kept && status.says_how_it_ended() && is_over();
+        if !runs && !is_end {
+            return;
+        }
+        let Some(key) = own_key_of(job) else {
+            return;
+        };
+        let Some(changes) = self.index.changes(&key) else {
+            return;
+        };
+        let uid = instance.uid();
+        let known = self.jobs.get(&job.metadata.name);
+        let is_there = known.is_some_and(|known| known.metadata.uid == *uid);
+        if is_there && (is_end || self.index.end(&key, uid).is_some()) {
+            self.index
+                .keep_end(&key, changes, uid, is_end.then_some(status));
+            self.refresh(&key);
         }
     }
 

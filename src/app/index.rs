@@ -17,11 +17,13 @@ use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::{self, InstanceStatus};
 use crate::store::Change;
 use crate::threads::lock;
+use ends::End;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+mod ends;
 mod reading;
 
 /// The words for statuses in metrics and lists, in the order of [`Counts`].
@@ -77,7 +79,7 @@ const FAILED: usize = 2;
 
 /// What the cache takes for a Job or a pod beside its name and texts, in bytes; measured, as the factors
 /// below. A test holds them against the allocator.
-const OBJECT_BYTES: usize = 624;
+const OBJECT_BYTES: usize = 636;
 
 /// How often the cache holds the name of an object.
 const NAMES: usize = 5;
@@ -133,6 +135,14 @@ struct Counted {
     changes: u32,
     place: u8,
     verdict: Verdict,
+    /// How it has ended, once that is known.
+    end: Option<Box<End>>,
+}
+
+impl Counted {
+    fn end_bytes(&self) -> usize {
+        self.end.as_ref().map_or(0, |end| end.bytes())
+    }
 }
 
 impl Index {
@@ -164,8 +174,11 @@ impl Index {
         let mut state = self.state();
         // Lists of templates have how many instances there are, and of which revision.
         let uid = |job: &Option<Arc<Job>>| job.as_ref().map(|job| job.metadata.uid.clone());
-        if old != new || uid(&change.old) != uid(&change.new) {
+        let is_other = uid(&change.old) != uid(&change.new);
+        if old != new || is_other {
             state.lists.change_all(&ListOf::Templates);
+            let end_bytes = old.as_ref().map_or(0, |key| state.forget_end(key));
+            self.memory.resize_cache(end_bytes, 0);
         }
         if old != new {
             old.iter().for_each(|key| state.remove(key));
@@ -416,10 +429,18 @@ impl State {
             changes: 0,
             place: STARTING as u8,
             verdict: Verdict::None,
+            end: None,
         };
         self.counted.insert(self.hash(key), counted);
         self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
         self.lists.change(key);
+    }
+
+    /// Forgets how this instance has ended; returns the bytes that took.
+    fn forget_end(&mut self, key: &InstanceKey) -> usize {
+        let hash = self.hash(key);
+        let end = self.counted.get_mut(&hash).and_then(|it| it.end.take());
+        end.map_or(0, |end| end.bytes())
     }
 
     fn remove(&mut self, key: &InstanceKey) {

@@ -276,6 +276,30 @@ impl InstanceStatus {
         }
     }
 
+    /// Whether it says how the instance has ended, as only its pod does: that stands, whatever is seen later.
+    #[must_use]
+    pub fn says_how_it_ended(&self) -> bool {
+        match self {
+            Self::Failed { finding, .. } => finding.prognosis == Prognosis::Terminal,
+            Self::Finished(ending) => ending.is_seen(),
+            Self::Ready { .. } | Self::Starting(_) | Self::Stopping { .. } => false,
+        }
+    }
+
+    /// What its texts take, in bytes.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Starting(finding) | Self::Failed { finding, .. } => {
+                let last_output = finding.last_output.as_ref();
+                let last_output = last_output.map_or(0, |text| text.len());
+                finding.reason.len() + finding.message.len() + last_output
+            }
+            Self::Finished(ending) => ending.text_bytes(),
+            Self::Ready { .. } | Self::Stopping { .. } => 0,
+        }
+    }
+
     fn failed(finding: Finding, run: Run) -> Self {
         let Run { at, lasted } = run;
         Self::Failed {

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
+use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{
-    Client, Response, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates, eventually,
+    Client, NAMESPACE, Response, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
+    eventually,
 };
 
 /// Types and names of all instances, page by page, with the query of each page.
@@ -105,6 +108,55 @@ fn an_instance_is_listed_from_its_start_to_its_stop() {
     assert_eq!(names(environment.client(), "label=team=b"), [""; 0]);
     environment.delete("/app/hello/ann").expect(200);
     assert_eq!(item(&environment, "")["status"], "stopping");
+}
+
+/// What its pod has said counts for as long as there is its Job, in lists and metrics as in events and responses.
+#[test]
+fn how_an_instance_ended_is_listed_after_its_pod_is_gone() {
+    let mut environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .annotation("restart-failed", "never")
+        .start();
+    let second = environment.add_replica();
+    environment.wait_ready(second);
+    for (name, code, status, reason) in [
+        ("well", 0, "finished", "Completed"),
+        ("badly", 3, "failed", "Error"),
+    ] {
+        environment
+            .get_at_once(&format!("/app/hello/{name}"))
+            .expect(202);
+        let job = format!("hello-{name}");
+        environment.make_ready(&job);
+        environment.wait_found(&format!("/app/hello/{name}"));
+        environment.move_pod(&job, &PodMove::Exit(Exit::at_once(code)));
+        let query = format!("/instances?status={status}");
+        let listed = |replica: usize, has_ended: &dyn Fn(&Value) -> bool| {
+            eventually(status, || {
+                let page = environment.replica(replica).get(&query).expect(200);
+                let item = page["instances"].get(0)?.clone();
+                has_ended(&item).then_some(item)
+            })
+        };
+        let ended = [0, 1].map(|replica| listed(replica, &|item| item["reason"] == reason));
+        // Its Job has ended, too.
+        eventually("its Job has ended", || {
+            let conditions = environment.wait_job(&job)["status"]["conditions"].clone();
+            (!conditions.is_null()).then_some(())
+        });
+        let pod = environment.wait_pod(&job);
+        (environment.kube)
+            .delete(Resource::Pods, NAMESPACE, &pod, "Background")
+            .expect("it was there");
+        for (replica, before) in ended.iter().enumerate() {
+            let after = listed(replica, &|item| item["start"].is_null());
+            for field in ["reason", "message", "since"] {
+                assert_eq!(after[field], before[field], "{name}, replica {replica}");
+            }
+        }
+        let counted = format!(r#"config_controller_instances{{type="hello",status="{status}"}} 1"#);
+        assert!(environment.get("/metrics").text.contains(&counted));
+    }
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Cache {
             .map(|job| bytes_of_job(job, own_key_of(job).as_ref()))
             .sum();
         let pods: usize = pods.iter().map(|pod| sizes_of_pod(pod).1).sum();
-        let bytes = jobs + pods;
+        let bytes = jobs + pods + self.index.end_bytes();
         let counted = self.index.memory().cached_bytes();
         if counted != bytes {
             return Err(format!(

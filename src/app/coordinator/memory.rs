@@ -107,6 +107,7 @@ impl Memory {
                 if !self.note_settling(instance, context) {
                     self.note_live(instance, settings, context);
                 }
+                context.cache.keep_end(instance);
             }
             None => {
                 self.settling = None;
@@ -176,10 +177,11 @@ impl Memory {
         let is_over = |lost: Instant| now.saturating_duration_since(lost) >= LOST_KEPT;
         self.termination
             .take_if(|report| report.lost_at.is_some_and(is_over));
-        // A ready instance has no earlier failure.
-        if let Some(ready) = instance.filter(|it| matches!(it.status, InstanceStatus::Ready { .. }))
-        {
-            self.end_seen(ready.uid());
+        // A ready instance has no earlier failure, and what is kept of an end suffices.
+        let is_known =
+            |it: &&Instance| matches!(it.status, InstanceStatus::Ready { .. }) || it.is_end_kept;
+        if let Some(known) = instance.filter(is_known) {
+            self.end_seen(known.uid());
         } else if let Some(report) = instance.and_then(|instance| {
             let known = self.report_of(instance.uid());
             TerminationReport::with_news(instance, known, context)
@@ -419,12 +421,6 @@ impl Memory {
         problem.is_some_and(|it| it.uid == *job && !it.is_disrupted)
     }
 
-    /// Whether the app of this Job was seen to exit with code 0 by itself.
-    fn has_ended_itself(&self, job: &Uid) -> bool {
-        let problem = self.problem.as_ref();
-        problem.is_some_and(|it| it.uid == *job && it.is_by_app)
-    }
-
     /// Whether others ended this Job, which may be gone.
     #[must_use]
     pub fn was_disrupted(&self, job: &Uid) -> bool {
@@ -434,14 +430,10 @@ impl Memory {
 
     /// Adds to an instance whose pod is gone what was known of that pod.
     fn recall(&self, instance: &mut Instance, context: &Context<'_>) {
-        let job = &instance.job;
-        if let InstanceStatus::Finished(ending) = &instance.status
-            && ending.is_deduced()
-            && self.has_ended_itself(instance.uid())
-        {
-            instance.status = InstanceStatus::Finished(ending.of_app());
+        if instance.is_end_kept {
             return;
         }
+        let job = &instance.job;
         let has_finished = matches!(instance.status, InstanceStatus::Finished(_));
         let counts = |pod: &&Pod| !has_finished || status::may_complete(pod);
         let own = instance.pod.as_deref().filter(counts);

@@ -127,6 +127,7 @@ impl Observed {
             InstanceStatus::Stopping { .. } => {
                 let pod = memory.explaining_pod(&instance);
                 let ended = status::ended_before_deletion(&instance.job, pod);
+                let ended = ended.map(|end| context.cache.end(&instance.job).unwrap_or(end));
                 is_disrupted = ended.as_ref().is_some_and(InstanceStatus::is_disrupted);
                 (
                     State::Deleting,

@@ -281,13 +281,14 @@ fn a_record_is_dropped_when_what_it_remembers_expires() {
     assert_eq!(fixture.coordinator.records.len(), 1);
     fixture.pass(0.1);
     assert_eq!(fixture.coordinator.records.len(), 0);
-    // So is the termination report of a pod, though its Job is still there.
+    // So is the termination report of a pod, though its Job is still there and has not ended.
     let mut fixture = starting();
+    let retried = json!({"spec": {"backoffLimit": 3}});
+    fixture.world.job("u1", retried);
     let failed = json!({"status": {"phase": "Failed", "containerStatuses": [
         {"name": "app", "state": {"terminated": {"exitCode": 3}}},
     ]}});
     fixture.world.pod("u1", failed);
-    fixture.world.ended("u1", "Failed", json!({}));
     fixture.changed();
     fixture.world.pod_gone("u1");
     fixture.changed();
@@ -393,7 +394,7 @@ fn memory_of_dropped_records_is_given_back() {
 #[test]
 fn kept_termination_reports_are_bounded_and_the_oldest_are_evicted() {
     let mut world = World::new();
-    world.job("u1", json!({}));
+    world.job("u1", json!({"spec": {"backoffLimit": 3}}));
     let Lookup::Instance(without) = world.cache.lookup(&n1()) else {
         panic!("it is there");
     };

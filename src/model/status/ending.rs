@@ -157,7 +157,7 @@ impl Ending {
     /// Whether others ended it, and not the app.
     #[must_use]
     pub fn is_disrupted(&self) -> bool {
-        matches!(self.by, By::Others) || self.is_deduced()
+        matches!(self.by, By::Others | By::Deletion | By::SomeoneUnseen)
     }
 
     /// Whether its app exited with code 0 by itself.
@@ -166,23 +166,20 @@ impl Ending {
         self.by == By::Itself
     }
 
-    /// Whether only the deletion of its pod says that others ended it, which may have come later.
-    #[must_use]
-    pub fn is_deduced(&self) -> bool {
-        matches!(self.by, By::Deletion | By::SomeoneUnseen)
-    }
-
     /// Whether only the absence of its pod says that others ended it.
     #[must_use]
     pub fn is_unseen(&self) -> bool {
         self.by == By::SomeoneUnseen
     }
 
-    /// The same by its app itself, which its pod has shown.
-    #[must_use]
-    pub fn of_app(&self) -> Self {
-        let Self { at, lasted, .. } = *self;
-        Self::completed(Run { at, lasted })
+    /// Whether its pod has been seen to end, or to be ended.
+    pub(super) fn is_seen(&self) -> bool {
+        !matches!(self.by, By::SomeoneUnseen | By::Unclear)
+    }
+
+    /// What its texts take, in bytes.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.reason.len() + self.message.len()
     }
 
     /// The same, but the watch on pods may still show another cause.

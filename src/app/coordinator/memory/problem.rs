@@ -23,8 +23,6 @@ pub(super) struct Problem {
     pub(super) failure: Option<Failure>,
     /// Others ended the Job, which is no failure.
     pub(super) is_disrupted: bool,
-    /// Its app exited with code 0, which a later deletion of the pod does not change.
-    pub(super) is_by_app: bool,
     /// Since when the end of its pod is awaited.
     pub(super) unclear_since: Option<Instant>,
     /// From when Kubernetes itself deletes the failed Job.
@@ -101,7 +99,6 @@ impl Problem {
             begun,
             failure,
             is_disrupted,
-            is_by_app: has_ended_itself(instance),
             unclear_since: None,
             expires_at,
             gone: None,
@@ -165,17 +162,6 @@ pub(super) fn finding_of(status: &InstanceStatus, settings: &JobSettings) -> Opt
         | InstanceStatus::Ready { .. }
         | InstanceStatus::Stopping { .. } => None,
     }
-}
-
-/// Whether the app exited with code 0 by itself, as its pod shows, or has shown before it was gone.
-fn has_ended_itself(instance: &Instance) -> bool {
-    let has_ended = match instance.pod.as_deref() {
-        Some(pod) => status::has_ended(pod),
-        None => !status::has_job_ended(&instance.job),
-    };
-    let is_by_app =
-        matches!(&instance.status, InstanceStatus::Finished(ending) if ending.is_by_app());
-    has_ended && is_by_app
 }
 
 fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {

@@ -454,8 +454,38 @@ fn exit_code(name: &mut Remembered) -> Option<i32> {
     found(name).exit_code
 }
 
+/// A Job that makes another pod after one that failed.
+fn retried() -> Value {
+    json!({"spec": {"backoffLimit": 3}})
+}
+
 #[test]
 fn a_termination_report_outlives_its_pod() {
+    let mut name = Remembered::new();
+    name.world.job("u1", retried());
+    name.world.pod("u1", failed_pod(3));
+    name.note();
+    name.world.pod_gone("u1");
+    name.note();
+    assert!(name.memory.termination.is_some());
+    name.pass(LOST_KEPT.as_secs() - 1);
+    name.note();
+    assert!(name.memory.termination.is_some());
+    name.pass(1);
+    name.note();
+    name.check_no_report();
+    // Its Job ends before that.
+    name.world.pod("u1", failed_pod(4));
+    name.note();
+    name.world.pod_gone("u1");
+    name.note();
+    name.ended("u1", "Failed", 0);
+    assert_eq!(exit_code(&mut name), Some(4));
+}
+
+/// Nobody has to remember it: the index has it, for all readers.
+#[test]
+fn how_a_job_has_ended_stands_as_long_as_it_is_there() {
     let mut name = Remembered::new();
     name.world.job("u1", json!({}));
     name.world.pod("u1", failed_pod(3));
@@ -463,14 +493,23 @@ fn a_termination_report_outlives_its_pod() {
     name.world.pod_gone("u1");
     name.note();
     name.ended("u1", "Failed", 0);
+    name.pass(LOST_KEPT.as_secs() + 1);
     assert_eq!(exit_code(&mut name), Some(3));
-    name.pass(LOST_KEPT.as_secs() - 1);
-    name.note();
-    assert_eq!(exit_code(&mut name), Some(3));
-    name.pass(1);
-    name.note();
-    assert_eq!(exit_code(&mut name), None);
     name.check_no_report();
+    // Another Job of the name.
+    name.ended("u2", "Failed", 0);
+    assert_eq!(exit_code(&mut name), None);
+    // It runs again, since etcd was restored.
+    name.world.pod("u2", failed_pod(4));
+    name.note();
+    name.world
+        .job("u2", json!({"status": {"conditions": null}}));
+    name.world.ready("u2", "10.0.0.2");
+    name.note();
+    name.world.pod_gone("u2");
+    name.ended("u2", "Failed", 0);
+    assert_eq!(exit_code(&mut name), None);
+    assert_eq!(name.world.cache.index().end_bytes(), 0);
 }
 
 #[test]
