@@ -1,8 +1,8 @@
-//! The end of instances that nobody uses: the thread that learns of uses, tells other replicas of them, and names
-//! what is idle.
+//! The end of instances that nobody uses: the thread that takes up uses, reports them to other replicas, and passes
+//! what is idle to the coordinator, which stops it.
 //!
 //! [`super::lifetimes`] decides; here are its inputs, and what follows. Threads that serve requests only note uses
-//! ([`Uses`]); the coordinator makes the stops. Before anything is stopped, the reports of all replicas are listed
+//! ([`Uses`]). Before anything is stopped, the reports of all replicas are listed
 //! once more: the watch may lag behind.
 
 use super::cache::Cache;
@@ -42,10 +42,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The rights to read Leases count as missing when no watch of them is open for so long.
 const CLOSED_LONG: Duration = Duration::from_secs(10);
-
-/// What follows when a report is not written.
-const NOT_REPORTED: &str =
-    "uses of instances cannot be reported to other replicas, so nothing is stopped as idle";
 
 /// How long a call may take, and so a step of the thread.
 const STEP_LONGEST: Duration = Duration::from_secs(60);
@@ -195,12 +191,10 @@ pub struct IdleStopper {
 pub struct Progress {
     /// When the next step was meant to begin.
     wakes: Option<Instant>,
-    /// The last report failed, and that was logged.
-    has_failed: bool,
+    /// Why the last report failed, which was logged.
+    failed: Option<Class>,
     /// How often Jobs had changed when they were looked through last.
     jobs: Option<u64>,
-    /// The last report was refused for want of rights.
-    may_not_write: bool,
 }
 
 /// What was sent in a step.
@@ -321,17 +315,19 @@ impl IdleStopper {
     }
 
     fn note_report(&self, reported: &Result<Sent, kube::Error>, progress: &mut Progress) {
-        let error = reported.as_ref().err();
-        if let Some(error) = error.filter(|_| !progress.has_failed) {
-            log::warn!("{NOT_REPORTED}: {error}");
+        match reported {
+            Ok(Sent::Nothing) => {}
+            Ok(Sent::Report) => progress.failed = None,
+            Err(error) => {
+                if progress.failed.is_none() {
+                    log::warn!(
+                        "uses of instances could not be reported to other replicas: {error}"
+                    );
+                }
+                progress.failed = Some(error.class());
+            }
         }
-        progress.has_failed = error.is_some();
-        let may_not_write = match reported {
-            Ok(Sent::Nothing) => progress.may_not_write,
-            Ok(Sent::Report) => false,
-            Err(error) => error.class() == Class::Forbidden,
-        };
-        progress.may_not_write = may_not_write;
+        let may_not_write = progress.failed == Some(Class::Forbidden);
         let are_missing = may_not_write || self.reports.is_closed_for(CLOSED_LONG);
         if self.rights.note_leases(are_missing) {
             self.cache.index().templates_changed();
