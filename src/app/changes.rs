@@ -43,7 +43,9 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
         let of_old = change.old.as_deref().and_then(key_of);
         let of_new = change.new.as_deref().and_then(key_of);
         let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
-        let last = change.new.as_ref().or(change.old.as_ref());
+        // Another instance of that Job name says nothing of this one.
+        let new = change.new.as_ref().filter(|_| of_new.is_none());
+        let last = new.or(change.old.as_ref());
         let ended = last.filter(|job| status::has_job_ended(job)).cloned();
         let deleted = last.and_then(|job| {
             let stamp = job.metadata.deletion_timestamp?;
@@ -150,6 +152,36 @@ mod tests {
         assert_eq!(keys("Job", "scim-n1", "u0"), []);
         assert_eq!(keys("Pod", "p-u1", "p-u0"), []);
         assert_eq!(keys("Pod", "other", "p-u1"), []);
+    }
+
+    /// `hello`/`x-ann` and `hello-x`/`ann` have one Job name.
+    #[test]
+    fn the_end_of_an_instance_is_not_that_of_another_with_its_job_name() {
+        let mut world = World::new();
+        let keys = [key("hello", "x-ann"), key("hello-x", "ann")];
+        let ended = json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}});
+        let mut job = |key: &InstanceKey, uid: &str, patch: &Value| -> Arc<Job> {
+            Arc::new(decode(&world.job_json(key, uid, patch)))
+        };
+        let before = job(&keys[0], "u1", &json!({}));
+        let after = job(&keys[1], "u2", &ended);
+        let changes = changes_of_jobs(&[Change {
+            old: Some(before),
+            new: Some(Arc::clone(&after)),
+        }]);
+        assert_eq!(changes[0].key, keys[0]);
+        assert_eq!(
+            changes[0].gone.as_ref().map(ToString::to_string).as_deref(),
+            Some("u1")
+        );
+        assert!(changes[0].ended.is_none() && changes[0].deleted.is_none());
+        assert_eq!(changes[1].key, keys[1]);
+        let changes = changes_of_jobs(&[Change {
+            old: Some(job(&keys[1], "u2", &json!({}))),
+            new: Some(after),
+        }]);
+        assert_eq!(changes.len(), 1);
+        assert!(changes[0].ended.is_some());
     }
 
     fn pod(patch: &Value) -> Arc<Pod> {

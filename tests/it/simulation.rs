@@ -225,6 +225,10 @@ const VARIED_REGRESSIONS: &[(u64, &str)] = &[
         171_026_207,
         "an end was reported after the stop of the same Job",
     ),
+    (
+        171_060_028,
+        "the end of an instance was reported of another one with its Job name",
+    ),
 ];
 
 /// A schedule that broke a promise.
