@@ -17,6 +17,7 @@ pub use settings::{
 use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
+use super::status::has_job_ended;
 use crate::kube::types::Job;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -95,13 +96,13 @@ pub fn min_ready(job: &Job) -> Duration {
     text.and_then(parse_duration).unwrap_or_default()
 }
 
-/// How long this Job may be unused, if there is a limit: what its template said when it was made, so that all
-/// replicas agree.
+/// How long this Job may be unused, if there is a limit and it has not ended: what its template said when it was
+/// made, so that all replicas agree. What has ended takes nothing, and its report is kept for its own time.
 #[must_use]
 pub fn idle_timeout(job: &Job) -> Option<Duration> {
     let text = job.metadata.annotations.get(IDLE_TIMEOUT);
-    text.and_then(parse_duration)
-        .filter(|timeout| *timeout >= IDLE_TIMEOUT_MIN)
+    let timeout = text.and_then(parse_duration);
+    timeout.filter(|it| *it >= IDLE_TIMEOUT_MIN && !has_job_ended(job))
 }
 
 /// Adds type, name and revisions of the instance to this metadata, a map.
