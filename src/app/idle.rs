@@ -12,7 +12,7 @@ use super::lifetimes::{Due, Lifetimes, REPORT_EVERY};
 use super::rights::MissingRights;
 use crate::clock::Clock;
 use crate::kube::request::{Scope, UseReport};
-use crate::kube::types::{Job, Lease, USES_OF, Uid};
+use crate::kube::types::{Job, Lease, Page, USES_OF, Uid};
 use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::job::idle_timeout;
@@ -158,10 +158,9 @@ impl Reporting {
         })
     }
 
-    fn list(&self) -> Result<Vec<Lease>, kube::Error> {
+    fn list(&self) -> Result<Page<Lease>, kube::Error> {
         let most = u32::try_from(REPLICAS_MAX).unwrap_or(u32::MAX);
-        let page = self.client.list(&self.scope(), None, most, false)?;
-        Ok(page.items)
+        self.client.list(&self.scope(), None, most, false)
     }
 }
 
@@ -226,6 +225,7 @@ impl IdleStopper {
                 }
             }
             // What was used last would otherwise end too early.
+            self.know_jobs(&mut progress, self.clock.now());
             self.take();
             let _ = self.report(true);
             last.set();
@@ -345,7 +345,10 @@ impl IdleStopper {
     /// Has these stopped that are still idle after all that other replicas have reported by now.
     fn stop(&self, idle: Vec<(InstanceKey, Uid)>) {
         match self.reporting.list() {
-            Ok(leases) => self.reports.listed(leases),
+            Ok(page) => {
+                let are_all = page.continue_token.is_none();
+                self.reports.listed(page.items, are_all);
+            }
             Err(error) => {
                 log::debug!("nothing is stopped as idle: {error}");
                 return;

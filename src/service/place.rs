@@ -61,7 +61,7 @@ pub fn connect(config: &Config, clock: &Arc<dyn Clock>) -> Result<Connected, Err
     })
 }
 
-/// The name of the pod, which is the name of its host.
+/// The name of the pod, which is the name of its host unless its template says otherwise.
 pub(super) fn hostname() -> String {
     rustix::system::uname()
         .nodename()

@@ -6,7 +6,7 @@
 
 use super::store::{Change, Sink};
 use crate::clock::Clock;
-use crate::kube::types::{Lease, ResourceVersion};
+use crate::kube::types::{Lease, ResourceVersion, USES_OF};
 use crate::kube::watch::StoreEvent;
 use crate::threads::lock;
 use std::collections::{HashMap, HashSet};
@@ -39,6 +39,7 @@ struct State {
     listing: HashSet<Box<str>>,
     news: News,
     bytes: usize,
+    has_overflowed: bool,
     is_open: bool,
     /// Since when no watch is open, if there was one.
     closed: Option<Instant>,
@@ -86,9 +87,12 @@ impl UseReports {
         !state.is_open && now.saturating_duration_since(since) >= long
     }
 
-    /// These were listed just now, beside the watch.
-    pub fn listed(&self, leases: impl IntoIterator<Item = Lease>) {
+    /// These were listed just now, beside the watch; `are_all`: there are no others.
+    pub fn listed(&self, leases: impl IntoIterator<Item = Lease>, are_all: bool) {
         let (now, mut state) = (self.clock.now(), lock(&self.state));
+        if !are_all {
+            state.overflow(now);
+        }
         for lease in leases {
             state.put(lease, now);
         }
@@ -96,6 +100,16 @@ impl UseReports {
 }
 
 impl State {
+    /// There are more replicas than are told apart, or Leases of replicas that are gone.
+    fn overflow(&mut self, now: Instant) {
+        self.news.missed = Some(now);
+        if !std::mem::replace(&mut self.has_overflowed, true) {
+            log::warn!(
+                "more than {REPLICAS_MAX} Leases of replicas of this service (label {USES_OF}): instances that nobody uses may not be stopped; delete those of replicas that are gone, and set POD_UID"
+            );
+        }
+    }
+
     fn put(&mut self, lease: Lease, now: Instant) {
         let (name, version) = (lease.metadata.name, lease.metadata.resource_version);
         let seen = self.seen.get(&name);
@@ -104,10 +118,14 @@ impl State {
             return;
         }
         let is_full = self.seen.len() >= REPLICAS_MAX && seen.is_none();
+        if is_full {
+            self.overflow(now);
+            return;
+        }
         let before = self.news.texts.get(&name);
         let kept = self.bytes - before.map_or(0, |(text, _)| text.len());
         let bytes = kept + lease.uses.len();
-        if is_full || bytes > REPORT_BYTES_MAX {
+        if bytes > REPORT_BYTES_MAX {
             // Whatever it says: nothing was used later than now.
             self.news.missed = Some(now);
             return;

@@ -94,7 +94,7 @@ fn what_a_list_repeats_is_no_news() {
     ] {
         fixture.apply(event);
     }
-    fixture.reports.listed([lease("a", "5", "0:one")]);
+    fixture.reports.listed([lease("a", "5", "0:one")], true);
     assert_eq!(fixture.reports.take(), News::default());
     // After a restore of etcd versions are lower.
     fixture.apply(StoreEvent::Apply(lease("a", "4", "0:two")));
@@ -162,6 +162,11 @@ fn what_does_not_fit_counts_as_a_use_of_all() {
     let news = fixture.reports.take();
     assert_eq!(news.missed, Some(now));
     assert!(news.texts.len() <= REPLICAS_MAX);
+    // The same if a list has had no room for all.
+    fixture.reports.listed([lease("r0", "7", "0:x")], true);
+    assert_eq!(fixture.reports.take(), News::default());
+    fixture.reports.listed([lease("r0", "7", "0:x")], false);
+    assert_eq!(fixture.reports.take().missed, Some(now));
     // Replicas that are gone make room.
     fixture.apply(StoreEvent::Init);
     fixture.apply(StoreEvent::InitDone("9".into()));
