@@ -1,5 +1,6 @@
 //! The program itself: arguments, exit codes, signals, and a kill in the middle of its work.
 
+mod idle;
 mod memory;
 
 use std::collections::BTreeSet;

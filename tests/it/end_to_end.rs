@@ -18,6 +18,7 @@
 //! | `nodes` | a node that is drained, a node that is dead |
 //! | `lifecycles` | Jobs without a pod, Jobs with several pods |
 //! | `endings` | how instances end, and what comes after the end |
+//! | `idle` | what nobody uses ends, also while replicas restart or stand still |
 //! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
@@ -52,6 +53,7 @@ pub(crate) mod environment;
 mod failing_pods;
 mod failure_reports;
 mod fencing;
+mod idle;
 mod instances;
 mod lifecycles;
 mod logs;

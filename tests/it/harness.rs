@@ -182,6 +182,17 @@ struct Replica {
     _instead: Option<Box<dyn Replacement>>,
 }
 
+impl Replica {
+    fn end(&mut self) {
+        if let Some(service) = self.service.take() {
+            let _ = service.drain(Duration::ZERO, Duration::ZERO);
+        }
+        if let Some(transport) = &self.transport {
+            transport.close_watches();
+        }
+    }
+}
+
 impl TestEnvironment {
     /// One replica, the app type `hello` with pods that are ready immediately, our own Role.
     pub(crate) fn builder() -> Builder {
@@ -320,33 +331,44 @@ pub(crate) fn apply_templates(
 impl TestEnvironment {
     /// Starts one more replica, which need not be ready yet; returns its number.
     pub(crate) fn add_replica(&mut self) -> usize {
+        let number = self.replicas.len();
+        self.replicas.push(self.start_replica(number));
+        number
+    }
+
+    /// Ends that replica, and starts another of its name, which is ready.
+    pub(crate) fn restart_replica(&mut self, number: usize) {
+        self.replicas[number].end();
+        self.replicas[number] = self.start_replica(number);
+        self.wait_ready(number);
+    }
+
+    fn start_replica(&self, number: usize) -> Replica {
         if let Some(start) = INSTEAD.get() {
             let other = start(&self.kube);
-            self.replicas.push(Replica {
+            return Replica {
                 address: other.address(),
                 transport: None,
                 service: None,
                 _instead: Some(other),
-            });
-            return self.replicas.len() - 1;
+            };
         }
         let config = self.config();
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let connected = service::connect(&config, &clock).expect("the fake's kubeconfig is good");
         let transport = connected.transport;
         let replica = service::Replica {
-            name: &format!("replica-{}", self.replicas.len()),
+            name: &format!("replica-{number}"),
             namespaces: &connected.namespaces,
         };
         let shared = Arc::clone(&transport);
         let service = Service::start(&config, shared, replica, clock).expect("the service starts");
-        self.replicas.push(Replica {
+        Replica {
             address: service.address(),
             transport: Some(transport),
             service: Some(service),
             _instead: None,
-        });
-        self.replicas.len() - 1
+        }
     }
 
     fn config(&self) -> Config {
@@ -489,14 +511,7 @@ impl TestEnvironment {
 
 impl Drop for TestEnvironment {
     fn drop(&mut self) {
-        for replica in &mut self.replicas {
-            if let Some(service) = replica.service.take() {
-                let _ = service.drain(Duration::ZERO, Duration::ZERO);
-            }
-            if let Some(transport) = &replica.transport {
-                transport.close_watches();
-            }
-        }
+        self.replicas.iter_mut().for_each(Replica::end);
     }
 }
 

@@ -124,10 +124,10 @@ impl<'a> TestEnvironment<'a> {
 
     /// The path of a collection of this namespace.
     pub(super) fn all(&self, plural: &str) -> String {
-        let group = if plural == "jobs" {
-            "apis/batch/v1"
-        } else {
-            "api/v1"
+        let group = match plural {
+            "jobs" => "apis/batch/v1",
+            "leases" => "apis/coordination.k8s.io/v1",
+            _ => "api/v1",
         };
         format!("/{group}/namespaces/{}/{plural}", self.namespace)
     }

@@ -306,9 +306,26 @@ impl Program {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// Whether it has ended.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let ended = self.child.try_wait();
+        ended.expect("a child can be waited for").is_some()
+    }
+
     /// Waits for its end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.child.wait().expect("a child can be waited for")
+    }
+
+    /// Stops the program as a paused machine would, or lets it go on.
+    pub(super) fn pause(&self, is_paused: bool) {
+        use rustix::process::Signal;
+        let signal = if is_paused {
+            Signal::STOP
+        } else {
+            Signal::CONT
+        };
+        self.signal(signal);
     }
 
     /// Kills the program as a machine's failure would.
