@@ -7,6 +7,7 @@
 //! the stores afterwards, and counts only if the instance has not changed since
 //! ([`Index::settle`]). Nothing here takes longer with more instances.
 
+use super::instances::STARTING;
 use super::keys::{key_of_pod, own_key_of};
 use super::lists::{ListOf, Lists};
 use super::lost_pods::LostPods;
@@ -67,9 +68,6 @@ pub const fn place_of(status: &InstanceStatus, verdict: Verdict, has_min_ready: 
         InstanceStatus::Stopping { .. } => 4,
     }
 }
-
-/// A Job that was just made: its status is computed next.
-pub(super) const STARTING: usize = 0;
 
 /// One that callers get.
 pub(super) const READY: usize = 1;

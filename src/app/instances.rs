@@ -4,7 +4,6 @@
 //! Plain values. An item is made by [`super::cache`], its JSON by the HTTP front, which reads selections, too;
 //! the pages of a list are made in [`super::pages`].
 
-use super::index::STARTING;
 use crate::kube::types::{Timestamp, Uid};
 use crate::model::labels::MetaLabels;
 use crate::model::names::{AppType, InstanceKey};
@@ -38,6 +37,9 @@ pub struct Item {
     /// How often the containers of its pod were restarted.
     pub restarts: u32,
 }
+
+/// The place of `starting` in [`super::index::STATUS_WORDS`], which a Job has that was just made.
+pub const STARTING: usize = 0;
 
 impl Item {
     /// Whether it is starting, and was not reported as failed.
