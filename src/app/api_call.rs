@@ -3,6 +3,7 @@
 //! Pure values, shared by the coordinator (which decides) and the executor (which makes one attempt
 //! of one call). Nothing here decides or does anything.
 
+use super::admissions::Refusal;
 use super::error::Error;
 use super::queue::Lane;
 use super::request::Origin;
@@ -70,6 +71,11 @@ pub enum Action {
         /// Why.
         cause: StopCause,
     },
+    /// PATCH the Job that waits for its admission, so that it runs.
+    AdmitJob {
+        /// Which Job.
+        uid: Uid,
+    },
     /// DELETE the pod with its own grace period, with its UID as precondition: its Job is gone.
     DeletePod {
         /// The Job that it was of.
@@ -117,6 +123,7 @@ impl Action {
                 ..
             } => Some(by),
             Self::DeleteJob { .. }
+            | Self::AdmitJob { .. }
             | Self::DeletePod { .. }
             | Self::ForceDeletePod { .. }
             | Self::ReadJob { .. }
@@ -136,6 +143,8 @@ pub enum StopCause {
     Disrupted,
     /// Nobody has used it for its timeout. No waiter needs this call.
     Idle,
+    /// There is no place for it: a cap is reached. No waiter needs this call.
+    NoPlace(Refusal),
     /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer. No
     /// waiter needs this call.
     Stuck,
@@ -150,6 +159,7 @@ impl StopCause {
             Self::Replaced => "replaced",
             Self::Disrupted => "disrupted",
             Self::Idle => "idle",
+            Self::NoPlace(_) => "limit",
             Self::Stuck => "stuck",
         }
     }

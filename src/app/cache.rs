@@ -5,6 +5,7 @@
 //! may be at different points in time; this is the current knowledge of this replica.
 //! [`super::coordinator`] decides what follows from it.
 
+use super::admissions::SharedAdmissions;
 use super::expectation::{Expectation, ValuesMatch};
 use super::index::{self, Counts, Index, Verdict};
 use super::keys::{is_of, key_of_pod, own_key_of};
@@ -41,6 +42,7 @@ pub struct Cache {
     /// Kubernetes' Events of Jobs and pods, if the service may read them.
     pub events: EventStore,
     index: Arc<Index>,
+    admissions: Arc<SharedAdmissions>,
 }
 
 /// Goes through all instances, for threads that may take long: no thread that serves requests.
@@ -181,12 +183,16 @@ impl Cache {
         let (of_jobs, of_pods) = (Arc::clone(&index), Arc::clone(&index));
         jobs.observe(move |change| of_jobs.job_changed(change));
         pods.observe(move |change| of_pods.pod_changed(change));
+        let admissions = Arc::<SharedAdmissions>::default();
+        let of_watch = Arc::clone(&admissions);
+        jobs.listen(move |event| of_watch.apply(event));
         let cache = Self {
             config_maps: config_maps.store(),
             jobs: jobs.store(),
             pods: pods.store(),
             events: events.store(),
             index,
+            admissions,
         };
         let census = Census {
             jobs: jobs.scanner(),
@@ -362,6 +368,12 @@ impl Cache {
             Some((_, key)) => Some(key),
             None => named,
         }
+    }
+
+    /// Which Jobs may run where caps hold.
+    #[must_use]
+    pub fn admissions(&self) -> &SharedAdmissions {
+        &self.admissions
     }
 
     /// What is known of all instances together.

@@ -12,10 +12,12 @@
 //! | `operation` | its waiters, and the state of its call |
 //! | `resolve` | the observed state of a name, and the table: which waiter gets what |
 //! | `calls`, `outcome` | which call comes next; what follows from its result, and what is retried |
+//! | `admission` | when a Job that a cap holds for is admitted or refused, and by whom |
 //! | `memory` | failures, termination reports and labels that outlive their objects in the cache |
 //! | `track` | the lifecycle events of a Job that were already reported |
 //! | `check` | the invariants of all of this |
 
+mod admission;
 mod calls;
 mod check;
 mod confirm;
@@ -27,9 +29,12 @@ mod operation;
 mod outcome;
 mod record;
 mod resolve;
+mod retry;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod track;
+mod undecided;
 
 pub use confirm::READ_WAIT;
 pub use context::{Context, Effect};
@@ -51,10 +56,11 @@ use crate::sorting;
 use confirm::Trust;
 use context::Step;
 use operation::{WaitState, Waiter};
-use record::{Record, Tally, Trigger};
+use record::{Record, Trigger};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tally::Tally;
 
 /// Bounds on waiters: requests that wait, in number (their bytes are bounded by the HTTP server); and
 /// what the coordinator may do.
@@ -499,27 +505,5 @@ impl Coordinator {
             // Its timer finds nothing to do, once.
             self.change(&key, |record, _, _| forget(&mut record.memory));
         }
-    }
-}
-
-impl Tally {
-    fn add(&mut self, of: Self) {
-        self.in_work += of.in_work;
-        self.gone += of.gone;
-        self.lost += of.lost;
-        self.followed += of.followed;
-        self.label_growth += of.label_growth;
-        self.records += of.records;
-        self.name_bytes += of.name_bytes;
-    }
-
-    fn subtract(&mut self, of: Self) {
-        self.in_work -= of.in_work;
-        self.gone -= of.gone;
-        self.lost -= of.lost;
-        self.followed -= of.followed;
-        self.label_growth -= of.label_growth;
-        self.records -= of.records;
-        self.name_bytes -= of.name_bytes;
     }
 }

@@ -264,6 +264,7 @@ impl Shared {
             failures: 0,
             by: Origin {
                 caller: NAME.into(),
+                owner: None,
                 request: RequestId::default(),
                 trace: None,
             },

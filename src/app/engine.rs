@@ -35,6 +35,7 @@ use crate::kube::client::Warnings;
 use crate::kube::transport::CALL_LONGEST;
 use crate::kube::types::{Found, Job, Page, Pod, Resource, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
+use crate::model::job;
 use crate::model::labels::MetaChange;
 use crate::model::names::InstanceKey;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
@@ -339,6 +340,7 @@ enum Returned {
         /// may be seen while the response is on its way.
         is_first: bool,
     },
+    Admitted(Job),
     Pod(Pod),
     PodDeleted,
 }
@@ -347,7 +349,7 @@ impl Returned {
     /// Its version, as far as it says when the response was made.
     fn version(&self) -> Option<&ResourceVersion> {
         match self {
-            Self::Created(job, _) | Self::Deleted { job: Some(job), .. } => {
+            Self::Created(job, _) | Self::Admitted(job) | Self::Deleted { job: Some(job), .. } => {
                 Some(&job.metadata.resource_version)
             }
             Self::Found(found, _) => Some(&found.version),
@@ -421,6 +423,11 @@ impl Executor {
                     result => result.map(|job| Returned::Deleted { job, is_first }),
                 }
             }
+            Action::AdmitJob { uid } => {
+                let change = (job::ADMISSION, job::UNDECIDED, job::ADMITTED);
+                let admitted = client.admit_job(&name, uid, change);
+                admitted.map(Returned::Admitted)
+            }
             Action::LabelPod {
                 pod,
                 uid,
@@ -455,7 +462,9 @@ impl Executor {
         let name = call.key.job_name();
         let least = match &call.action {
             Action::CreateJob(_) | Action::ReadJob { .. } => return self.writers.jobs.version(),
-            Action::DeleteJob { uid, .. } => version_of(self.cache.jobs.get(&name), uid),
+            Action::DeleteJob { uid, .. } | Action::AdmitJob { uid } => {
+                version_of(self.cache.jobs.get(&name), uid)
+            }
             Action::LabelPod { pod, uid, .. } => version_of(self.cache.pods.get(pod), uid),
             Action::DeletePod { .. } | Action::ForceDeletePod { .. } => None,
         };
@@ -496,6 +505,7 @@ impl Executor {
                 };
                 (CallOutcome::Deleted { is_first }, gone)
             }
+            Ok(Returned::Admitted(job)) => (CallOutcome::Done, self.writers.job_written(job)),
             Ok(Returned::Pod(pod)) => {
                 drop(self.writers.pods.own_write(pod));
                 (CallOutcome::Done, None)

@@ -4,6 +4,7 @@
 //! the operator; others pass with time (retry). Texts are here; status codes and stable codes are
 //! in `http/problem.rs` and nowhere else.
 
+use super::admissions::Refusal;
 use crate::budget::Full;
 use crate::model::labels::MetaError;
 use crate::model::names::{AppType, InstanceKey, NameError};
@@ -14,6 +15,12 @@ use std::time::Duration;
 
 /// How many of the known types an error names.
 pub const KNOWN_TYPES_MAX: usize = 100;
+
+/// The text of [`Error::LimitReached`].
+const LIMIT_REACHED: &str = "the limit of instances is reached, and the instance that this request waited for was stopped; retry later";
+
+/// The text of [`Error::OwnerForbidden`].
+const OWNER_FORBIDDEN: &str = "this caller may not send Instance-Owner; its line in the tokens file, or its entry in AUTH_ALLOW, must have the right 'owner'";
 
 /// An error that a caller gets.
 #[derive(Clone, Debug)]
@@ -63,6 +70,8 @@ pub enum Error {
     QueryInvalid(Arc<str>),
     /// The caller may not use this type, which a parameter names. The caller chooses another.
     TypeForbidden(Box<str>),
+    /// The caller may not name owners of instances. It leaves the header out, or the operator grants the right.
+    OwnerForbidden,
     /// There is no log; holds the message.
     NoLog(NoLog, Arc<str>),
     /// The instance was stopped while this request waited for it.
@@ -75,6 +84,8 @@ pub enum Error {
     /// The limit of instances is reached, and the instance that this request waited for was stopped.
     /// A retry helps.
     LimitReached,
+    /// No more instances may run now. A retry helps once one has ended.
+    NoPlace(Refusal),
     /// The cached instances take all memory that there is for them. A retry helps once some have been
     /// stopped.
     InstancesTakeMemory {
@@ -294,15 +305,15 @@ impl fmt::Display for Error {
             | Self::NameOfOtherType(_)
             | Self::OtherValues(_)
             | Self::PreconditionFailed(_) => self.fmt_conflict(f),
+            Self::OwnerForbidden => f.write_str(OWNER_FORBIDDEN),
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),
             Self::NoSession(name) => write!(f, "there is no instance with the name or session '{name}'"),
             Self::Stopped => f.write_str(
                 "the instance was stopped while this request waited for it; retry to start a new one",
             ),
             Self::Refused(text) | Self::QuotaExceeded(text) => write!(f, "Kubernetes rejected the instance: {text}"),
-            Self::LimitReached => f.write_str(
-                "the limit of instances is reached, and the instance that this request waited for was stopped; retry later",
-            ),
+            Self::LimitReached => f.write_str(LIMIT_REACHED),
+            Self::NoPlace(refusal) => write!(f, "{refusal}{}", refusal.remedy()),
             Self::InstancesTakeMemory { bytes, max } => write!(
                 f,
                 "the instances take {bytes} bytes of the memory of config-controller, which has {max} for them: stop some, or raise its memory limit"

@@ -517,10 +517,7 @@ impl Fixture {
                 CallOutcome::Found(job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone()))
             }
             Some(Action::DeleteJob { .. }) => CallOutcome::Deleted { is_first: true },
-            Some(
-                Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. },
-            )
-            | None => CallOutcome::Done,
+            _ => CallOutcome::Done,
         };
         self.ends(outcome)
     }

@@ -10,6 +10,7 @@
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
 //! | `lost_pods` | how pods ended that are gone by now |
 //! | `lifetimes`, `idle` | when instances with a timeout were used last, here and at other replicas; the thread that ends those that nobody uses |
+//! | `admissions` | which Jobs may run where caps hold, by the order of their creation |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `dry_runs`, `templates` | what the API server says of templates before anybody starts them; what is known of each |
@@ -20,6 +21,7 @@
 //! | `events`, `relists` | the last events, for streams; the state with which a stream begins |
 //! | `review`, `logs` | reviews of bearer tokens, and logs of containers, each with threads of its own |
 
+pub mod admissions;
 pub mod api_call;
 pub mod assembler;
 pub mod cache;

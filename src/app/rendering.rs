@@ -146,6 +146,7 @@ fn manifests(key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifest
         key,
         settings: &new.settings,
         started_by: &new.by.caller,
+        owner: new.by.owner.as_deref(),
         template_revision: &new.template_revision,
         values_revision: &values_revision,
         failures: new.failures,

@@ -225,6 +225,12 @@ fn log_stop(key: &InstanceKey, cause: Option<&StopCause>) {
             None,
             "stopping {key}, which nobody has used for its idle-timeout (Job {job})"
         ),
+        Some(StopCause::NoPlace(refusal)) => log_line!(
+            Info,
+            key,
+            None,
+            "refused {key} before it ran: {refusal} (Job {job})"
+        ),
         Some(StopCause::Stuck) => log_line!(
             Warn,
             key,

@@ -24,6 +24,8 @@ use std::time::Duration;
 pub struct Origin {
     /// The caller: the name of its token, else its address.
     pub caller: Arc<str>,
+    /// Whose instances it starts, if anybody's: the name of its token, or that of `Instance-Owner`.
+    pub owner: Option<Arc<str>>,
     /// The request.
     pub request: RequestId,
     /// Its span, if traces are on.

@@ -74,6 +74,7 @@ pub(super) fn job(
         failures: 0,
         by: Origin {
             caller: "check".into(),
+            owner: None,
             request: RequestId::default(),
             trace: None,
         },

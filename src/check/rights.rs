@@ -36,6 +36,14 @@ pub const RIGHTS: &[Right] = &[
     (Verb::Delete, "batch", "jobs", BROKEN),
     (Verb::Get, "batch", "jobs", UNCHECKED),
     (Verb::List, "batch", "jobs", BROKEN),
+    (
+        Verb::Patch,
+        "batch",
+        "jobs",
+        Without::Less(
+            "types with max-instances or max-per-owner, and all with MAX_INSTANCES, do not start",
+        ),
+    ),
     (Verb::Watch, "batch", "jobs", POLLED),
     (Verb::Get, "", "configmaps", UNCHECKED),
     (Verb::List, "", "configmaps", BROKEN),

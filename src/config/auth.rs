@@ -3,6 +3,7 @@
 //! Pure, a part of [`super`]. How a token is checked is in [`crate::http::auth`], not here.
 
 use super::Reader;
+use crate::http::auth::Rights;
 
 /// How callers are authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Auth {
     },
     /// By service account tokens.
     Kubernetes {
-        /// The service accounts that may call, as `namespace/name`; those with `+logs` may also read logs.
+        /// The service accounts that may call, as `namespace/name`; each with its rights: `+logs`, `+owner`.
         allow: Vec<String>,
     },
 }
@@ -57,11 +58,13 @@ impl Reader<'_> {
 
     fn allowed(&mut self, list: &str) -> Vec<String> {
         let entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
-        let (good, bad): (Vec<&str>, Vec<&str>) =
-            entries.partition(|entry| is_account(entry.strip_suffix("+logs").unwrap_or(entry)));
+        let (good, bad): (Vec<&str>, Vec<&str>) = entries.partition(|entry| {
+            let mut parts = entry.split('+');
+            parts.next().is_some_and(is_account) && Rights::parse(parts).is_some()
+        });
         for entry in &bad {
             let text = format!(
-                "contains '{entry}'; expected service accounts as namespace/name or namespace/name+logs"
+                "contains '{entry}'; expected service accounts as namespace/name, with their rights: namespace/name+logs+owner"
             );
             self.problem("AUTH_ALLOW", &text);
         }

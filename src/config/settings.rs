@@ -72,6 +72,8 @@ settings! {
         "Time allowed while a container cannot be created, or fails and is restarted";
     "START_BUDGET_READYING" = "5m",
         "Time allowed until the readiness probe passes";
+    "MAX_INSTANCES" = "none",
+        "Maximum number of instances of all types, by all replicas; beyond that 429";
     "INSTANCE_IDLE_TIMEOUT" = "never",
         "Default of the annotation `idle-timeout`";
     "HEARTBEAT_MAX" = "24h",
@@ -125,9 +127,9 @@ settings! {
     "AUTH" = "none",
         "Who may call: none (everyone who reaches the port), token (bearer tokens from a file) or kubernetes (service account tokens)";
     "AUTH_TOKENS_FILE" = "",
-        "With AUTH=token: file of tokens, one `TOKEN [NAME [TYPE,TYPE... [logs]]]` per line (`*`: all types; `logs`: may read logs); reloaded when it changes";
+        "With AUTH=token: file of tokens, one `TOKEN [NAME [TYPE,TYPE... [RIGHT,RIGHT]]]` per line (`*`: all types; rights: `logs`, to read logs, and `owner`, to send `Instance-Owner`); reloaded when it changes";
     "AUTH_ALLOW" = "",
-        "With AUTH=kubernetes: service accounts that may call, as namespace/name, comma-separated; with `+logs` after it one may read logs";
+        "With AUTH=kubernetes: service accounts that may call, as namespace/name, comma-separated; with `+logs` or `+owner` after it one has that right";
     "AUTH_FAILURES_MAX" = "20",
         "Wrong tokens per minute and peer address (IPv6: /64) that get 401; further ones get 429";
     "LOG_LEVEL" = "info",

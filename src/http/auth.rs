@@ -38,6 +38,31 @@ impl Types {
     }
 }
 
+/// What a caller may do beside using types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// `logs`: to read the logs of instances.
+    pub logs: bool,
+    /// `owner`: to say whose instance it starts.
+    pub owner: bool,
+}
+
+impl Rights {
+    /// Reads their words; `None` if one is unknown.
+    #[must_use]
+    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut rights = Self::default();
+        for word in words {
+            match word {
+                "logs" => rights.logs = true,
+                "owner" => rights.owner = true,
+                _ => return None,
+            }
+        }
+        Some(rights)
+    }
+}
+
 /// A caller that is authenticated, or needs not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -45,8 +70,8 @@ pub struct Caller {
     pub name: Option<Arc<str>>,
     /// The types it may use.
     pub types: Types,
-    /// Whether it may read the logs of their instances.
-    pub may_read_logs: bool,
+    /// What it may do beside.
+    pub rights: Rights,
 }
 
 impl Caller {
@@ -54,7 +79,10 @@ impl Caller {
     pub const ANONYMOUS: Self = Self {
         name: None,
         types: Types::All,
-        may_read_logs: true,
+        rights: Rights {
+            logs: true,
+            owner: true,
+        },
     };
 
     /// How the log and the Job's annotation name the caller: its name, else its address.
@@ -83,7 +111,7 @@ impl Caller {
                 Err(Denied::Forbidden(app_type.to_owned()))
             }
             (_, Access::Unbound) if self.types != Types::All => Err(Denied::Bound),
-            (_, Access::Logs) if !self.may_read_logs => Err(Denied::NoLogs),
+            (_, Access::Logs) if !self.rights.logs => Err(Denied::NoLogs),
             _ => Ok(()),
         }
     }
@@ -213,7 +241,7 @@ mod tests {
         Caller {
             name: Some("portal".into()),
             types: Types::Only(types.collect()),
-            may_read_logs: false,
+            rights: Rights::default(),
         }
     }
 

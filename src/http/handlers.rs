@@ -349,6 +349,7 @@ impl Api {
         key: &InstanceKey,
         intent: Intent,
     ) -> Result<(Intent, Starts), Error> {
+        call.owner()?;
         let types = &call.caller.types;
         let is_refused = *types != Types::All
             && self
@@ -493,8 +494,21 @@ impl Call<'_> {
     fn origin(&self) -> Origin {
         Origin {
             caller: self.caller.shown(self.request.peer),
+            // A start has checked it.
+            owner: self.owner().unwrap_or_default(),
             request: self.request.id.clone(),
             trace: self.request.trace.clone(),
+        }
+    }
+
+    /// Whose instance it starts.
+    fn owner(&self) -> Result<Option<Arc<str>>, Error> {
+        let Some(named) = prefer::owner(&self.request.headers)? else {
+            return Ok(self.caller.name.clone());
+        };
+        match self.caller.rights.owner {
+            true => Ok(Some(named.into())),
+            false => Err(Error::OwnerForbidden),
         }
     }
 

@@ -1,13 +1,40 @@
 //! The `Prefer` header (RFC 7240), `Accept` and `Cache-Control`: options of a request, since its query holds
 //! template variables.
 //!
+//! Whose instance a request starts (`Instance-Owner`) is here, too.
+//!
 //! Pure. Unknown and malformed preferences are ignored (§2 of the RFC).
 
 use super::message::Headers;
+use crate::app::Error;
 use std::time::Duration;
 
 /// The value of a number of seconds with too many digits.
 const WAIT_SECS_MAX: u64 = 1 << 32;
+
+/// The longest name of an owner, in characters: that of the name of a token.
+const OWNER_CHARS_MAX: usize = 63;
+
+/// The owner that the request names (`Instance-Owner`), if it does.
+///
+/// # Errors
+/// [`Error::BadHeader`] if it is not one name.
+pub fn owner(headers: &Headers) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all("instance-owner");
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let is_name = (1..=OWNER_CHARS_MAX).contains(&value.len())
+        && value.iter().all(u8::is_ascii_graphic)
+        && values.next().is_none();
+    let name = std::str::from_utf8(value).ok().filter(|_| is_name);
+    let wrong = || {
+        let text =
+            "Instance-Owner must be one name of 1 to 63 printable ASCII characters without blanks";
+        Error::BadHeader(text.into())
+    };
+    name.map(Some).ok_or_else(wrong)
+}
 
 /// The wait that a request asks for with `Prefer: wait=N`, N in whole seconds (RFC 7240 §4.3).
 /// The first valid one counts (§2).

@@ -6,6 +6,7 @@
 
 use super::auth::Denied;
 use super::message::Response;
+use crate::app::admissions::Refusal;
 use crate::app::{Bound, Error, NoLog};
 use serde_json::{Value, json};
 
@@ -49,7 +50,7 @@ impl From<&Error> for Problem {
             Error::PreconditionFailed(_) => (412, "precondition_failed", None),
             Error::BadHeader(_) => (400, "bad_request", None),
             Error::QueryInvalid(_) => (422, "query_invalid", None),
-            Error::TypeForbidden(_) => (403, "forbidden", None),
+            Error::TypeForbidden(_) | Error::OwnerForbidden => (403, "forbidden", None),
             Error::NoLog(NoLog::NotStarted, _) => (409, "not_started", Some(1)),
             Error::NoLog(NoLog::NoPreviousRun, _) => (404, "no_previous_run", None),
             Error::NoLog(NoLog::Gone, _) => (404, "log_gone", None),
@@ -57,7 +58,8 @@ impl From<&Error> for Problem {
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::QuotaExceeded(_) => (403, "refused", Some(1)),
-            Error::LimitReached => (429, "limit_reached", Some(1)),
+            Error::NoPlace(Refusal::NotPermitted) => (500, "not_permitted", None),
+            Error::LimitReached | Error::NoPlace(_) => (429, "limit_reached", Some(1)),
             Error::InstancesTakeMemory { .. } => (429, "limit_reached", Some(10)),
             Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),

@@ -157,6 +157,21 @@ impl Client {
         }
     }
 
+    /// Lets the Job with this UID run if its annotation still has that value; see [`request::admit_job`]. Returns the
+    /// Job as it is then: it may be being deleted.
+    ///
+    /// # Errors
+    /// `Invalid` or `Conflict` when it has another value or UID, `NotFound` when no object has that name.
+    pub fn admit_job(
+        &self,
+        name: &str,
+        uid: &Uid,
+        change: (&str, &str, &str),
+    ) -> Result<Job, Error> {
+        let request = request::admit_job(&self.namespace, name, uid, change)?;
+        self.call(request, |body| decode_object(body, name, Some(uid)))
+    }
+
     /// Applies a merge patch to the pod with this UID.
     ///
     /// # Errors

@@ -4,8 +4,10 @@
 //! a list, and a DELETE of one deletes everything. [`super::transport`] adds the headers of the
 //! connection (credentials, user agent).
 
+mod admission;
 mod leases;
 
+pub use admission::admit_job;
 pub use leases::{UseReport, create_lease, report_uses};
 
 use super::error::{Error, Failure, Verb};

@@ -4,10 +4,14 @@
 //! created, replaced and deleted is decided in [`crate::app`], not here.
 
 mod annotations;
+mod caps;
 mod settings;
 
 pub use annotations::{
     Annotations, UNREAD_SETTINGS_MAX, find_setting, setting_key, unread_settings,
+};
+pub use caps::{
+    ADMISSION, ADMITTED, CAP_MAX, CapScope, Caps, UNDECIDED, is_undecided, owner, parse_cap,
 };
 pub use settings::{
     IDLE_TIMEOUT_MIN, JobSettings, MAX_LIFETIME_MIN, NEVER, RESTART_DELAY, RESTART_DELAY_MAX,
@@ -37,6 +41,8 @@ pub struct JobParts<'a> {
     pub settings: &'a JobSettings,
     /// The caller that requested the start.
     pub started_by: &'a str,
+    /// Whose instance it is, if it is anybody's.
+    pub owner: Option<&'a str>,
     /// The revision of the template; see [`super::revision`].
     pub template_revision: &'a str,
     /// The revision of the values.
@@ -86,6 +92,7 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     if let Some(timeout) = parts.settings.idle_timeout {
         metadata["annotations"][IDLE_TIMEOUT] = json!(format!("{}ms", timeout.as_millis()));
     }
+    parts.settings.caps.suspend(&mut metadata, &mut spec);
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
 }
 
@@ -111,7 +118,13 @@ fn mark(metadata: &mut Value, parts: &JobParts<'_>) {
     let labels = object_at(metadata, "labels");
     labels[labels::INSTANCE_TYPE] = json!(names::label_value(app_type));
     labels[labels::INSTANCE_NAME] = json!(names::label_value(name));
+    if let Some(owner) = parts.owner {
+        labels[caps::OWNER] = json!(names::label_value(owner));
+    }
     let annotations = object_at(metadata, "annotations");
+    if let Some(owner) = parts.owner {
+        annotations[caps::OWNER] = json!(owner);
+    }
     annotations[labels::INSTANCE_TYPE] = json!(app_type);
     annotations[labels::INSTANCE_NAME] = json!(name);
     annotations[labels::TEMPLATE_REVISION] = json!(parts.template_revision);
@@ -159,6 +172,7 @@ mod tests {
             key,
             settings,
             started_by: "10.0.0.1",
+            owner: None,
             template_revision: "7e",
             values_revision: "ab",
             failures: 0,

@@ -25,6 +25,7 @@ pub use successor::after_pod;
 use crate::kube::types::{
     Condition, ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid,
 };
+use crate::model::job::is_undecided;
 use current::{current, has_twin, is_before, is_live};
 use ending::DEADLINE_EXCEEDED;
 use pods::{ended_at, is_disrupted, last_failure, pod_ended, progress};
@@ -362,6 +363,9 @@ pub fn assess(job: &Job, all: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     }
 }
 
+/// The reason of a Job that waits for its admission.
+const UNDECIDED: &str = "AwaitingAdmission";
+
 fn status_of(
     job: &Job,
     pod: Option<&Pod>,
@@ -377,10 +381,18 @@ fn status_of(
         return ended;
     }
     if job.suspend {
+        let (reason, message) = if is_undecided(job) {
+            (
+                UNDECIDED,
+                "waiting to be admitted: the number of instances is limited",
+            )
+        } else {
+            ("Suspended", "the Job is suspended")
+        };
         return InstanceStatus::Starting(Finding {
             since: job.metadata.creation_timestamp,
             prognosis: Prognosis::within(None, None),
-            ..Finding::new(Phase::Creating, "Suspended", "the Job is suspended")
+            ..Finding::new(Phase::Creating, reason, message)
         });
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {

@@ -6,7 +6,7 @@ use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::{Cache, Census};
 use crate::app::catalog::SharedCatalog;
 use crate::app::changes;
-use crate::app::coordinator::Input;
+use crate::app::coordinator::{CacheChange, Input};
 use crate::app::dry_runs::DryRuns;
 use crate::app::engine::{Inbox, Writers};
 use crate::app::feed::Feed;
@@ -64,6 +64,10 @@ impl Background<'_> {
         let (catalogs, dry_runs) = (Arc::clone(catalogs), dry_runs.clone());
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), Arc::clone(&feed));
+        let of_admissions = Arc::clone(&feed);
+        cache.admissions().on_decidable(move |keys| {
+            of_admissions.pass_on(|| keys.iter().cloned().map(CacheChange::of).collect());
+        });
         let Writers {
             jobs,
             pods,

@@ -81,6 +81,10 @@ impl<K: Resource> Change<K> {
 /// sees what the observer has made of it. It must not read a cache.
 pub type Observer<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
+/// Called with each event of the watch or of a list before it is applied, in their order: results of own calls are not
+/// among them.
+pub type Listener<K> = Box<dyn Fn(&StoreEvent<K>) + Send + Sync>;
+
 /// Reads the cache; clones are cheap and share it.
 ///
 /// Threads that serve requests have no more than this, so nothing here goes through all objects:
@@ -120,6 +124,7 @@ struct Shared<K: Resource> {
     observer: OnceLock<Observer<K>>,
     /// How often something has changed for readers.
     changes: AtomicU64,
+    listener: OnceLock<Listener<K>>,
 }
 
 impl<K: Resource> fmt::Debug for Shared<K> {
@@ -161,6 +166,7 @@ pub fn new<K: Resource>(now: Instant) -> (Writer<K>, Store<K>) {
         freshness: Freshness::new(now),
         observer: OnceLock::new(),
         changes: AtomicU64::new(0),
+        listener: OnceLock::new(),
     });
     let writer = Writer {
         shared: shared.clone(),
@@ -265,6 +271,11 @@ impl<K: Resource> Writer<K> {
         let _ = self.shared.observer.set(Box::new(observer));
     }
 
+    /// Passes events of the watch to this listener from now on. There is one for each cache: the first.
+    pub fn listen(&self, listener: impl Fn(&StoreEvent<K>) + Send + Sync + 'static) {
+        let _ = self.shared.listener.set(Box::new(listener));
+    }
+
     /// Changes at most one object; returns what has changed for readers.
     fn change_one(
         &self,
@@ -329,6 +340,9 @@ impl<K> AsRef<[Change<K>]> for Changed<K> {
 
 impl<K: Resource> Sink<K> for Writer<K> {
     fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
+        if let Some(listener) = self.shared.listener.get() {
+            listener(&event);
+        }
         self.shared.change(|state| {
             let changes = state.event(event);
             if state.synced {

@@ -214,6 +214,7 @@ fn check_manifest(pod_template: Value) {
         key: &key,
         settings: &JobSettings::default(),
         started_by: "fuzz",
+        owner: None,
         template_revision: "0",
         values_revision: "0",
         failures: 0,

@@ -107,6 +107,7 @@ fn under_the_role_of_2_7_1_checks_report_warnings() {
     assert_eq!(
         what,
         [
+            "warn patch jobs.batch",
             "warn watch jobs.batch",
             "warn watch configmaps",
             "warn list events",
@@ -139,7 +140,7 @@ fn leases_are_in_the_namespace_of_the_replica() {
 
 #[test]
 fn each_missing_permission_is_reported() {
-    let all = "[create, delete, get, list, watch]";
+    let all = "[create, delete, get, list, patch, watch]";
     for right in ["create", "delete", "list"] {
         let environment =
             TestEnvironment::builder().role(&ROLE.replace(all, &all.replace(right, "update")));

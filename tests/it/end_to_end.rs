@@ -22,6 +22,7 @@
 //! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
+//! | `caps` | never more instances than allowed, with a replica that stops or dies |
 //! | `streams` | a start followed on a real node; a storm, told to 300 readers |
 //! | `logs` | logs of crash loops, of several containers, of pods that go; 100 MB to a slow reader |
 //! | `page` | the status page in a browser, with real pods |
@@ -43,6 +44,7 @@
 //! | `recorder` | every change of Jobs and pods, and the rules that hold of them |
 //! | `wire` | a relay before the API server that counts what passes |
 
+mod caps;
 mod chaos;
 mod check;
 mod crash;

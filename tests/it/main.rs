@@ -70,6 +70,7 @@ mod raw_kube;
 mod apps;
 mod auth;
 mod binary;
+mod caps;
 mod check;
 mod conformance;
 mod contract;

@@ -28,12 +28,13 @@ const LONG: [(&str, usize); 3] = [
 ];
 
 /// All documents.
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "manifests/README.md",
     "manifests/APPS.md",
     "manifests/CHANGELOG.md",
     "tests/README.md",
+    "src/app/caps.md",
     "src/model/status/phases.md",
     "src/model/template/language.md",
 ];

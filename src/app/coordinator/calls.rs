@@ -4,8 +4,9 @@
 
 use super::context::{Context, Step};
 use super::memory::Memory;
-use super::operation::{CallKind, Operation, Standing, Waiter};
+use super::operation::{Operation, Standing, Waiter};
 use super::resolve::{Observed, State};
+use super::retry::CallKind;
 use crate::app::api_call::{Action, NewJob, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
@@ -109,9 +110,12 @@ fn orphan_to_delete<'a>(operation: &Operation, observed: &'a Observed) -> Option
 #[must_use]
 pub(super) fn lane(kind: CallKind, operation: &Operation) -> Lane {
     let is_change = match kind {
-        CallKind::Create | CallKind::DeletePod | CallKind::ForceDelete | CallKind::StopIdle => {
-            false
-        }
+        CallKind::Create
+        | CallKind::DeletePod
+        | CallKind::ForceDelete
+        | CallKind::StopIdle
+        | CallKind::Admit
+        | CallKind::Refuse => false,
         CallKind::Read => operation.waiters.iter().any(|it| it.want.is_change()),
         CallKind::Delete => operation.stops().next().is_some(),
         CallKind::Label => true,
@@ -175,7 +179,8 @@ pub(super) fn next(
         (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
         (CallKind::ForceDelete, None) => Ok(observed.leaving().map(|pod| force_delete_pod(pod))),
         (CallKind::Label, Some(instance)) => label(operation, instance, memory, step),
-        (CallKind::StopIdle, _) | (CallKind::Delete | CallKind::Label, None) => Ok(None),
+        (CallKind::StopIdle | CallKind::Admit | CallKind::Refuse, _)
+        | (CallKind::Delete | CallKind::Label, None) => Ok(None),
     }
 }
 

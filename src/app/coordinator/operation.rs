@@ -5,6 +5,8 @@
 //! [`super::outcome`] what follows from its result.
 
 use super::confirm::Trust;
+use super::retry::{CallKind, Retry};
+use crate::app::admissions::Refusal;
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
@@ -19,10 +21,7 @@ use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Pause between two attempts to remove a pod on a lost node.
-pub(super) const FORCE_PAUSE: Duration = Duration::from_secs(5);
+use std::time::Instant;
 
 /// The operation of one name. At most one call is in flight, so that results cannot overtake each
 /// other.
@@ -72,6 +71,8 @@ pub(super) struct Last {
     pub(super) is_gone: bool,
     /// Whether it was suspended: it exceeded a cap.
     pub(super) was_suspended: bool,
+    /// Why this replica deletes it before it runs, if it does.
+    pub(super) refusal: Option<Refusal>,
     /// Whether others ended it, so that it is replaced.
     pub(super) was_disrupted: bool,
     /// The earliest time at which its deletion can have begun, once that is known.
@@ -260,7 +261,9 @@ impl Waiter {
             CallKind::Read => self.needs_call() || is_stop || is_label,
             CallKind::Delete => self.needs_call() || is_stop,
             CallKind::Label => is_label,
-            CallKind::ForceDelete | CallKind::StopIdle => false,
+            CallKind::ForceDelete | CallKind::StopIdle | CallKind::Admit | CallKind::Refuse => {
+                false
+            }
         }
     }
 }
@@ -297,50 +300,6 @@ pub(super) struct Calling {
     pub(super) after: Option<Retry>,
 }
 
-/// A call that failed and is retried.
-#[derive(Clone, Debug)]
-pub(super) struct Retry {
-    /// The kind of call.
-    pub(super) kind: CallKind,
-    /// When to retry.
-    pub(super) at: Instant,
-    /// What its waiters get when the grace or their deadline expires; `None` if Kubernetes has responded,
-    /// so that there is progress to report.
-    pub(super) error: Option<Error>,
-    /// How often it was tried.
-    pub(super) tries: u32,
-    /// The failure that the grace bounds, and when it first occurred without another one since.
-    pub(super) grace: Option<(Graced, Instant)>,
-}
-
-/// The failures that [`super::outcome::GRACE`] bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Graced {
-    /// No connection could be made.
-    Connection,
-    /// A permission is missing.
-    Right,
-}
-
-/// A kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallKind {
-    /// POST the Job.
-    Create,
-    /// GET the Job.
-    Read,
-    /// DELETE the Job.
-    Delete,
-    /// DELETE the Job that nobody uses.
-    StopIdle,
-    /// Any call that removes a pod on a lost node.
-    ForceDelete,
-    /// PATCH the pod.
-    Label,
-    /// DELETE a pod that outlives its Job.
-    DeletePod,
-}
-
 impl Calling {
     /// The kind of the call.
     #[must_use]
@@ -348,35 +307,17 @@ impl Calling {
         match &self.call.action {
             Action::CreateJob(_) => CallKind::Create,
             Action::ReadJob { .. } => CallKind::Read,
+            Action::AdmitJob { .. } => CallKind::Admit,
             Action::DeleteJob { cause, .. } => match cause {
                 StopCause::Stuck => CallKind::ForceDelete,
                 StopCause::Idle => CallKind::StopIdle,
+                StopCause::NoPlace(_) => CallKind::Refuse,
                 _ => CallKind::Delete,
             },
             Action::ForceDeletePod { .. } => CallKind::ForceDelete,
             Action::DeletePod { .. } => CallKind::DeletePod,
             Action::LabelPod { .. } => CallKind::Label,
         }
-    }
-}
-
-impl Retry {
-    /// The next attempt to remove a pod on a lost node is delayed.
-    #[must_use]
-    pub(super) fn force_deletion(now: Instant) -> Self {
-        Self {
-            kind: CallKind::ForceDelete,
-            at: now + FORCE_PAUSE,
-            error: None,
-            tries: 1,
-            grace: None,
-        }
-    }
-
-    /// What waiters for a start or a stop get at their deadline.
-    #[must_use]
-    pub(super) fn error_of_start(&self) -> Option<&Error> {
-        self.error.as_ref().filter(|_| self.kind != CallKind::Label)
     }
 }
 
@@ -497,6 +438,21 @@ impl Operation {
         let state = WaitState::Sent(uid.clone());
         let mut stops = self.stops().filter(|waiter| waiter.state == state);
         stops.find_map(|waiter| waiter.by.clone().map(StopCause::Requested))
+    }
+
+    /// This Job is deleted before it runs for that reason; or it is not, after all.
+    pub(super) fn set_refusal(&mut self, uid: &Uid, refusal: Option<Refusal>) {
+        let mut last = self.last.iter_mut();
+        if let Some(last) = last.find(|last| last.uid == *uid) {
+            last.refusal = refusal;
+        } else if refusal.is_some() {
+            let last = Last {
+                uid: uid.clone(),
+                refusal,
+                ..Last::default()
+            };
+            self.last.insert(0, last);
+        }
     }
 
     /// The cache has lost this Job, and its waiters get its last report.

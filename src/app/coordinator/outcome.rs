@@ -6,10 +6,9 @@
 use super::confirm::Trust;
 use super::context::Step;
 use super::memory::Memory;
-use super::operation::{
-    CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, has,
-};
+use super::operation::{CallState, Calling, Operation, WaitState, Waiter, has};
 use super::record::{Record, Trigger};
+use super::retry::{CallKind, Graced, Retry};
 use super::track::Track;
 use crate::app::api_call::{Action, CallOutcome, Completed, StopCause};
 use crate::app::cache::{Cache, Instance, InstanceVersion, Lookup};
@@ -50,6 +49,7 @@ impl Record {
             return;
         };
         self.report_outcome(&mut calling, &completed, step);
+        self.admission_completed(&calling, &completed.outcome, step);
         if let (CallKind::Read, Some(operation)) = (calling.kind(), &mut self.operation) {
             operation.was_read(&calling, &completed.outcome, step.number);
         }
@@ -264,6 +264,7 @@ impl Rejected {
             Action::CreateJob(new) => waiter.want.variables() == Some(&new.variables),
             Action::LabelPod { waiters, .. } => has(waiters, waiter),
             Action::ReadJob { .. }
+            | Action::AdmitJob { .. }
             | Action::DeleteJob { .. }
             | Action::DeletePod { .. }
             | Action::ForceDeletePod { .. } => true,
@@ -293,7 +294,7 @@ impl Operation {
             })
         };
         match (error.class(), kind) {
-            (_, CallKind::StopIdle) => None, // What is still idle is named again.
+            (_, kind) if kind.is_looked_at_again() => None,
             // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
             // The Job is read, and its waiters join it. What is to be deleted may be gone already.
             (Class::AlreadyExists, CallKind::Create)
@@ -485,7 +486,7 @@ impl Operation {
         self.disagreements = self.disagreements.saturating_add(1);
         match calling.kind() {
             CallKind::ForceDelete => self.call = CallState::Retrying(Retry::force_deletion(now)),
-            CallKind::StopIdle => {}
+            CallKind::StopIdle | CallKind::Admit | CallKind::Refuse => {}
             // Without a grace it is never given up.
             kind => drop(self.retry_call(calling, kind, None, None, None, now)),
         }

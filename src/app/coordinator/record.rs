@@ -14,12 +14,12 @@ use super::calls;
 use super::confirm::Trust;
 use super::context::{Context, Effect, Step};
 use super::memory::Memory;
-use super::operation::{
-    CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Retry, Standing, WaitState, Waiter,
-    Want,
-};
+use super::operation::{CallState, Calling, Last, Operation, Standing, WaitState, Waiter, Want};
 use super::resolve::{self, Facts, Observed, Resolution, State};
+use super::retry::{CallKind, FORCE_PAUSE, Retry};
+use super::tally::Tally;
 use super::track::Track;
+use super::undecided::{Undecided, deadline};
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::cache::{Instance, Lookup};
 use crate::app::error::Error;
@@ -44,6 +44,8 @@ pub(super) struct Record {
     pub(super) operation: Option<Box<Operation>>,
     pub(super) memory: Memory,
     pub(super) track: Option<Box<Track>>,
+    /// Its Job waits for its admission.
+    pub(super) undecided: Option<Box<Undecided>>,
     /// When the record must be advanced without an input.
     pub(super) wake: Option<Instant>,
 }
@@ -61,25 +63,6 @@ pub(super) enum Trigger {
     NameConflict,
     /// The service shuts down; changes can be made until then.
     Drain(Instant),
-}
-
-/// The counts of a record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    /// Names with an operation: with waiters, or a call in flight.
-    pub(super) in_work: usize,
-    /// Names with remembered failures of a gone Job.
-    pub(super) gone: usize,
-    /// Names with a kept termination report of a gone pod.
-    pub(super) lost: usize,
-    /// Starts of this replica that are followed.
-    pub(super) followed: usize,
-    /// Bytes by which calls in flight lengthen meta labels.
-    pub(super) label_growth: usize,
-    /// Records that hold anything.
-    pub(super) records: usize,
-    /// Bytes of their names.
-    pub(super) name_bytes: usize,
 }
 
 impl Record {
@@ -106,7 +89,10 @@ impl Record {
     /// Whether it holds nothing.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
-        self.operation.is_none() && self.memory.is_empty() && self.track.is_none()
+        self.operation.is_none()
+            && self.memory.is_empty()
+            && self.track.is_none()
+            && self.undecided.is_none()
     }
 
     /// Adds a waiter.
@@ -249,10 +235,12 @@ impl Record {
             self.operation.get_or_insert_default();
         }
         self.remember(&observed);
+        self.note_undecided(&observed, step);
         self.resolve(&observed, step);
         if let Trigger::Drain(until) = trigger {
             self.drain_waiters(until, &observed, step);
         } else {
+            self.decide_admission(&observed, step);
             while self.call(&observed, is_overdue, step) {
                 self.resolve(&observed, step);
             }
@@ -482,7 +470,10 @@ impl Record {
                 let orphans = observed.orphans.iter().map(|pod| pod.metadata.uid.clone());
                 operation.orphans.before_read = orphans.collect();
             }
-            Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {}
+            Action::AdmitJob { .. }
+            | Action::DeletePod { .. }
+            | Action::ForceDeletePod { .. }
+            | Action::LabelPod { .. } => {}
         }
         let after = match std::mem::take(&mut operation.call) {
             CallState::Retrying(retry) => Some(retry),
@@ -501,8 +492,9 @@ impl Record {
     /// Responds to waiters at their deadline.
     fn expire(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let (now, is_draining) = (step.context.now, step.is_draining);
+        let awaited = self.admission_awaited_until().filter(|_| !is_draining);
         self.respond_late(observed, step, true, |operation, waiter| {
-            waiter.deadline <= now && (is_draining || !operation.is_made_for(waiter))
+            deadline(waiter, awaited) <= now && (is_draining || !operation.is_made_for(waiter))
         });
     }
 
@@ -554,6 +546,8 @@ impl Record {
         let now = step.context.now;
         let track = self.track.as_ref();
         let mut wakes = Vec::new();
+        let awaited = self.admission_awaited_until().filter(|_| !step.is_draining);
+        wakes.extend(self.undecided.as_ref().and_then(|it| it.wake(now)));
         wakes.extend(self.memory.expires_at());
         wakes.extend(track.and_then(|track| track.expires_at()));
         if track.is_some_and(|track| track.awaits_report()) {
@@ -569,7 +563,7 @@ impl Record {
         if let Some(operation) = &self.operation {
             for waiter in &operation.waiters {
                 if step.is_draining || !operation.is_made_for(waiter) {
-                    wakes.push(waiter.deadline);
+                    wakes.push(deadline(waiter, awaited));
                 }
                 match waiter.state {
                     WaitState::Held(_, until) if until > now => wakes.push(until),

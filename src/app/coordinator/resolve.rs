@@ -310,9 +310,10 @@ pub(super) struct Facts<'a> {
 impl Facts<'_> {
     fn last_report(&self, uid: &Uid) -> Response {
         let last = self.last.iter().find(|last| last.uid == *uid);
-        match last.map(|last| (&last.report, last.was_suspended)) {
-            Some((Some(finding), _)) => self.failure(finding),
-            Some((None, true)) => Response::Failed(Error::LimitReached),
+        match last.map(|last| (&last.report, last.was_suspended, last.refusal)) {
+            Some((Some(finding), ..)) => self.failure(finding),
+            Some((None, _, Some(refusal))) => Response::Failed(Error::NoPlace(refusal)),
+            Some((None, true, None)) => Response::Failed(Error::LimitReached),
             _ => Response::Failed(Error::Stopped),
         }
     }

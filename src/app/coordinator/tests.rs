@@ -1,6 +1,7 @@
 //! Bounds, handles and wake-ups of the coordinator; its decisions for one name are in the files
 //! below.
 
+mod admissions;
 mod calls;
 mod deadlines;
 mod deletions;
@@ -516,6 +517,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
                 uid: "u1".into(),
                 report: None,
                 was_suspended: false,
+                refusal: None,
                 was_disrupted: false,
                 is_gone: true,
                 deleted: None,

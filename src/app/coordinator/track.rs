@@ -283,8 +283,12 @@ impl Track {
         self.is_stopping = true;
         self.is_ready = false;
         self.reported = Reported::Nothing;
+        let (result, reason) = match cause {
+            Some(StopCause::NoPlace(_)) => ("denied", "limit_reached"),
+            _ => ("stopped", ""),
+        };
         let kind = LifecycleKind::Stopping(cause);
-        self.end(kind, None, "stopped", "".into(), step);
+        self.end(kind, None, result, reason.into(), step);
     }
 
     /// Reports a failure, with the time since the request if it is the first of our own start.

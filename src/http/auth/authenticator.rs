@@ -7,7 +7,7 @@
 use super::attempts::{Attempts, Failed};
 use super::file::TokensFile;
 use super::tokens::Tokens;
-use super::{Access, Caller, Denied, Types, bearer};
+use super::{Access, Caller, Denied, Rights, Types, bearer};
 use crate::app::TokenStatus;
 use crate::app::review::{Bearer, Scope};
 use crate::clock::Clock;
@@ -27,8 +27,8 @@ pub const UNCONFIRMED_MAX: Duration = Duration::from_secs(300);
 /// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
-/// What follows the account of `AUTH_ALLOW` that may also read logs; no name can contain it.
-const LOGS_RIGHT: &str = "+logs";
+/// Comes before each right of an account in `AUTH_ALLOW`; no name can contain it.
+const BEFORE_RIGHT: char = '+';
 
 /// How callers are known.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub enum Mode {
     Open,
     /// By the tokens of a file.
     Tokens(Arc<TokensFile>),
-    /// By Kubernetes; these service accounts (`namespace/name`) may call, those with `+logs` also read logs.
+    /// By Kubernetes; these service accounts (`namespace/name`) may call, each with its rights: `+logs`, `+owner`.
     Kubernetes(Arc<[Arc<str>]>),
 }
 
@@ -135,12 +135,11 @@ impl Authenticator {
             return self.decide(peer, access, app_type, None);
         };
         let account = self.listed(user);
-        let (account, may_read_logs) =
-            account.ok_or_else(|| Denied::NotListed(Arc::clone(user)))?;
+        let (account, rights) = account.ok_or_else(|| Denied::NotListed(Arc::clone(user)))?;
         let caller = Caller {
             name: Some(account),
             types: Types::All,
-            may_read_logs,
+            rights,
         };
         self.decide(peer, access, app_type, Some(caller))
     }
@@ -230,17 +229,17 @@ impl Authenticator {
         }
     }
 
-    /// The account, as `namespace/name`, if the user is one that may call, and whether it may read logs.
-    fn listed(&self, user: &str) -> Option<(Arc<str>, bool)> {
+    /// The account, as `namespace/name`, if the user is one that may call, and its rights.
+    fn listed(&self, user: &str) -> Option<(Arc<str>, Rights)> {
         let Mode::Kubernetes(allowed) = &self.mode else {
             return None;
         };
         let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
         let find = |entry: &Arc<str>| {
-            let account = entry.strip_suffix(LOGS_RIGHT);
-            let (account, may_read_logs) = account.map_or((&**entry, false), |it| (it, true));
+            let mut parts = entry.split(BEFORE_RIGHT);
+            let account = parts.next()?;
             let is_it = account.split_once('/') == Some((namespace, name));
-            is_it.then(|| (account.into(), may_read_logs))
+            is_it.then(|| Some((account.into(), Rights::parse(parts)?)))?
         };
         allowed.iter().find_map(find)
     }

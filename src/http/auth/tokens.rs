@@ -2,7 +2,7 @@
 //!
 //! Pure. A line of the file is `TOKEN [NAME [TYPE,TYPE… [RIGHT,RIGHT…]]]`, separated by blanks; empty lines
 //! and lines that start with `#` are ignored. The name `-` means none; without types, or with `*`, all are
-//! permitted. The only right is `logs`. A name may have several lines, so that an old token and its successor are both valid during a
+//! permitted. The rights are `logs` and `owner`. A name may have several lines, so that an old token and its successor are both valid during a
 //! rotation.
 //!
 //! # Comparison in constant time
@@ -13,7 +13,7 @@
 //! branch. Its time depends only on the number of tokens. The time of hashing depends on the length
 //! of the presented token, which the caller knows.
 
-use super::{Caller, Types, is_token};
+use super::{Caller, Rights, Types, is_token};
 use crate::app::review::Bearer;
 use crate::model::names::AppType;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Tokens {
         let caller = Caller {
             name: name.map(check_name).transpose()?,
             types: types.map_or(Ok(Types::All), parse_types)?,
-            may_read_logs: rights.map_or(Ok(false), parse_rights)?,
+            rights: rights.map(parse_rights).transpose()?.unwrap_or_default(),
         };
         self.digests.push(*bearer.digest());
         self.callers.push(caller);
@@ -131,12 +131,10 @@ fn check_name(name: &str) -> Result<Arc<str>, &'static str> {
     }
 }
 
-/// Whether the rights are to read logs: there are no others.
-fn parse_rights(list: &str) -> Result<bool, &'static str> {
-    let is_known = list.split(',').all(|right| right == "logs");
-    is_known
-        .then_some(true)
-        .ok_or("a right is invalid; the only one is 'logs', in the fourth place, after types or *")
+fn parse_rights(list: &str) -> Result<Rights, &'static str> {
+    Rights::parse(list.split(',')).ok_or(
+        "a right is invalid; there are 'logs' and 'owner', in the fourth place, after types or *",
+    )
 }
 
 fn parse_types(list: &str) -> Result<Types, &'static str> {
@@ -177,7 +175,7 @@ mod tests {
             Some(Caller {
                 name,
                 types,
-                may_read_logs: false,
+                rights: Rights::default(),
             })
         };
         assert_eq!(tokens.count(), 3);
@@ -198,16 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn the_fourth_field_is_a_right() {
-        let text = format!("{ANN} portal * logs\n{BOB} - hello,slow logs\n{ANN}2 portal *");
+    fn the_fourth_field_has_rights() {
+        let text = format!("{ANN} portal * logs\n{BOB} - hello,slow owner,logs\n{ANN}2 portal *");
         let tokens = Tokens::parse(text.as_bytes()).unwrap();
         let find = |token: &str| {
             let caller = tokens.find(&Bearer::new(token)).unwrap();
-            (caller.types.clone(), caller.may_read_logs)
+            (
+                caller.types.clone(),
+                caller.rights.logs,
+                caller.rights.owner,
+            )
         };
-        assert_eq!(find(ANN), (Types::All, true));
-        assert_eq!(find(BOB), (only(&["hello", "slow"]), true));
-        assert_eq!(find(&format!("{ANN}2")), (Types::All, false));
+        assert_eq!(find(ANN), (Types::All, true, false));
+        assert_eq!(find(BOB), (only(&["hello", "slow"]), true, true));
+        assert_eq!(find(&format!("{ANN}2")), (Types::All, false, false));
     }
 
     #[track_caller]

@@ -194,6 +194,8 @@ fn settings(settings: &JobSettings) -> Value {
     let mut all = json!({
         "backoff-limit": settings.backoff_limit,
         "idle-timeout": settings.idle_timeout.map(duration),
+        "max-instances": settings.caps.of_type,
+        "max-per-owner": settings.caps.per_owner,
         "max-lifetime": settings.max_lifetime.map(duration),
         "ttl-after-finished": settings.ttl_after_finished.map(duration),
         "restart-failed": restart,

@@ -13,18 +13,27 @@ use std::fmt;
 const END: char = '\0';
 
 /// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
-pub(super) const COMMON_KEYS: [&str; 7] = [
+pub(super) const COMMON_KEYS: [&str; 10] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
     "config-controller.semafor.ch/failures",
     "config-controller.semafor.ch/min-ready",
     "config-controller.semafor.ch/idle-timeout",
+    OWNER,
+    ADMISSION,
+    CAPS,
     TEMPLATE_REVISION,
     VALUES_REVISION,
 ];
 
+/// Annotations of Jobs about caps, see `model/job/caps.rs`.
+const OWNER: &str = "config-controller.semafor.ch/owner";
+const ADMISSION: &str = "config-controller.semafor.ch/admission";
+const CAPS: &str = "config-controller.semafor.ch/caps";
+
 /// Those of them that are read of Jobs only, to save memory: pods repeat them.
-pub(super) const KEYS_OF_JOBS: [&str; 2] = [TEMPLATE_REVISION, VALUES_REVISION];
+pub(super) const KEYS_OF_JOBS: [&str; 5] =
+    [TEMPLATE_REVISION, VALUES_REVISION, OWNER, ADMISSION, CAPS];
 
 /// Stands in the place of a key before what was left out, which is held as a pair: it costs nothing
 /// where nothing was.

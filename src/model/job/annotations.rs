@@ -87,11 +87,13 @@ pub fn setting_key(app_type: &str, setting: &str) -> String {
 }
 
 /// The settings, without budgets.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 10] = [
     "backoff-limit",
     "example",
     "idle-timeout",
+    "max-instances",
     "max-lifetime",
+    "max-per-owner",
     "min-ready",
     "restart-delay",
     "restart-failed",

@@ -4,6 +4,7 @@
 //! these settings is in [`super`].
 
 use super::annotations::{Annotations, START_BUDGET};
+use super::caps::{Caps, parse_cap};
 use crate::model::duration::parse_duration;
 use crate::model::status::{Budget, Budgets};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct JobSettings {
     pub max_lifetime: Option<Duration>,
     /// `ttl-after-finished`: when Kubernetes deletes the finished Job.
     pub ttl_after_finished: Option<Duration>,
+    /// `max-instances`, `max-per-owner` and the setting `MAX_INSTANCES`: how many instances may run.
+    pub caps: Caps,
     /// `restart-failed`: whether the next GET replaces a failed instance; `never` keeps it until DELETE.
     pub restart_failed: bool,
     /// `restart-delay`: how long a failed instance is kept, doubled with each consecutive failure.
@@ -53,6 +56,7 @@ impl Default for JobSettings {
             idle_timeout: None,
             max_lifetime: None,
             ttl_after_finished: None,
+            caps: Caps::default(),
             restart_failed: true,
             restart_delay: RESTART_DELAY,
             min_ready: Duration::ZERO,
@@ -104,6 +108,17 @@ impl JobSettings {
                 format!("the annotation {key} is '{value}'; expected {expected}")
             }),
         };
+        let cap = |setting: &str| match find(setting) {
+            None => Ok(None),
+            Some((key, value)) => parse_cap(value).map_err(|expected| {
+                format!("the annotation {key} is '{value}'; expected {expected}")
+            }),
+        };
+        let caps = Caps {
+            of_type: cap("max-instances")?,
+            per_owner: cap("max-per-owner")?,
+            ..defaults.caps
+        };
         let backoff_limit = match find("backoff-limit") {
             None => None,
             Some((key, value)) => Some(value.parse().map_err(|_| {
@@ -134,6 +149,7 @@ impl JobSettings {
                 defaults.ttl_after_finished,
                 Duration::ZERO,
             )?,
+            caps,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
             min_ready: duration("min-ready")?.unwrap_or_default(),

@@ -80,6 +80,7 @@ impl<'a> Fixture<'a> {
             key: &key,
             settings,
             started_by: "127.0.0.1",
+            owner: None,
             template_revision: "0123456789abcdef",
             values_revision: "0123456789abcdef0123456789abcdef",
             failures: 0,

@@ -115,6 +115,7 @@ impl World {
         let by = Origin {
             trace: None,
             caller: "sim".into(),
+            owner: None,
             request: self.ids.make(),
         };
         let change =

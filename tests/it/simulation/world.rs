@@ -552,6 +552,7 @@ fn target_of(action: &Action) -> Option<String> {
     match action {
         Action::CreateJob(_) | Action::ReadJob { .. } => None,
         Action::DeleteJob { uid, .. }
+        | Action::AdmitJob { uid }
         | Action::DeletePod { uid, .. }
         | Action::ForceDeletePod { uid, .. }
         | Action::LabelPod { uid, .. } => Some(uid.to_string()),
@@ -569,6 +570,7 @@ fn verb_of(action: &Action) -> String {
         Action::CreateJob(_) => "create".to_owned(),
         Action::ReadJob { .. } => "read".to_owned(),
         Action::DeleteJob { uid, .. } => format!("delete {uid}"),
+        Action::AdmitJob { uid } => format!("admit {uid}"),
         Action::DeletePod { pod, .. } => format!("delete pod {pod}"),
         Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),
         Action::LabelPod { pod, .. } => format!("label {pod}"),

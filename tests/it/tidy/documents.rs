@@ -8,7 +8,10 @@ use serde_json::json;
 
 use super::{check_none, granted};
 use crate::fake_kube::dynamics::{pod_script::PodScript, pods::PodMove};
-use crate::harness::{NAMESPACE, OPERATORS, ROLE, TestEnvironment, eventually, name_of};
+use crate::harness::{
+    NAMESPACE, OPERATORS, PREFIX, ROLE, TEMPLATE, TestEnvironment, apply_templates, eventually,
+    name_of,
+};
 
 #[test]
 fn every_setting_is_documented() {
@@ -40,6 +43,21 @@ fn every_setting_is_documented() {
 
 /// A missing verb fails the behaviour tests, which run under this Role. An unused verb fails here,
 /// where the service makes every kind of call.
+/// Starts an instance of a type with a cap, which is admitted.
+fn start_capped(environment: &TestEnvironment) {
+    let annotations = json!({format!("{PREFIX}max-instances"): "1"});
+    let capped = [("capped", TEMPLATE)];
+    apply_templates(&environment.kube, "capped", &capped, annotations);
+    eventually("the type is on offer", || {
+        environment
+            .get("/app")
+            .text
+            .contains("capped")
+            .then_some(())
+    });
+    environment.start_instance("/app/capped/ann");
+}
+
 #[test]
 fn the_role_grants_exactly_the_used_permissions() {
     // Whose uses are reported in a Lease.
@@ -50,6 +68,7 @@ fn the_role_grants_exactly_the_used_permissions() {
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
     environment.delete("/app/hello/ann").expect(200);
+    start_capped(&environment);
     // A name that is taken by another Job is read.
     let others = json!({
         "apiVersion": "batch/v1",

@@ -1,10 +1,11 @@
 {{/* What the service may do; a test keeps these identical to manifests/base/role.yaml. */}}
 {{- define "config-controller.rules" -}}
-# Instances are Jobs: list and watch find them, create starts, delete stops. get, here and below,
-# compares what the watches have shown with etcd, of one object at a time.
+# Instances are Jobs: list and watch find them, create starts, delete stops, and patch lets those run
+# that wait for a cap (max-instances). get, here and below, compares what the watches have shown with
+# etcd, of one object at a time.
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [create, delete, get, list, watch]
+  verbs: [create, delete, get, list, patch, watch]
 # Templates are ConfigMaps; config-controller never changes them.
 - apiGroups: [""]
   resources: [configmaps]

@@ -368,8 +368,8 @@ impl RandomSchedule {
                     self.delete(key);
                 }
             },
-            // No pod here is being deleted.
-            Action::DeletePod { .. } | Action::ForceDeletePod { .. } => {
+            // There are no caps, and no pod here is being deleted.
+            Action::AdmitJob { .. } | Action::DeletePod { .. } | Action::ForceDeletePod { .. } => {
                 panic!("{key}: a pod is removed")
             }
             Action::LabelPod { uid, .. } => {
@@ -392,9 +392,10 @@ impl RandomSchedule {
             Action::CreateJob(_) => CallOutcome::Created(self.live[key].uid.as_str().into()),
             Action::ReadJob { .. } => CallOutcome::Found(self.live[key].uid.as_str().into()),
             Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
-            Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {
-                CallOutcome::Done
-            }
+            Action::AdmitJob { .. }
+            | Action::DeletePod { .. }
+            | Action::ForceDeletePod { .. }
+            | Action::LabelPod { .. } => CallOutcome::Done,
         }
     }
 

@@ -4,7 +4,7 @@ use super::bench::{Bench, header, parked, reply};
 use super::*;
 use crate::app::fixture::{added, key, ready_pod};
 use crate::app::pages::PAGE_BYTES_MAX;
-use crate::http::auth::Types;
+use crate::http::auth::{Rights, Types};
 use crate::http::handlers::Pending;
 use crate::metrics::Registry;
 use crate::model::names::AppType;
@@ -269,7 +269,7 @@ fn a_caller_sees_its_types_only() {
         let caller = Caller {
             name: Some("portal".into()),
             types: Types::Only(types.into()),
-            may_read_logs: false,
+            rights: Rights::default(),
         };
         let request = Request::new(Method::Get, &format!("/instances{query}"));
         let mut exchange = Exchange {

@@ -1,0 +1,475 @@
+//! Which instances may run where caps hold: the order in which their Jobs were created, and what follows from it
+//! for one that waits for its admission.
+//!
+//! Pure: takes what the watch of Jobs delivers, in its order, and nothing else, so every replica computes the same.
+//! Results of own calls must not be fed in: they overtake the watch.
+//!
+//! A Job's predecessors are those that have not ended when its creation is delivered. It is admitted once fewer of
+//! them are left than its cap, and refused once so many of them are admitted; else it waits until more of those
+//! before it are decided. The first that is undecided waits for nobody. So never more than the cap run, and nobody
+//! is refused while there is a place. A Job that a list has brought while it was undecided has no place in that
+//! order: all others count as its predecessors, which may refuse it for nothing, but never admits one too many.
+//!
+#![doc = include_str!("caps.md")]
+
+use super::keys::key_of;
+use crate::kube::types::{Job, Uid};
+use crate::kube::watch::StoreEvent;
+use crate::model::job::{self, CapScope, Caps};
+use crate::model::names::{AppType, InstanceKey};
+use crate::model::status::has_job_ended;
+use crate::threads::lock;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// So many Jobs that wait for the same places are looked at when one of them is decided, the first ones.
+const LOOKED_AT_MAX: usize = 512;
+
+/// What is to become of a Job that waits for its admission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may run.
+    Admit,
+    /// There is no place for it.
+    Refuse(Full),
+    /// It depends on Jobs that are not decided yet, or the watch has not delivered it.
+    Wait,
+    /// It is decided, or gone.
+    Decided,
+}
+
+/// A cap that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// What it counts.
+    pub scope: CapScope,
+    /// The cap.
+    pub cap: u32,
+    /// How many are admitted and have not ended.
+    pub admitted: usize,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = match self.scope {
+            CapScope::Type => "instances of this app type",
+            CapScope::Owner => "instances of this app type and owner",
+            CapScope::All => "instances of all app types",
+        };
+        let Self {
+            scope,
+            cap,
+            admitted,
+        } = self;
+        let setting = scope.setting();
+        write!(f, "{admitted} {of} run, and {setting} is {cap}")
+    }
+}
+
+/// Why a Job was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A cap is reached.
+    Full(Full),
+    /// Whether there is a place was not known in time: others before it were not decided.
+    Undecided,
+    /// The service may not patch Jobs, so it can admit none.
+    NotPermitted,
+}
+
+impl Refusal {
+    /// The value of the label `scope` of metrics.
+    #[must_use]
+    pub const fn scope(&self) -> &'static str {
+        match self {
+            Self::Full(full) => full.scope.as_str(),
+            Self::Undecided => "undecided",
+            Self::NotPermitted => "not_permitted",
+        }
+    }
+
+    /// What a caller can do, as the end of a sentence.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Full(_) | Self::Undecided => "; retry when an instance has ended",
+            Self::NotPermitted => "",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(full) => full.fmt(f),
+            Self::Undecided => f.write_str(
+                "the number of instances is limited, and starts before this one were not decided in time",
+            ),
+            Self::NotPermitted => f.write_str(
+                "the number of instances is limited, and config-controller may not patch Jobs: its Role needs the verb patch on jobs",
+            ),
+        }
+    }
+}
+
+/// What Jobs a cap counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Scope {
+    All,
+    Type(AppType),
+    /// Those without an owner have one together.
+    Owner(AppType, Arc<str>),
+}
+
+/// The Jobs of a scope that have not ended, by their numbers.
+#[derive(Debug, Default)]
+struct Members {
+    /// How many are admitted.
+    admitted: usize,
+    /// Those of them that were admitted although an undecided one comes before them.
+    late: BTreeSet<u64>,
+    undecided: BTreeMap<u64, Uid>,
+}
+
+impl Members {
+    fn admit(&mut self, number: u64) {
+        self.admitted += 1;
+        if self
+            .undecided
+            .first_key_value()
+            .is_some_and(|(first, _)| *first < number)
+        {
+            self.late.insert(number);
+        }
+    }
+
+    /// How many were admitted and are undecided before this one.
+    fn before(&self, number: u64) -> (usize, usize) {
+        let late = self.late.range(number..).count();
+        let waiting = self.undecided.len() - self.undecided.range(number..).count();
+        (self.admitted - late, waiting)
+    }
+
+    fn leave(&mut self, number: u64, was_admitted: bool) {
+        if was_admitted {
+            self.admitted -= 1;
+            self.late.remove(&number);
+        } else {
+            self.undecided.remove(&number);
+            let first = self.undecided.first_key_value();
+            self.late = match first {
+                Some((first, _)) => self.late.split_off(first),
+                None => BTreeSet::new(),
+            };
+        }
+    }
+}
+
+/// The instances of a type that one owner has: they count alike.
+#[derive(Debug)]
+struct Group {
+    app_type: AppType,
+    owner: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: Arc<Group>,
+    /// In the order of their arrival.
+    number: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It may run, or does.
+    Admitted,
+    Undecided,
+    /// It has ended, or is deleted before it was admitted: it does not count, whatever is delivered of it.
+    Over,
+}
+
+/// What is needed of a Job that waits for its admission.
+#[derive(Debug)]
+struct Undecided {
+    key: InstanceKey,
+    caps: Caps,
+    /// Its creation was delivered by the watch, so its predecessors are known.
+    is_placed: bool,
+    /// Its name was reported since it can be decided.
+    is_reported: bool,
+}
+
+/// A list that is being delivered.
+#[derive(Debug, Default)]
+struct Listing {
+    /// Jobs that it has, or that the watch has delivered meanwhile.
+    seen: HashSet<Uid>,
+    /// Jobs whose end the watch has delivered meanwhile; the list may be older.
+    gone: HashSet<Uid>,
+}
+
+/// The Jobs of all instances, as caps count them.
+#[derive(Debug, Default)]
+pub struct Admissions {
+    jobs: BTreeMap<Uid, Entry>,
+    undecided: HashMap<Uid, Undecided>,
+    /// Those of all Jobs, each once.
+    groups: HashMap<(AppType, Arc<str>), Arc<Group>>,
+    scopes: HashMap<Scope, Members>,
+    next: u64,
+    listing: Option<Listing>,
+    /// Scopes with changes.
+    changed: Vec<Scope>,
+}
+
+impl Group {
+    fn scope(&self, scope: CapScope) -> Scope {
+        match scope {
+            CapScope::All => Scope::All,
+            CapScope::Type => Scope::Type(self.app_type.clone()),
+            CapScope::Owner => Scope::Owner(self.app_type.clone(), Arc::clone(&self.owner)),
+        }
+    }
+}
+
+impl Admissions {
+    /// Processes an event of the watch of Jobs, or of a list. Returns the names of Jobs that can be decided now.
+    pub fn apply(&mut self, event: &StoreEvent<Job>) -> Vec<InstanceKey> {
+        match event {
+            StoreEvent::Init => self.listing = Some(Listing::default()),
+            StoreEvent::InitApply(job) => {
+                let uid = &job.metadata.uid;
+                let is_gone = |listing: &Listing| listing.gone.contains(uid);
+                if !self.listing.as_ref().is_some_and(is_gone) {
+                    self.job(job, false);
+                }
+            }
+            StoreEvent::Apply(job) => self.job(job, true),
+            StoreEvent::Delete { uid, .. } => {
+                self.remove(uid);
+                if let Some(listing) = &mut self.listing {
+                    listing.gone.insert(uid.clone());
+                }
+            }
+            StoreEvent::InitDone(_) => self.listed(),
+            StoreEvent::Progress(_) => {}
+        }
+        self.decidable()
+    }
+
+    /// What is to become of this Job.
+    #[must_use]
+    pub fn of(&self, uid: &Uid) -> Admission {
+        let Some(entry) = self.jobs.get(uid) else {
+            return Admission::Wait;
+        };
+        let Some(undecided) = self.undecided.get(uid) else {
+            return Admission::Decided;
+        };
+        let mut waits = false;
+        for (scope, cap) in undecided.caps.iter() {
+            let Some(members) = self.scopes.get(&entry.group.scope(scope)) else {
+                continue;
+            };
+            let (admitted, waiting) = match undecided.is_placed {
+                true => members.before(entry.number),
+                false => (members.admitted, members.undecided.len() - 1),
+            };
+            let places = usize::try_from(cap).unwrap_or(usize::MAX);
+            if admitted >= places {
+                return Admission::Refuse(Full {
+                    scope,
+                    cap,
+                    admitted,
+                });
+            }
+            waits |= admitted + waiting >= places;
+        }
+        if waits {
+            Admission::Wait
+        } else {
+            Admission::Admit
+        }
+    }
+
+    fn job(&mut self, job: &Job, is_of_watch: bool) {
+        let uid = &job.metadata.uid;
+        if let Some(listing) = &mut self.listing {
+            listing.seen.insert(uid.clone());
+        }
+        let is_undecided = job::is_undecided(job);
+        let is_over = has_job_ended(job) || (is_undecided && job.metadata.is_deleting());
+        let Some(known) = self.jobs.get(uid) else {
+            if let Some(key) = key_of(job) {
+                self.add(job, key, is_of_watch, is_over);
+            }
+            return;
+        };
+        let next = match known.state {
+            State::Admitted | State::Undecided if is_over => State::Over,
+            State::Undecided if !is_undecided => State::Admitted,
+            _ => return,
+        };
+        self.leave(uid);
+        if let Some(entry) = self.jobs.get_mut(uid) {
+            entry.state = next;
+        }
+        self.enter(uid);
+    }
+
+    fn add(&mut self, job: &Job, key: InstanceKey, is_placed: bool, is_over: bool) {
+        let uid = &job.metadata.uid;
+        let owner: Arc<str> = job::owner(job).unwrap_or_default().into();
+        let of = (key.app_type.clone(), Arc::clone(&owner));
+        let group = self.groups.entry(of).or_insert_with(|| {
+            let app_type = key.app_type.clone();
+            Arc::new(Group { app_type, owner })
+        });
+        self.next += 1;
+        let mut entry = Entry {
+            group: Arc::clone(group),
+            number: self.next,
+            state: State::Admitted,
+        };
+        if is_over {
+            entry.state = State::Over;
+        } else if job::is_undecided(job) {
+            entry.state = State::Undecided;
+            let undecided = Undecided {
+                key,
+                caps: Caps::of(job),
+                is_placed,
+                is_reported: false,
+            };
+            self.undecided.insert(uid.clone(), undecided);
+        }
+        self.jobs.insert(uid.clone(), entry);
+        self.enter(uid);
+    }
+
+    fn remove(&mut self, uid: &Uid) {
+        self.leave(uid);
+        if let Some(Entry { group, .. }) = self.jobs.remove(uid) {
+            // That of the table, and this one.
+            if Arc::strong_count(&group) == 2 {
+                self.groups
+                    .remove(&(group.app_type.clone(), Arc::clone(&group.owner)));
+            }
+        }
+    }
+
+    /// What the list does not have is gone.
+    fn listed(&mut self) {
+        let Some(listing) = self.listing.take() else {
+            return;
+        };
+        let known = self.jobs.keys();
+        let lost: Vec<Uid> = known
+            .filter(|uid| !listing.seen.contains(uid))
+            .cloned()
+            .collect();
+        for uid in lost {
+            self.remove(&uid);
+        }
+    }
+
+    /// Counts this Job in its scopes.
+    fn enter(&mut self, uid: &Uid) {
+        let Some(entry) = self.jobs.get(uid).filter(|it| it.state != State::Over) else {
+            return;
+        };
+        for scope in CapScope::ALL.map(|scope| entry.group.scope(scope)) {
+            let members = self.scopes.entry(scope.clone()).or_default();
+            if entry.state == State::Admitted {
+                members.admit(entry.number);
+            } else {
+                members.undecided.insert(entry.number, uid.clone());
+            }
+            self.changed.push(scope);
+        }
+    }
+
+    /// No longer counts this Job in its scopes.
+    fn leave(&mut self, uid: &Uid) {
+        let Some(entry) = self.jobs.get(uid).filter(|it| it.state != State::Over) else {
+            return;
+        };
+        self.undecided.remove(uid);
+        for scope in CapScope::ALL.map(|scope| entry.group.scope(scope)) {
+            let Some(members) = self.scopes.get_mut(&scope) else {
+                continue;
+            };
+            members.leave(entry.number, entry.state == State::Admitted);
+            if members.admitted == 0 && members.undecided.is_empty() {
+                self.scopes.remove(&scope);
+            } else {
+                self.changed.push(scope);
+            }
+        }
+    }
+
+    /// The names of Jobs in changed scopes that can be decided, each once.
+    fn decidable(&mut self) -> Vec<InstanceKey> {
+        let mut waiting = Vec::new();
+        for scope in std::mem::take(&mut self.changed) {
+            let members = self.scopes.get(&scope);
+            let undecided = members.into_iter().flat_map(|it| it.undecided.values());
+            waiting.extend(undecided.take(LOOKED_AT_MAX).cloned());
+        }
+        let mut keys = Vec::new();
+        for uid in waiting {
+            if self.of(&uid) == Admission::Wait {
+                continue;
+            }
+            if let Some(undecided) = self.undecided.get_mut(&uid)
+                && !std::mem::replace(&mut undecided.is_reported, true)
+            {
+                keys.push(undecided.key.clone());
+            }
+        }
+        keys
+    }
+}
+
+/// The same for several threads, and who is told of Jobs that can be decided.
+#[derive(Default)]
+pub struct SharedAdmissions {
+    state: Mutex<Admissions>,
+    on_decidable: OnceLock<Box<OnDecidable>>,
+}
+
+/// Takes the names of Jobs that can be decided.
+type OnDecidable = dyn Fn(&[InstanceKey]) + Send + Sync;
+
+/// Only the name.
+impl fmt::Debug for SharedAdmissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedAdmissions")
+    }
+}
+
+impl SharedAdmissions {
+    /// Passes the names of Jobs that can be decided to this from now on: the first that is set.
+    pub fn on_decidable(&self, act: impl Fn(&[InstanceKey]) + Send + Sync + 'static) {
+        let _ = self.on_decidable.set(Box::new(act));
+    }
+
+    /// [`Admissions::apply`]
+    pub fn apply(&self, event: &StoreEvent<Job>) {
+        let keys = lock(&self.state).apply(event);
+        if let Some(act) = self.on_decidable.get().filter(|_| !keys.is_empty()) {
+            act(&keys);
+        }
+    }
+
+    /// [`Admissions::of`]
+    #[must_use]
+    pub fn of(&self, uid: &Uid) -> Admission {
+        lock(&self.state).of(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests;

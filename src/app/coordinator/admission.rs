@@ -1,0 +1,119 @@
+//! The admission of a Job that a cap holds for: by whom and when it is admitted or refused.
+//!
+//! Pure. Whether there is a place is computed in [`crate::app::admissions`]; here follows what is done. The replica
+//! that has created the Job decides soon, and refuses it if that is not known in time, which is always safe. Of a Job
+//! that stays undecided, since its creator has stopped or its response was lost, any replica takes care. The API
+//! server lets one decision pass; whoever loses looks at the cache again.
+
+use super::context::{Effect, Step};
+use super::operation::Calling;
+use super::record::Record;
+use super::resolve::Observed;
+use super::retry::CallKind;
+use super::undecided::Undecided;
+use crate::app::admissions::{Admission, Refusal};
+use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
+use crate::app::queue::Lane;
+use crate::kube::Class;
+use crate::model::job::is_undecided;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Record {
+    /// Notes whether the Job waits for its admission.
+    pub(super) fn note_undecided(&mut self, observed: &Observed, step: &Step<'_>) {
+        let instance = observed.instance.as_deref();
+        let job = instance.map(|instance| &instance.job);
+        let job = job.filter(|job| is_undecided(job) && !job.metadata.is_deleting());
+        self.undecided = match (job, self.undecided.take()) {
+            (Some(job), Some(known)) if known.uid == job.metadata.uid => Some(known),
+            (Some(job), _) => {
+                let uid = job.metadata.uid.clone();
+                Some(Box::new(Undecided::new(uid, false, step.context.now)))
+            }
+            (None, _) => None,
+        };
+    }
+
+    /// Until when the response to requests for the instance waits for the decision, at most.
+    pub(super) fn admission_awaited_until(&self) -> Option<Instant> {
+        let own = self.undecided.as_ref().filter(|it| it.is_own);
+        own.map(|it| it.awaited_until())
+    }
+
+    /// Begins the call that decides on the Job, if that is due.
+    pub(super) fn decide_admission(&mut self, observed: &Observed, step: &mut Step<'_>) {
+        let now = step.context.now;
+        let Some(undecided) = &self.undecided else {
+            return;
+        };
+        let Some(instance) = observed.instance.as_deref() else {
+            return;
+        };
+        let may_call = match &self.operation {
+            Some(operation) => operation.calling().is_none() && operation.stops().next().is_none(),
+            None => step.may_work,
+        };
+        if !may_call || now < undecided.from || now < undecided.pause {
+            return;
+        }
+        let uid = undecided.uid.clone();
+        let refusal = match step.context.cache.admissions().of(&uid) {
+            _ if undecided.is_forbidden && now >= undecided.until => Some(Refusal::NotPermitted),
+            Admission::Admit => None,
+            Admission::Refuse(full) => Some(Refusal::Full(full)),
+            Admission::Wait if now >= undecided.until => Some(Refusal::Undecided),
+            Admission::Wait | Admission::Decided => return,
+        };
+        self.operation
+            .get_or_insert_default()
+            .set_refusal(&uid, refusal);
+        let action = match refusal {
+            None => Action::AdmitJob { uid },
+            Some(refusal) => Action::DeleteJob {
+                uid,
+                version: Some(instance.job.metadata.resource_version.clone()),
+                cause: StopCause::NoPlace(refusal),
+            },
+        };
+        let call = Arc::new(ApiCall {
+            key: step.key.clone(),
+            lane: Lane::Start,
+            caller: None,
+            action,
+            is_retry: undecided.tries > 0,
+        });
+        self.begin(Arc::clone(&call), observed, step);
+        step.out.push(Effect::Call(call));
+    }
+
+    /// A call has ended: it has created a Job that waits for its admission, perhaps, or was to decide on one.
+    pub(super) fn admission_completed(
+        &mut self,
+        calling: &Calling,
+        outcome: &CallOutcome,
+        step: &Step<'_>,
+    ) {
+        let now = step.context.now;
+        match (&calling.call.action, outcome) {
+            (Action::CreateJob(new), CallOutcome::Created(uid))
+                if new.settings.caps.iter().next().is_some() =>
+            {
+                self.undecided = Some(Box::new(Undecided::new(uid.clone(), true, now)));
+            }
+            _ if matches!(calling.kind(), CallKind::Admit | CallKind::Refuse) => {
+                if let Some(undecided) = &mut self.undecided {
+                    undecided.tried(now);
+                    if let CallOutcome::Failed(error) = outcome {
+                        if let Some(operation) = &mut self.operation {
+                            operation.set_refusal(&undecided.uid, None);
+                        }
+                        undecided.is_forbidden |=
+                            calling.kind() == CallKind::Admit && error.class() == Class::Forbidden;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
