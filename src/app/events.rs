@@ -129,6 +129,7 @@ impl Known {
             revision: None,
             is_stale: None,
             restarts: 0,
+            idle_timeout: None,
         });
         let is_told = |now: &Finding| {
             let told = self.finding.as_deref();

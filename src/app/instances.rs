@@ -10,6 +10,7 @@ use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::{Finding, Phase};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What is known of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Item {
     pub is_stale: Option<bool>,
     /// How often the containers of its pod were restarted.
     pub restarts: u32,
+    /// How long it may be unused, if there is a limit.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// The place of `starting` in [`super::index::STATUS_WORDS`], which a Job has that was just made.

@@ -195,12 +195,12 @@ impl Endpoint {
     /// The conditions of a request (RFC 9110 §13.1) that the handler heeds. Where nothing is changed, those
     /// that it does not heed do no harm.
     fn heeded_conditions(&self) -> &'static [&'static str] {
-        let changes = |method| self.methods.contains(&method);
+        let has = |method| self.methods.contains(&method);
         match (self.effect, self.serve) {
             (Safe, _) => &["If-Match", "If-None-Match"],
             (Mutating, Fixed(_)) => &[],
-            (Mutating, _) if changes(Method::Patch) || changes(Method::Delete) => &["If-Match"],
-            (Mutating, Instance(_)) => &["If-None-Match"],
+            (Mutating, _) if has(Method::Patch) || has(Method::Delete) => &["If-Match"],
+            (Mutating, Instance(_)) if has(Method::Get) => &["If-None-Match"],
             (Mutating, _) => &[],
         }
     }

@@ -238,12 +238,13 @@ impl Api {
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
         use app::Response::{Progress, Ready};
-        let timings = match &response {
-            Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
-            _ => None,
+        let (timings, left) = match &response {
+            Ready { ready, timings } => (timings.clone(), self.app.found(ready, true)),
+            Progress { timings, .. } => (timings.clone(), None),
+            _ => (None, None),
         };
         let created = legacy::created(response, starts).unwrap_or_else(failed);
-        self.timed(timings.as_ref(), created)
+        self.timed(timings.as_ref(), expiring(created, left))
     }
 
     /// `GET /app`

@@ -138,6 +138,8 @@ fn a_heartbeat_may_last_and_other_requests_only_look() {
     let plain = beat(&environment, 0, "");
     assert_eq!(expires_in(&plain), 1);
     assert_eq!(plain.expect(200)["status"], "Success");
+    let seconds = beat(&environment, 0, r#"{"for": 90}"#);
+    assert_eq!(expires_in(&seconds), 91);
     let long = beat(&environment, 0, r#"{"for": "1h"}"#);
     assert_eq!(expires_in(&long), 3601);
     // Another replica hears of it, and whoever only looks does not shorten it.
@@ -150,6 +152,9 @@ fn a_heartbeat_may_last_and_other_requests_only_look() {
         (r#"{"for": "8d"}"#, "for"),
         (r#"{"for": "25h"}"#, "for"),
         (r#"{"until": "noon"}"#, "until"),
+        (r#"{"for": true}"#, "for"),
+        (r#"{"for": null}"#, "for"),
+        (r#"{"for": ["1h"]}"#, "for"),
     ] {
         let refused = beat(&environment, 0, body);
         assert_eq!(refused.expect(422)["detail"][0]["loc"][1], field, "{body}");
@@ -178,6 +183,28 @@ fn a_heartbeat_outlives_its_replica() {
     eventually("the new one knows, too", || {
         (expires_in(&get(&environment, 0, "touch=false")) > 3500).then_some(())
     });
+}
+
+/// Also of a client of 2.7.1, which gets the address in another way; what others hear of a list tells them how long
+/// an instance may be unused.
+#[test]
+fn who_gets_the_address_uses_it() {
+    let environment = TestEnvironment::builder().annotation("idle-timeout", "2h");
+    let environment = environment.start();
+    let created = environment.get("/create/hello?sessionID=ann");
+    assert_eq!(created.header("instance-expires-in"), "7200");
+    eventually("time passes", || {
+        let look = [("Prefer", "touch=false")];
+        let looked = environment
+            .client()
+            .begin("GET", "/app/hello/ann", &look, "");
+        let left = looked.finish().header("instance-expires-in").parse::<u64>();
+        (left.expect("a number") < 7199).then_some(())
+    });
+    let created = environment.get("/create/hello?sessionID=ann");
+    assert_eq!(created.header("instance-expires-in"), "7200");
+    let listed = environment.get("/instances").expect(200);
+    assert_eq!(listed["instances"][0]["idle_timeout"], 7200);
 }
 
 /// Of instances without a timeout nothing is reported.

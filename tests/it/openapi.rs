@@ -4,6 +4,7 @@
 //! the rows of the contract for every response of this service.
 
 mod examples;
+mod exchanges;
 pub(crate) mod schema;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use crate::harness::{
     Client, ROLE, Response, TEMPLATE, TemporaryFolder, TestEnvironment, eventually, repository,
 };
 use crate::logs::READ_LOGS;
+use exchanges::EXCHANGES;
 use schema::{faults, resolved};
 
 static PARSED: LazyLock<Value> =
@@ -343,90 +345,12 @@ impl Held {
     }
 }
 
-const JSON: (&str, &str) = ("Content-Type", "application/json");
-const CROSS_SITE: (&str, &str) = ("Sec-Fetch-Site", "cross-site");
-const NO_HEADER: (&str, &str) = ("", "");
-
 const FAILS: &str = "\
 metadata: {annotations: {fake-kube/exit-code: \"3\"}}
 spec:
   restartPolicy: Never
   containers: [{name: app, image: example/app:1}]
 ";
-
-/// What is sent to the environment of [`real_responses_match_the_document`], in this order: method,
-/// target, a header or none, body.
-const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
-    (
-        "GET",
-        "/app/hello/ann?utcOffset=120",
-        ("X-Request-Id", "mine"),
-        "",
-    ),
-    (
-        "PATCH",
-        "/app/hello/ann",
-        JSON,
-        r#"{"username":"ann@x","n":1}"#,
-    ),
-    ("GET", "/app/hello/ann", NO_HEADER, ""),
-    ("GET", "/app/hello/ann", ("If-None-Match", "*"), ""),
-    ("GET", "/app/hello/ann", ("Prefer", "match=values"), ""),
-    ("GET", "/create/hello?sessionID=bob", NO_HEADER, ""),
-    ("GET", "/create/hello", NO_HEADER, ""),
-    ("GET", "/create/nope?sessionID=a", NO_HEADER, ""),
-    ("GET", "/create/fails?sessionID=a", NO_HEADER, ""),
-    ("GET", "/release/bob", NO_HEADER, ""),
-    ("GET", "/release/nobody", NO_HEADER, ""),
-    ("GET", "/app/fails/a", NO_HEADER, ""),
-    ("GET", "/app/fails/a", ("Prefer", "strict"), ""),
-    ("PATCH", "/app/hello/ann", JSON, "[]"),
-    ("PATCH", "/app/hello/ann", JSON, ""),
-    ("PATCH", "/app/hello/ann", JSON, "{"),
-    ("PATCH", "/app/hello/ann", JSON, r#"{"ip":"1"}"#),
-    ("PATCH", "/app/hello/nobody", JSON, "{}"),
-    ("PATCH", "/app/hello/..", JSON, "{}"),
-    ("GET", "/app/nope/a", NO_HEADER, ""),
-    ("GET", "/app/needs/a", NO_HEADER, ""),
-    ("GET", "/app/needs/a?tag=%00", NO_HEADER, ""),
-    ("GET", "/app/broken/a", NO_HEADER, ""),
-    ("GET", "/app/hello/%00", NO_HEADER, ""),
-    ("GET", "/app/hello/zoe", ("Prefer", "create=false"), ""),
-    ("GET", "/app/hello/ann", CROSS_SITE, ""),
-    ("DELETE", "/app/hello/ann", CROSS_SITE, ""),
-    ("GET", "/release/ann", CROSS_SITE, ""),
-    ("GET", "/create/hello?sessionID=a", CROSS_SITE, ""),
-    ("PATCH", "/app/hello/ann", ("If-Match", "*"), "{"),
-    ("PATCH", "/app/hello/ann", ("If-Match", "x"), "{}"),
-    ("DELETE", "/app/hello/ann", ("If-Match", "x"), ""),
-    ("DELETE", "/app/hello/ann", ("If-Match", "\"x\""), ""),
-    ("DELETE", "/app/hello/nobody", ("If-Match", "*"), ""),
-    // The entries of lists while there are instances.
-    ("GET", "/app/hello", NO_HEADER, ""),
-    ("GET", "/app/hello", ("If-None-Match", "*"), ""),
-    ("HEAD", "/api/hello", ("If-None-Match", "*"), ""),
-    ("GET", "/instances?limit=1&status=ready", NO_HEADER, ""),
-    ("GET", "/instances", ("If-None-Match", "*"), ""),
-    ("GET", "/instances?limit=x", NO_HEADER, ""),
-    ("GET", "/instances?type=", NO_HEADER, ""),
-    ("DELETE", "/instances", NO_HEADER, ""),
-    ("DELETE", "/instances?type=", NO_HEADER, ""),
-    ("DELETE", "/instances?type=hello", CROSS_SITE, ""),
-    ("DELETE", "/instances?type=hello", ("If-Match", "*"), ""),
-    ("DELETE", "/instances?type=none", NO_HEADER, ""),
-    ("GET", "/app/hello/ann/logs?tail=1", NO_HEADER, ""),
-    ("HEAD", "/app/hello/ann/logs", NO_HEADER, ""),
-    ("GET", "/app/hello/ann/logs?tail=x", NO_HEADER, ""),
-    ("DELETE", "/app/hello/ann", ("Prefer", "wait=20"), ""),
-    ("DELETE", "/app/hello/ann", NO_HEADER, ""),
-    ("DELETE", "/app/hello/..", NO_HEADER, ""),
-    ("GET", "/nope", NO_HEADER, ""),
-    ("GET", "/app/", NO_HEADER, ""),
-    ("POST", "/app", NO_HEADER, ""),
-    ("TRACE", "/app", NO_HEADER, ""),
-    ("CONNECT", "/app", NO_HEADER, ""),
-    ("GET", "/app", ("Expect", "a miracle"), ""),
-];
 
 /// Each operation, with each of its good responses, and the errors that are easily had.
 #[test]
@@ -436,6 +360,7 @@ fn real_responses_match_the_document() {
         .template("needs", &needs)
         .template("broken", "spec: [")
         .template("fails", FAILS)
+        .annotation("idle-timeout", "1h")
         .role(&format!("{ROLE}---\n{READ_LOGS}"))
         .start();
     let mut held = Held::new(&environment);
@@ -539,6 +464,7 @@ fn responses_without_a_token_are_described_and_both_routes_ask_for_one() {
         ("GET", "/app/slow"),
         ("GET", "/app/slow/a"),
         ("PATCH", "/app/slow/a"),
+        ("PUT", "/app/slow/a/heartbeat"),
         ("DELETE", "/app/slow/a"),
     ] {
         assert_eq!(held.ask(method, path, &token, "").status, 403);

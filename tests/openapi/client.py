@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 PACKAGE = "config_controller_client"
-METHODS = ("get", "head", "patch", "delete")
+METHODS = ("get", "head", "patch", "put", "delete")
 
 folder, document, requests, url = sys.argv[1:]
 sys.path.insert(0, folder)
@@ -69,7 +69,9 @@ def call(client, operation, given, body=None):
         if item is not None:
             arguments[snake(name)] = [item(one) for one in value]
     if body is not None:
-        arguments["body"] = models.MetaLabels.from_dict(body)
+        content = OPERATIONS[operation][1]["requestBody"]["content"]
+        model = content["application/json"]["schema"]["$ref"].split("/")[-1]
+        arguments["body"] = getattr(models, model).from_dict(body)
     unknown = set(arguments) - set(inspect.signature(module.sync_detailed).parameters)
     if unknown:
         raise AssertionError(f"{operation} takes no {unknown}")

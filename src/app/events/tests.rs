@@ -75,6 +75,7 @@ fn item(of: &InstanceKey, job: &str, labels: &[(&str, &str)]) -> Item {
         revision: None,
         is_stale: None,
         restarts: 0,
+        idle_timeout: None,
     }
 }
 

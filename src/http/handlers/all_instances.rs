@@ -56,6 +56,7 @@ pub fn instance_item(item: &Item) -> Value {
         "revision": item.revision,
         "stale": item.is_stale,
         "restarts": item.restarts,
+        "idle_timeout": item.idle_timeout.map(|it| it.as_secs()),
     })
 }
 

@@ -41,10 +41,10 @@ impl Api {
             let what = format!("unknown key; expected only \"{FOR}\"");
             return Err(invalid(other, "", what));
         }
-        let text = object.get(FOR).and_then(|value| value.as_str());
-        let Some(text) = text else {
+        let Some(value) = object.get(FOR) else {
             return Ok(Duration::ZERO);
         };
+        let text = value.as_str().unwrap_or_default();
         let duration = parse_duration(text).filter(|duration| *duration <= longest);
         duration.ok_or_else(|| {
             let most = longest.as_secs();

@@ -5,7 +5,7 @@
 //! responses differ, and only that is here.
 
 use super::responses::not_ready;
-use super::{Api, Call, Outcome, Pending, Starts, reply};
+use super::{Api, Call, Outcome, Pending, Starts, expiring, reply};
 use crate::app::{self, Error, Expectation, InstanceRequest, Intent};
 use crate::budget::Purpose;
 use crate::http::message::Response;
@@ -33,9 +33,10 @@ impl Api {
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
         key.name.check_in_urls().map_err(Error::BadName)?;
         if let Some(ready) = self.app.ready(&key, &Expectation::None)? {
-            let timings = None;
+            let (left, timings) = (self.app.found(&ready, true), None);
             let found = app::Response::Ready { ready, timings };
-            return reply(self.aged(created(found, Starts::AsAsked)?));
+            let response = created(found, Starts::AsAsked)?;
+            return reply(self.aged(expiring(response, left)));
         }
         let intent = Intent::StartOrStop(variables.into());
         let (intent, starts) = self.start(call, &key, intent)?;

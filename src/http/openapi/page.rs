@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 /// Methods in the order of the page; HEAD is a remark beside GET.
-const METHODS: [&str; 3] = ["get", "patch", "delete"];
+const METHODS: [&str; 4] = ["get", "patch", "put", "delete"];
 
 /// The page.
 #[must_use]

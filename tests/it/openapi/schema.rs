@@ -4,13 +4,16 @@
 //! It is stricter than the standard in one point: an object with `type: object` may have only the
 //! named properties, unless `additionalProperties` permits others.
 
+use config_controller::model::duration::parse_duration;
 use config_controller::model::names::InstanceName;
 use serde_json::Value;
 
 /// Keywords that do not constrain values.
 const REMARKS: [&str; 5] = ["description", "default", "deprecated", "x-codes", "$ref"];
 
-/// The one pattern that the document has: what [`InstanceName`] takes.
+/// The patterns that the document has: what [`parse_duration`] takes, if it is not too long, and what
+/// [`InstanceName`] takes.
+const DURATION_PATTERN: &str = "^[0-9]+(ms|s|m|h)?$";
 const NAME_PATTERN: &str = r"^(?!\.{1,2}$)(?!\s)[^/?#%\\\u0000-\u001f\u007f-\u009f]+(?<!\s)$";
 
 /// What is wrong with the value at that place; the empty list if nothing is.
@@ -123,6 +126,7 @@ impl Check<'_> {
             ("pattern", Some(NAME_PATTERN)) => {
                 InstanceName::new(text).is_ok_and(|name| name.check_in_urls().is_ok())
             }
+            ("pattern", Some(DURATION_PATTERN)) => parse_duration(text).is_some(),
             ("format", Some("date-time")) => text.parse::<jiff::Timestamp>().is_ok(),
             _ => panic!("{place}: this validator does not know {keyword}: {rule}"),
         };

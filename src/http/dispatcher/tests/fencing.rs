@@ -157,6 +157,8 @@ fn a_condition_that_is_not_heeded_stops_a_change() {
         (Method::Get, "/app/scim/n1", "If-Match"),
         (Method::Get, "/create/scim?sessionID=n1", "If-Match"),
         (Method::Get, "/create/scim?sessionID=n1", "If-None-Match"),
+        (Method::Put, "/app/scim/n1/heartbeat", "If-Match"),
+        (Method::Put, "/app/scim/n1/heartbeat", "If-None-Match"),
         (Method::Get, "/release/n1", "If-Match"),
         (Method::Get, "/release/n1", "If-None-Match"),
     ] {
