@@ -12,7 +12,8 @@
 //!   SIM_SCHEDULES=1 cargo test --release simulation` repeats it. It prints the profile that the seed
 //!   drew, too: which events, perturbations and faults it had, and how often.
 //! - Schedules with even weights, a quota of none and no name that is stuck repeat the seeds that have
-//!   found defects before there were others; `SIM_EVEN=1` runs such.
+//!   found defects before there were others; `SIM_KIND=even` runs such, `SIM_KIND=idling` and
+//!   `SIM_KIND=capped` those alone in which instances end that nobody uses, or few may run.
 //!
 //! | module | what lives there |
 //! |---|---|
@@ -25,6 +26,7 @@
 //! | `truth` | the actual history of all objects |
 //! | `promises` | what must hold, each a pure check with its description |
 //! | `world` | the state of a schedule, and when each promise is checked |
+//! | `caps` | whether caps hold |
 //! | `callers` | requests, and whether each response was true |
 //! | `clocks` | clocks of replicas and nodes that differ, and delays by the true time |
 //! | `profile` | the parameters of a schedule, and how often what happens |
@@ -36,6 +38,7 @@
 
 mod broken;
 mod callers;
+mod caps;
 mod clocks;
 mod defects;
 mod dice;
@@ -270,6 +273,8 @@ enum Kind {
     Varied,
     /// The same, in which instances end that nobody uses.
     Idling,
+    /// The same, in which of each type few instances may run.
+    Capped,
     /// The same against this API server.
     Against(Broken),
     /// The same with this defect of each replica.
@@ -282,11 +287,16 @@ impl Kind {
         match self {
             Self::Even => profile,
             Self::Varied => profile.varied(seed),
-            Self::Against(broken) => Profile {
-                broken,
-                ..profile.varied(seed)
-            },
+            Self::Against(broken) => {
+                let profile = profile.varied(seed);
+                let profile = match broken {
+                    Broken::AdmitsAll => profile.capped(),
+                    _ => profile,
+                };
+                Profile { broken, ..profile }
+            }
             Self::Idling => profile.varied(seed).idling(),
+            Self::Capped => profile.varied(seed).capped(),
             Self::With(defect) => {
                 let profile = profile.varied(seed);
                 let profile = match defect {
@@ -403,9 +413,12 @@ fn no_schedule_breaks_an_invariant() {
     let first = from_environment("SIM_SEED").unwrap_or(0);
     let count = from_environment("SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let begun = Instant::now();
-    let kinds: &[(Kind, u64)] = match from_environment("SIM_EVEN") {
-        Some(_) => &[(Kind::Even, 1)],
-        None => &[(Kind::Varied, 1), (Kind::Idling, 4)],
+    let kinds: &[(Kind, u64)] = match std::env::var("SIM_KIND").as_deref() {
+        Ok("even") => &[(Kind::Even, 1)],
+        Ok("idling") => &[(Kind::Idling, 1)],
+        Ok("capped") => &[(Kind::Capped, 1)],
+        Ok(other) => panic!("SIM_KIND is '{other}': give even, idling or capped"),
+        Err(_) => &[(Kind::Varied, 1), (Kind::Idling, 4), (Kind::Capped, 4)],
     };
     for (kind, part) in kinds {
         let count = count.div_ceil(*part);

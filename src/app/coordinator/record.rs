@@ -268,7 +268,8 @@ impl Record {
         last.uid = uid.clone();
         let instance = observed.instance.as_deref();
         last.is_gone |= instance.is_none();
-        last.was_suspended |= instance.is_some_and(|instance| instance.job.suspend);
+        // One that was admitted was suspended before.
+        last.was_suspended = instance.map_or(last.was_suspended, |it| it.job.suspend);
         last.was_disrupted |= observed.is_disrupted;
         // A resolved failure is not reported; a failure that lasted until the deletion is.
         if observed.report.is_some() || observed.state != State::Deleting {

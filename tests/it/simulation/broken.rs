@@ -3,6 +3,7 @@
 //! The program is not changed for this, only the API server. A program with the same effect would be
 //! detected in the same way. Programs that are broken by themselves are in [`super::defects`].
 
+use config_controller::model::job::{ADMISSION, ADMITTED};
 use config_controller::model::labels::PAIRS_MAX;
 use serde_json::{Value, json};
 
@@ -59,13 +60,15 @@ pub(super) enum Broken {
     TruncatesLists,
     /// Every creation fails.
     FailsCreations,
+    /// Every Job is admitted as soon as it is created.
+    AdmitsAll,
     /// Every deletion is rejected as invalid, as if this service had sent a wrong request.
     RejectsDeletions,
 }
 
 impl Broken {
     /// All of them, each with the promise that it breaks.
-    pub(super) const ALL: [(Self, Promise); 22] = [
+    pub(super) const ALL: [(Self, Promise); 23] = [
         (Self::NamesAreNotUnique, Promise::OneJob),
         (Self::ReplacesEarly, Promise::OnePod),
         (Self::GrantsNoGrace, Promise::ForceHasEvidence),
@@ -87,6 +90,7 @@ impl Broken {
         (Self::AddsLabels, Promise::LabelsAreBounded),
         (Self::TruncatesLists, Promise::CacheIsCurrent),
         (Self::FailsCreations, Promise::NoErrorsWithoutFaults),
+        (Self::AdmitsAll, Promise::CapsHold),
         (Self::RejectsDeletions, Promise::NoInternalErrors),
     ];
 
@@ -101,6 +105,10 @@ impl Broken {
             (Self::ForgetsMinReady, "POST") if is_job => edit(request, |body| {
                 let annotations = body["metadata"]["annotations"].as_object_mut();
                 annotations.map(|all| all.remove(&format!("{PREFIX}min-ready")));
+            }),
+            (Self::AdmitsAll, "POST") if is_job => edit(request, |body| {
+                body["metadata"]["annotations"][ADMISSION] = json!(ADMITTED);
+                body["spec"]["suspend"] = json!(false);
             }),
             (Self::GrantsNoGrace, "DELETE") if !is_job => edit(request, |body| {
                 body["gracePeriodSeconds"] = json!(0);

@@ -320,6 +320,9 @@ impl World {
                 | Error::NameTaken(_)
                 | Error::NotSynced
                 | Error::TooManyRequests(_)
+                | Error::NoPlace(_)
+                // It was deleted before it was admitted: by whom is not known.
+                | Error::LimitReached
                 | Error::LabelsLimit(_)
         );
         // Others set labels, too, and the pod may have a successor.

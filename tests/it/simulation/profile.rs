@@ -12,6 +12,7 @@ use config_controller::budget::Division;
 use config_controller::model::labels::AllBounds;
 
 use super::broken::Broken;
+use super::caps::CAP;
 use super::defects::Defect;
 use super::dice::Dice;
 use super::idle::IDLE_TIMEOUT;
@@ -53,6 +54,8 @@ pub(super) struct Profile {
     pub(super) settles: Option<String>,
     /// The app type whose failed pods the Job controller replaces, if there is one; see [`RETRIES`].
     pub(super) retries: Option<String>,
+    /// Whether of each type only so many instances may run; see [`CAP`].
+    pub(super) is_capped: bool,
     /// Whether instances end that nobody uses; see [`IDLE_TIMEOUT`].
     pub(super) idles: bool,
     /// What is wrong with the API server on purpose.
@@ -118,6 +121,7 @@ impl Profile {
             stuck: None,
             settles: None,
             retries: None,
+            is_capped: false,
             idles: false,
             broken: Broken::Not,
             defect: Defect::Not,
@@ -214,6 +218,15 @@ impl Profile {
         }
     }
 
+    /// The same, in which of each type one instance may run. Where events are lost, or come again in another order,
+    /// replicas know no common order.
+    pub(super) fn capped(self) -> Self {
+        Self {
+            is_capped: self.unreliable == Unreliable::Nothing,
+            ..self
+        }
+    }
+
     /// Draws a name that is stuck, or a quota.
     fn draw_limits(&mut self, dice: &mut Dice) {
         let mut names: Vec<_> = self
@@ -258,6 +271,9 @@ impl Profile {
         }
         if let Some(app_type) = &self.retries {
             annotations[format!("{app_type}.{PREFIX}backoff-limit")] = json!(RETRIES.to_string());
+        }
+        if self.is_capped {
+            annotations[format!("{PREFIX}max-instances")] = json!(CAP.to_string());
         }
         if self.idles {
             let timeout = format!("{}s", IDLE_TIMEOUT.as_secs());

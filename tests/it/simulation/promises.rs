@@ -66,6 +66,7 @@ pub(super) enum Promise {
     PausesAreSaid,
     DelayIsKept,
     EventsAreTrue,
+    CapsHold,
     UsesAreReported,
     UsedLives,
     UnusedEnds,
@@ -140,6 +141,7 @@ impl Promise {
             Self::EventsAreTrue => {
                 "a reader of events is told each step of a Job once and in causal order, and of its end"
             }
+            Self::CapsHold => "no more instances of a type are admitted than its cap allows",
             Self::UsesAreReported => {
                 "each report of a replica has all uses through it within the last timeout"
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::SharedCatalog;
 use config_controller::app::changes;
-use config_controller::app::coordinator::Input;
+use config_controller::app::coordinator::{CacheChange, Input};
 use config_controller::app::engine::Inbox;
 use config_controller::app::feed::Feed;
 use config_controller::clock::Clock;
@@ -58,6 +58,10 @@ impl Wiring<'_> {
     ) -> Vec<Box<dyn AnyReflector>> {
         let (read, of_lists, of_catalog) = (Arc::clone(catalog), cache.clone(), inbox.clone());
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
+        let of_admissions = Arc::clone(&feed);
+        cache.admissions().on_decidable(move |keys| {
+            of_admissions.pass_on(|| keys.iter().cloned().map(CacheChange::of).collect());
+        });
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         let misses_pods = self.defect == Defect::MissesPods;
         vec![

@@ -216,6 +216,7 @@ impl World {
                 format!("{pair:?} exists again")
             })?;
         }
+        self.caps_hold()?;
         let lists = self.server().stale_lists;
         if lists != self.stale_lists {
             self.stale_lists = lists;
@@ -322,6 +323,7 @@ impl World {
             waiting.kind.is_change() && replica.calls.iter().any(|call| *call.key() == key)
         };
         let timed = mine().filter(|waiting| !is_calling(waiting));
+        let timed = timed.filter(|waiting| !self.awaits_admission(replica, waiting));
         promises::answered_in_time(timed.map(|w| w.deadline), self.time.now())?;
         for waiting in mine().filter(|w| matches!(w.kind, RequestKind::Ensure | RequestKind::Find))
         {
