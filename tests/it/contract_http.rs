@@ -487,7 +487,7 @@ fn segments_are_decoded(fixture: &Fixture) -> Outcome {
 }
 
 fn a_missing_right() -> Outcome {
-    let role = ROLE.replace("[create, delete, get, list, watch]", "[list, watch]");
+    let role = ROLE.replace("[create, delete, get, list, patch, watch]", "[list, watch]");
     let environment = Fake::builder().role(&role).start();
     let asked = exchange(environment.address(0), "GET", "/app/hello/x", &[], "")?;
     let message = asked.error(500, "not_permitted")?;

@@ -88,7 +88,7 @@ fn all_that_is_known_of_a_template_is_listed() {
             "warnings": ["unknown field \"spec.containers[0].recources\""],
             "variables": [{"name": "tag", "default": "1"}],
             "settings": {
-                "backoff-limit": null, "idle-timeout": null, "max-lifetime": null, "ttl-after-finished": null,
+                "backoff-limit": null, "idle-timeout": null, "max-instances": null, "max-per-owner": null, "max-lifetime": null, "ttl-after-finished": null,
                 "restart-failed": "after-delay", "restart-delay": "7s", "min-ready": "1500ms",
                 "start-budget.creating": "15s", "start-budget.scheduling": "600s",
                 "start-budget.mounting": "300s", "start-budget.pulling": "300s",
@@ -249,8 +249,8 @@ fn without_the_right_to_create_jobs_templates_are_unchecked_and_all_else_works()
     let environment = TestEnvironment::builder().start();
     environment.start_instance("/app/hello/ann");
     let without = role.replace(
-        "[create, delete, get, list, watch]",
-        "[delete, get, list, watch]",
+        "[create, delete, get, list, patch, watch]",
+        "[delete, get, list, patch, watch]",
     );
     assert_ne!(without, role);
     environment.kube.set_role(NAMESPACE, Some(&without));

@@ -82,7 +82,7 @@ fn a_403_after_an_outage_is_retried() {
 
 #[test]
 fn a_missing_permission_is_reported() {
-    let role = ROLE.replace("[create, delete, get, list, watch]", "[list, watch]");
+    let role = ROLE.replace("[create, delete, get, list, patch, watch]", "[list, watch]");
     assert_ne!(role, ROLE);
     let environment = TestEnvironment::builder().role(&role).start();
     let refused = environment.get("/app/hello/ann");
