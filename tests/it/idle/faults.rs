@@ -5,9 +5,10 @@
 use super::{
     beat, builder, expires_in, for_two_lifetimes, get, leases, replicas, uid, wait_stopped,
 };
+use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{NAMESPACE, PREFIX, ROLE, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, PREFIX, ROLE, TEMPLATE, TestEnvironment, eventually};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -205,6 +206,45 @@ fn a_stop_that_failed_is_decided_anew() {
     for_two_lifetimes(|| drop(get(&environment, 0, "").expect(200)));
     assert_eq!(uid(&environment), job);
     wait_stopped(&environment);
+}
+
+/// Templates and instances are in another namespace than the replicas and their Leases.
+#[test]
+fn leases_are_in_the_namespace_of_the_replicas() {
+    let kube = FakeKube::builder().namespace("apps").role("apps", ROLE);
+    let mut environment = TestEnvironment::builder()
+        .kube(|_| kube)
+        .setting("JOB_NAMESPACE", "apps")
+        .unstarted()
+        .start();
+    let template = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": "apps",
+            "labels": {format!("{PREFIX}template"): "true"},
+            "annotations": {format!("{PREFIX}idle-timeout"): "1s"},
+        },
+        "data": {"hello.yaml": TEMPLATE},
+    });
+    let taken = environment.kube.apply("apps", &template);
+    taken.expect("a ConfigMap is taken");
+    for replica in 0..2 {
+        environment.add_replica();
+        environment.wait_ready(replica);
+    }
+    environment.start_instance("/app/hello/ann");
+    let job = |environment: &TestEnvironment| {
+        let job = environment.kube.get(Resource::Jobs, "apps", "hello-ann");
+        job.map(|job| job["metadata"]["uid"].clone())
+    };
+    let first = job(&environment);
+    for_two_lifetimes(|| drop(get(&environment, 0, "").expect(200)));
+    assert_eq!(job(&environment), first);
+    assert_eq!(leases(&environment), ["replica-0", "replica-1"]);
+    assert!(environment.kube.all(Resource::Leases, "apps").is_empty());
+    eventually("it is stopped", || {
+        job(&environment).is_none().then_some(())
+    });
 }
 
 /// Replicas without a pod's UID leave their Leases behind, with each restart under another name.
