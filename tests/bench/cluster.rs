@@ -7,6 +7,7 @@
 //! | line | what it does |
 //! |---|---|
 //! | `calls` | the number of requests so far, without watches |
+//! | `reports` | how often Leases were written so far, and the bytes of the longest report in them |
 //! | `edit TIMES SECONDS` | changes the template of `t0` so many times a second, meanwhile |
 //! | `touch` | changes a label of each pod |
 //! | `cut MILLIS SECONDS` | closes all connections, again and again, meanwhile |
@@ -105,6 +106,10 @@ fn obey<'s>(scope: &'s Scope<'s, '_>, fake: &'s FakeKube, words: &[&str]) -> Opt
             let calls = fake.count("*", "*") - fake.count("watch", "*");
             return Some(calls.to_string());
         }
+        ["reports"] => {
+            let writes = fake.count("patch", "leases") + fake.count("create", "leases");
+            return Some(format!("{writes} {}", longest_report(fake)));
+        }
         ["edit", times, seconds] => {
             let every = Duration::from_secs(1) / u32::try_from(number(times)?).ok()?;
             let seconds = Duration::from_secs(number(seconds)?);
@@ -147,6 +152,16 @@ fn obey<'s>(scope: &'s Scope<'s, '_>, fake: &'s FakeKube, words: &[&str]) -> Opt
         _ => return None,
     }
     Some("done".to_owned())
+}
+
+/// The bytes of the longest report of uses that a Lease has.
+fn longest_report(fake: &FakeKube) -> usize {
+    let leases = fake.all(Resource::Leases, NAMESPACE);
+    let report = |lease: &std::sync::Arc<serde_json::Value>| {
+        let report = &lease["metadata"]["annotations"]["config-controller.semafor.ch/uses"];
+        report.as_str().map_or(0, str::len)
+    };
+    leases.iter().map(report).max().unwrap_or(0)
 }
 
 /// Does this every so often, for so long; the number of the round is given.

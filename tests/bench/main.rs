@@ -6,6 +6,7 @@
 //! | `front` | scenario: GET of a ready instance |
 //! | `lists` | scenario: lists, 304 and `/release` beside a GET of a ready instance |
 //! | `footprint` | scenario: memory, and the time until it is ready |
+//! | `idle` | scenario: 10,000 instances with an idle timeout |
 //! | `streams` | scenario: many readers of events |
 //! | `crowd` | those readers |
 //! | `wrk` | the load generator, and what it prints |
@@ -22,6 +23,7 @@ mod crowd;
 mod environment;
 mod footprint;
 mod front;
+mod idle;
 mod lists;
 mod streams;
 mod wrk;
@@ -40,6 +42,7 @@ Scenarios (all of them where none is named):
   front         throughput, latency and cost of a GET of a ready instance
   lists         lists, 304 and /release over 10,000 instances
   footprint     memory, and how soon it is ready
+  idle          10,000 instances that end when nobody uses them, and two replicas
   streams       100, 1,000 and 2,000 streams of 100 events a second each
 ";
 
@@ -65,6 +68,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("front", front::run),
     ("lists", lists::run),
     ("footprint", footprint::run),
+    ("idle", idle::run),
     ("streams", streams::run),
 ];
 

@@ -42,6 +42,8 @@ const DEFAULT_BYTES: usize = 18_000;
 pub(crate) struct Contents {
     /// `ready`: instances that are ready: `hello/i0`, `hello/i1`, …
     ready: usize,
+    /// `idle`: seconds that each of them may be unused; 0: for ever.
+    idle: usize,
     /// `pairs`: meta labels of each of them, with values of 63 bytes.
     pairs: usize,
     /// `messages`: containers of each of their pods that have failed once, each with a message of 4,000
@@ -77,6 +79,7 @@ impl Contents {
             let (name, count) = word.split_once('=').unwrap_or((word, ""));
             let place = match name {
                 "ready" => &mut contents.ready,
+                "idle" => &mut contents.idle,
                 "pairs" => &mut contents.pairs,
                 "messages" => &mut contents.messages,
                 "types" => &mut contents.types,
@@ -132,7 +135,7 @@ impl Contents {
     fn instances(&self, fake: &FakeKube) -> Result<(), String> {
         fake.set_auto(false);
         for number in 0..self.ready {
-            let made = fake.apply(NAMESPACE, &job(number));
+            let made = fake.apply(NAMESPACE, &job(number, self.idle));
             made.map_err(|refusal| format!("an instance was refused: {refusal:?}"))?;
         }
         fake.settle();
@@ -152,16 +155,20 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 /// The Job of an instance, as the service makes it.
-fn job(number: usize) -> Value {
+fn job(number: usize, idle: usize) -> Value {
     let name = format!("i{number}");
     let marks = json!({
         "config-controller.semafor.ch/instance-type": "hello",
         "config-controller.semafor.ch/instance-name": name,
     });
+    let mut annotations = marks.clone();
+    if idle > 0 {
+        annotations["config-controller.semafor.ch/idle-timeout"] = json!(format!("{idle}s"));
+    }
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": format!("hello-{name}"), "labels": marks, "annotations": marks},
+        "metadata": {"name": format!("hello-{name}"), "labels": marks, "annotations": annotations},
         "spec": {
             "podReplacementPolicy": "Failed",
             "backoffLimit": 0,
