@@ -23,8 +23,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-/// The module whose lines are events of instances, a few for each start and stop.
-pub(crate) const INSTANCE_EVENTS: &str = "config_controller::app::reporter";
+/// The modules whose lines are events of instances, a few for each start and stop.
+pub(crate) const INSTANCE_EVENTS: [&str; 2] = [
+    "config_controller::app::reporter",
+    "config_controller::app::usage",
+];
 
 /// The levels at which a line can be left out, as metrics name them.
 pub const LEVELS: [&str; 4] = ["error", "warn", "info", "debug"];
@@ -145,7 +148,9 @@ impl Log for Logger {
 
 /// How many lines like this may be written in a minute.
 fn most(record: &log::Record<'_>) -> u32 {
-    if record.level() >= Level::Debug || record.module_path() == Some(INSTANCE_EVENTS) {
+    let module = record.module_path();
+    let is_event = module.is_some_and(|module| INSTANCE_EVENTS.contains(&module));
+    if record.level() >= Level::Debug || is_event {
         EVENT_LINES_MAX
     } else {
         LINES_MAX
@@ -179,7 +184,7 @@ fn line(time: SystemTime, record: &log::Record<'_>, format: LogFormat) -> String
     }
 }
 
-/// Adds the fields of a record that are text to its JSON object. What is there already stays.
+/// Adds the fields of a record that are texts or numbers to its JSON object. What is there already stays.
 struct Fields<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
 
 impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
@@ -189,9 +194,10 @@ impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
         value: log::kv::Value<'kvs>,
     ) -> Result<(), log::kv::Error> {
         let key = key.as_str();
-        let text = value.to_borrowed_str();
-        if let Some(text) = text.filter(|_| !self.0.contains_key(key)) {
-            self.0.insert(key.to_owned(), redact(text).into());
+        let text = value.to_borrowed_str().map(|text| redact(text).into());
+        let value = text.or_else(|| Some(value.to_f64()?.into()));
+        if let Some(value) = value.filter(|_| !self.0.contains_key(key)) {
+            self.0.insert(key.to_owned(), value);
         }
         Ok(())
     }
@@ -416,7 +422,7 @@ mod tests {
         bench.logger.flush();
         bench.lines();
         let most = EVENT_LINES_MAX as usize;
-        assert_eq!(info(INSTANCE_EVENTS, EVENT_LINES_MAX + 1), most);
+        assert_eq!(info(INSTANCE_EVENTS[1], EVENT_LINES_MAX + 1), most);
         for _ in 0..=EVENT_LINES_MAX {
             bench.log(Level::Debug, "other", 2, "x");
         }
@@ -459,7 +465,7 @@ mod tests {
         line["time"].take();
         let expected = serde_json::json!({
             "time": null, "level": "info", "target": "m", "msg": "created Job x",
-            "type": "hello", "name": "Bearer [hidden]",
+            "type": "hello", "name": "Bearer [hidden]", "number": 7.0,
         });
         assert_eq!(line, expected);
     }

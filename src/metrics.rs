@@ -109,6 +109,8 @@ pub struct Metrics {
     kube_requests: IntCounterVec,
     kube_duration: HistogramVec,
     reasons: Mutex<BTreeSet<Box<str>>>,
+    /// How many ended instances of each type were reported, and for how many seconds they were ready.
+    usage: Mutex<BTreeMap<Box<str>, (u64, f64)>>,
 }
 
 impl Metrics {
@@ -137,6 +139,7 @@ impl Metrics {
             kube_requests: counters(&KUBE_REQUESTS),
             kube_duration: histograms(&KUBE_REQUEST_DURATION),
             reasons: Mutex::default(),
+            usage: Mutex::default(),
         }
     }
 
@@ -176,6 +179,18 @@ impl Metrics {
         self.use_reports.with_label_values(&[result]).inc();
     }
 
+    /// An ended instance was reported, which was ready for so many seconds.
+    pub fn used(&self, app_type: &str, secs: f64) {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if !usage.contains_key(app_type) {
+            usage.insert(app_type.into(), (0, 0.0));
+        }
+        if let Some((count, ready)) = usage.get_mut(app_type) {
+            *count += 1;
+            *ready += secs;
+        }
+    }
+
     /// A request was refused behind the front: at a bound, or by authentication.
     pub fn rejected(&self, cause: &str) {
         debug_assert!(REJECTED_CAUSES.contains(&cause), "{cause} is in the table");
@@ -200,6 +215,11 @@ impl Metrics {
         registry.collect(&TIME_TO_VERDICT, &self.time_to_verdict);
         registry.collect(&STOPS, &self.stops);
         registry.collect(&USE_REPORTS, &self.use_reports);
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        for (app_type, (count, secs)) in &*usage {
+            registry.count(&USAGE_INSTANCES, &[app_type], *count);
+            registry.value(&USAGE_READY, &[app_type], *secs);
+        }
         registry.collect(&REJECTED, &self.rejected);
         registry.collect(&KUBE_REQUESTS, &self.kube_requests);
         registry.collect(&KUBE_REQUEST_DURATION, &self.kube_duration);
@@ -308,10 +328,12 @@ impl Registry {
     /// first value of a series.
     pub fn begin_types<'a>(&mut self, types: impl Iterator<Item = &'a str> + Clone) {
         self.fill(&STARTS, types.clone(), &START_RESULTS);
-        self.fill(&STOPS, types, &STOP_CAUSES);
+        self.fill(&STOPS, types.clone(), &STOP_CAUSES);
+        self.fill(&USAGE_INSTANCES, types.clone(), &[]);
+        self.fill(&USAGE_READY, types, &[]);
     }
 
-    /// Adds 0 for each of these types and values, the two labels of this family, that it does not have.
+    /// Adds 0 for each of these types and values, the labels of this family, that it does not have.
     fn fill<'a>(
         &mut self,
         family: &'static Family,
@@ -325,8 +347,15 @@ impl Registry {
             labels.map(|label| label.value().to_owned()).collect()
         };
         let known: HashSet<_> = known.map(key).collect();
-        let pairs = types.flat_map(|app_type| values.iter().map(move |value| [app_type, value]));
-        let zeros = pairs.map(|labels| {
+        let of_type = |app_type| -> Vec<Vec<&str>> {
+            let pairs = values.iter().map(|value| vec![app_type, *value]);
+            if family.labels.len() == 1 {
+                vec![vec![app_type]]
+            } else {
+                pairs.collect()
+            }
+        };
+        let zeros = types.flat_map(of_type).map(|labels| {
             let mut zero = metric(family, &labels);
             // As the collectors of the crate sort them.
             let mut labels = zero.take_label();

@@ -13,6 +13,7 @@ mod idle;
 mod place;
 mod problems;
 mod reflecting;
+mod signals;
 
 pub use place::{Connected, Namespaces, Replica, connect};
 pub use problems::problems;
@@ -32,13 +33,14 @@ use crate::app::review::Reviews;
 use crate::app::rights::MissingRights;
 use crate::app::stops::{StopQueue, StopSink, Stopper};
 use crate::app::templates::Templates;
+use crate::app::usage::Usage;
 use crate::app::{App, Response, ResponseSink};
 use crate::budget::{
     CONNECTION_BYTES, LIMIT_DEFAULT, Ledger, Memory, TLS_CONNECTION_BYTES, WaitingBounds,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
-use crate::health::{HealthInputs, HealthSource};
+use crate::health::HealthSource;
 use crate::http::auth::authenticator::{Authenticator, Mode};
 use crate::http::auth::file::TokensFile;
 use crate::http::dispatcher::{Dispatcher, Instrumentation};
@@ -60,6 +62,7 @@ use crate::threads::{Heartbeats, OnDeath};
 use crate::traces::Traces;
 use place::hostname;
 use reflecting::Stores;
+use signals::Signals;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -178,31 +181,6 @@ pub struct Service {
     traces: Traces,
 }
 
-/// The health inputs of this process.
-struct Signals {
-    app: App,
-    stopping: AtomicBool,
-    heartbeats: Heartbeats,
-    clock: Arc<dyn Clock>,
-}
-
-/// Only the name: the program would otherwise have in it how all parts are printed, which nobody asks for.
-impl fmt::Debug for Signals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signals")
-    }
-}
-
-impl HealthSource for Signals {
-    fn inputs(&self) -> HealthInputs {
-        HealthInputs {
-            synced: self.app.is_synced(),
-            stopping: self.stopping.load(Ordering::SeqCst),
-            stuck: self.heartbeats.stuck(self.clock.now()),
-        }
-    }
-}
-
 impl Service {
     /// Starts all threads; requests are answered from here on.
     ///
@@ -240,8 +218,10 @@ impl Service {
         let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
         let events = Arc::new(EventLog::new(&hostname(), front.id_seed, handlers::event));
         let stops = StopQueue::new(cache.clone());
+        let reporters = idle::reporters(config, replica.name, &clock);
         let parts = Parts {
             events: Arc::clone(&events),
+            usage: Usage::new(reporters.clone()),
             coordinator: Coordinator::new(config.waiting),
             inputs,
             inbox: inbox.clone(),
@@ -279,7 +259,7 @@ impl Service {
             heartbeats: &heartbeats,
             endings: &endings,
             metrics: &metrics,
-            rights: MissingRights::default(),
+            rights: reporters.rights.clone(),
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
@@ -297,7 +277,7 @@ impl Service {
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
         let (uses, reported) =
-            background.idle(own_client, replica.name, (&cache, &census), &inbox)?;
+            background.idle(own_client, &reporters, (&cache, &census), &inbox)?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),

@@ -30,6 +30,7 @@ use super::rendering::Renderer;
 use super::reporter::Reporter;
 use super::request::ResponseSink;
 use super::request_handle::RequestHandle;
+use super::usage::Usage;
 use crate::clock::Clock;
 use crate::kube::client::Warnings;
 use crate::kube::transport::CALL_LONGEST;
@@ -155,6 +156,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where lifecycle events go.
     pub reporter: Reporter,
+    /// And what becomes of them when an instance has ended.
+    pub usage: Usage,
     /// And those that readers of streams are told.
     pub events: Arc<EventLog>,
     /// How many workers.
@@ -255,8 +258,15 @@ impl CoordinatorThread {
     }
 
     /// `changed`: instances of which the stores have something else.
-    fn carry_out(&self, effects: &mut Vec<Effect>, changed: &[InstanceKey]) {
-        let parts = &self.parts;
+    fn carry_out(&mut self, effects: &mut Vec<Effect>, changed: &[InstanceKey]) {
+        let parts = &mut self.parts;
+        let catalog = parts.catalog.current();
+        let context = Context {
+            now: parts.clock.now(),
+            wall: parts.clock.wall_now(),
+            cache: &parts.cache,
+            catalog: &catalog,
+        };
         let mut has_news = false;
         for effect in effects.drain(..) {
             match effect {
@@ -264,7 +274,8 @@ impl CoordinatorThread {
                 Effect::Call(call) => self.calls.push(call),
                 Effect::Report(event) => {
                     let item = || item_of(&parts.cache, &parts.catalog, &event.key);
-                    has_news |= parts.events.append(&event, item, parts.clock.wall_now());
+                    has_news |= parts.events.append(&event, item, context.wall);
+                    parts.usage.note(&event, &context, &parts.reporter);
                     parts.reporter.report(*event);
                 }
             }

@@ -43,6 +43,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The rights to read Leases count as missing when no watch of them is open for so long.
 const CLOSED_LONG: Duration = Duration::from_secs(10);
 
+/// A replica that has written that it is there waits so long before it does again.
+const JOIN_PAUSE: Duration = Duration::from_secs(30);
+
 /// How long a call may take, and so a step of the thread.
 const STEP_LONGEST: Duration = Duration::from_secs(60);
 
@@ -149,11 +152,13 @@ impl Reporting {
         Scope::labelled(self.client.namespace(), &selector)
     }
 
-    fn send(&self, text: &str) -> Result<(), kube::Error> {
+    /// Writes this text; or none, and what was written last stays.
+    fn send(&self, text: &str, goes_on: bool) -> Result<(), kube::Error> {
         self.client.report_uses(&UseReport {
             name: &self.replica,
             uses_of: &self.uses_of,
             uses: text,
+            goes_on,
             pod: self.pod.as_deref(),
         })
     }
@@ -194,6 +199,8 @@ pub struct Progress {
     failed: Option<Class>,
     /// How often Jobs had changed when they were looked through last.
     jobs: Option<u64>,
+    /// From when this replica may write again that it is there.
+    joins_from: Option<Instant>,
 }
 
 /// What was sent in a step.
@@ -228,6 +235,7 @@ impl IdleStopper {
             self.know_jobs(&mut progress, self.clock.now());
             self.take();
             let _ = self.report(true);
+            self.leave();
             last.set();
         })?;
         Ok(reported)
@@ -242,7 +250,10 @@ impl IdleStopper {
         }
         self.know_jobs(progress, now);
         self.take();
-        let reported = self.report(false);
+        let reported = self.report(false).and_then(|sent| match sent {
+            Sent::Nothing => self.join(progress, now),
+            Sent::Report => Ok(sent),
+        });
         self.note_report(&reported, progress);
         let due =
             lock(&self.uses.shared.lifetimes).due(now, DUE_AT_ONCE, |key| self.is_in_use(key));
@@ -303,7 +314,7 @@ impl IdleStopper {
         let Some(text) = text else {
             return Ok(Sent::Nothing);
         };
-        let sent = self.reporting.send(&text).map(|()| Sent::Report);
+        let sent = self.reporting.send(&text, true).map(|()| Sent::Report);
         let result = if sent.is_ok() { "sent" } else { "failed" };
         self.reporting.metrics.use_report(result);
         let mut lifetimes = lock(&self.uses.shared.lifetimes);
@@ -312,6 +323,32 @@ impl IdleStopper {
             Err(_) => lifetimes.report_failed(self.clock.now()),
         }
         sent
+    }
+
+    /// Writes once that there is this replica, if the others do not know: each ended instance is reported by one of
+    /// those that have a Lease.
+    fn join(&self, progress: &mut Progress, now: Instant) -> Result<Sent, kube::Error> {
+        let is_absent = self.is_listed() == Some(false);
+        let is_due = progress.joins_from.is_none_or(|from| from <= now);
+        if !is_absent || !is_due || self.reporting.pod.is_none() {
+            return Ok(Sent::Nothing);
+        }
+        progress.joins_from = Some(now + JOIN_PAUSE);
+        self.reporting.send("", true).map(|()| Sent::Report)
+    }
+
+    /// This replica shuts down: from now on others report in its place.
+    fn leave(&self) {
+        if self.is_listed() == Some(true) {
+            let _ = self.reporting.send("", false);
+        }
+    }
+
+    /// Whether this replica is among those that all know, if there has been a list of them.
+    fn is_listed(&self) -> Option<bool> {
+        let replicas = self.reports.replicas();
+        let mut names = replicas.names()?;
+        Some(names.any(|name| *name == *self.reporting.replica))
     }
 
     fn note_report(&self, reported: &Result<Sent, kube::Error>, progress: &mut Progress) {

@@ -61,6 +61,7 @@ pub mod rights;
 pub mod stops;
 pub mod templates;
 pub mod timings;
+pub mod usage;
 
 pub use error::{Bound, Error, NoLog};
 pub use expectation::{Expectation, Precondition, ValuesMatch};

@@ -36,12 +36,7 @@ impl Reporter {
             return;
         }
         let key = &event.key;
-        let is_on_offer = self.catalog.current().get(&key.app_type).is_some();
-        let app_type = if is_on_offer {
-            key.app_type.as_str()
-        } else {
-            OTHER
-        };
+        let app_type = self.type_label(key);
         log(&event);
         self.count(&event, app_type);
         if let Some((phase, took)) = event.phase_left {
@@ -59,6 +54,17 @@ impl Reporter {
             if let Some(work) = work(key, uid, *ended, event.at, wall_of) {
                 self.traces.export(work);
             }
+        }
+    }
+
+    /// The value of the label `type` of metrics for this instance.
+    #[must_use]
+    pub fn type_label<'a>(&self, key: &'a InstanceKey) -> &'a str {
+        let is_on_offer = self.catalog.current().get(&key.app_type).is_some();
+        if is_on_offer {
+            key.app_type.as_str()
+        } else {
+            OTHER
         }
     }
 
@@ -312,7 +318,7 @@ mod tests {
     #[test]
     fn events_are_logged_from_the_module_that_the_log_knows() {
         let module = module_path!().strip_suffix("::tests").unwrap();
-        assert_eq!(module, crate::logging::INSTANCE_EVENTS);
+        assert_eq!(module, crate::logging::INSTANCE_EVENTS[0]);
     }
 
     #[test]

@@ -61,6 +61,10 @@ families! {
         "Deletions by this replica that Kubernetes accepted: `asked` (by a caller), `replaced` (the Job had ended), `disrupted` (eviction, drain, preemption or deletion of its pod), `idle` (nobody used it), `limit` (a cap is reached), `forced` (its node is lost). Replicas may both count one Job";
     USE_REPORTS = "config_controller_use_reports_total", COUNTER, ["result"],
         "Reports of which instances are used: `sent`, `failed`, or `received` from another replica";
+    USAGE_INSTANCES = "config_controller_usage_instances_total", COUNTER, ["type"],
+        "Ended instances that this replica has reported; add up replicas";
+    USAGE_READY = "config_controller_usage_ready_seconds_total", COUNTER, ["type"],
+        "Seconds that those were ready, as far as seen; add up replicas";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace; all replicas report the same, so aggregate with max";
     INSTANCE_BYTES = "config_controller_instance_bytes", GAUGE, [],

@@ -9,6 +9,7 @@ pub mod job;
 pub mod labels;
 pub mod names;
 pub mod references;
+pub mod rendezvous;
 pub mod revision;
 pub mod spelling;
 pub mod status;

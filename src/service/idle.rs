@@ -6,6 +6,10 @@ use super::{Background, Error, no_thread, on_death};
 use crate::app::cache::{Cache, Census};
 use crate::app::engine::Inbox;
 use crate::app::idle::{IdleStopper, Reporting, Uses};
+use crate::app::rights::MissingRights;
+use crate::app::usage::Reporters;
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::kube::Client;
 use crate::kube::types::Lease;
 use crate::kube::watch::WATCH_RETRY;
@@ -13,28 +17,37 @@ use crate::shutdown::Stop;
 use crate::store::{Doubts, Reflector, UseReports};
 use std::sync::Arc;
 
-impl Background<'_> {
-    /// The UID of this replica's pod. An owner that does not exist by name would take the Lease with it at once, and
-    /// the name of the host may be another one.
-    fn pod(&self) -> Option<&str> {
-        let config = self.config;
-        config.pod_name.as_ref().and(config.pod_uid.as_deref())
-    }
+/// The UID of this replica's pod. An owner that does not exist by name would take the Lease with it at once, and
+/// the name of the host may be another one.
+fn pod(config: &Config) -> Option<&str> {
+    config.pod_name.as_ref().and(config.pod_uid.as_deref())
+}
 
+/// What is known of the replicas, which is nothing yet.
+pub(super) fn reporters(config: &Config, replica: &str, clock: &Arc<dyn Clock>) -> Reporters {
+    Reporters {
+        replica: replica.into(),
+        has_pod: pod(config).is_some(),
+        leases: UseReports::new(Arc::clone(clock)),
+        rights: MissingRights::default(),
+    }
+}
+
+impl Background<'_> {
     /// Starts both; returns where uses are noted, and what is set once the last were reported. `client` calls in the namespace of this replica.
     pub(super) fn idle(
         &self,
         client: Client,
-        replica: &str,
+        of: &Reporters,
         (cache, census): (&Cache, &Census),
         inbox: &Inbox,
     ) -> Result<(Uses, Stop), Error> {
         let uses = Uses::new(self.clock.now(), self.rights.clone());
-        let reports = UseReports::new(Arc::clone(self.clock));
+        let reports = of.leases.clone();
         let reporting = Reporting {
             client: client.clone(),
-            replica: replica.into(),
-            pod: self.pod().map(Into::into),
+            replica: of.replica.clone(),
+            pod: pod(self.config).map(Into::into),
             uses_of: self.client.namespace().into(),
             metrics: Arc::clone(self.metrics),
         };

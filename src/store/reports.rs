@@ -4,6 +4,8 @@
 //! last text matters, since it repeats what the ones before said within the timeouts. What texts contain is not
 //! known here.
 
+pub use super::replicas::REPLICAS_MAX;
+use super::replicas::Replicas;
 use super::store::{Change, Sink};
 use crate::clock::Clock;
 use crate::kube::types::{Lease, ResourceVersion, USES_OF};
@@ -12,9 +14,6 @@ use crate::threads::lock;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// So many replicas are told apart.
-pub const REPLICAS_MAX: usize = 256;
 
 /// Bytes of reports that wait to be taken.
 pub const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -35,6 +34,7 @@ pub struct UseReports {
 struct State {
     /// The version of each Lease that was seen last, by its name.
     seen: HashMap<Box<str>, ResourceVersion>,
+    replicas: Replicas,
     /// The names of a list that has begun.
     listing: HashSet<Box<str>>,
     news: News,
@@ -71,6 +71,12 @@ impl UseReports {
         let mut state = lock(&self.state);
         state.bytes = 0;
         std::mem::take(&mut state.news)
+    }
+
+    /// The replicas that there are.
+    #[must_use]
+    pub fn replicas(&self) -> Replicas {
+        lock(&self.state).replicas.clone()
     }
 
     /// Whether a watch is open, so that reports arrive.
@@ -140,14 +146,19 @@ impl Sink<Lease> for UseReports {
     fn apply(&self, event: StoreEvent<Lease>) -> Vec<Change<Lease>> {
         let (now, mut state) = (self.clock.now(), lock(&self.state));
         match event {
-            StoreEvent::Init => state.listing.clear(),
+            StoreEvent::Init => {
+                state.listing.clear();
+                state.replicas.list_begins();
+            }
             StoreEvent::InitApply(lease) => {
+                state.replicas.listed(&lease);
                 if state.listing.len() < REPLICAS_MAX {
                     state.listing.insert(lease.metadata.name.clone());
                 }
                 state.put(lease, now);
             }
             StoreEvent::InitDone(_) => {
+                state.replicas.list_ends();
                 let State {
                     seen,
                     listing,
@@ -160,8 +171,12 @@ impl Sink<Lease> for UseReports {
                     news.missed = Some(now);
                 }
             }
-            StoreEvent::Apply(lease) => state.put(lease, now),
+            StoreEvent::Apply(lease) => {
+                state.replicas.changed(&lease);
+                state.put(lease, now);
+            }
             StoreEvent::Delete { name, .. } => {
+                state.replicas.gone(&name);
                 // Its replica may not have reported its last uses.
                 if state.seen.remove(&name).is_some() {
                     state.news.missed = Some(now);

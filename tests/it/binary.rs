@@ -24,6 +24,7 @@ use crate::harness::{
     Client, NAMESPACE, Response, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
     eventually,
 };
+use crate::usage::set_owner;
 
 /// The program with an empty environment: what is not set here is not set.
 fn program() -> Command {
@@ -295,6 +296,17 @@ fn lines_of_the_json_log_have_fields() {
     let headers = [("X-Request-Id", "mine")];
     let pending = running.client.begin("GET", "/app/hello/ann", &headers, "");
     pending.finish().expect(200);
+    running.client.delete("/app/hello/ann").expect(200);
+    environment.wait_no_jobs();
+    eventually("its usage is reported", || {
+        let counted = "config_controller_usage_instances_total{type=\"hello\"} 1\n";
+        running
+            .client
+            .get("/metrics")
+            .text
+            .contains(counted)
+            .then_some(())
+    });
     running.signal("TERM");
     let (_, log) = running.ended();
     let lines = log.lines().map(serde_json::from_str::<Value>);
@@ -319,11 +331,50 @@ fn lines_of_the_json_log_have_fields() {
     let by = [r#""mine""#, r#""127.0.0.1""#];
     assert_eq!(fields(created, &["request_id", "caller"]), by);
     assert_eq!(fields(of("hello/ann is ready"), &instance), expected);
+    let usage = of("usage of hello/ann: ready_after=0.");
+    assert_eq!(fields(usage, &instance), expected);
+    assert_eq!(fields(usage, &["owner", "cause"]), [r#""""#, r#""asked""#]);
+    assert!(usage["ready_after"].is_f64() && usage["ready_for"].is_f64());
+    assert!(usage["uid"].is_string() && usage["replica"].is_string());
     let offer = of("app type hello is on offer");
     assert_eq!(
         fields(offer, &["type", "config_map"]),
         [r#""hello""#, r#""templates""#]
     );
+}
+
+/// A program that has started since does not know how long its start has taken.
+#[test]
+fn the_usage_of_an_instance_names_its_owner_and_what_was_not_seen() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    set_owner(&environment, "hello-ann", "ann \"the\" first");
+    let running = Running::start(&environment.kubeconfig());
+    running.wait_ready();
+    environment.delete("/app/hello/ann").expect(200);
+    environment.wait_no_jobs();
+    eventually("its usage is reported", || {
+        let counted = "config_controller_usage_instances_total{type=\"hello\"} 1\n";
+        running
+            .client
+            .get("/metrics")
+            .text
+            .contains(counted)
+            .then_some(())
+    });
+    running.signal("TERM");
+    let (_, log) = running.ended();
+    let line = log
+        .lines()
+        .find(|line| line.contains("usage of hello/ann: "));
+    let line = line.expect("a line");
+    for part in [
+        "ready_after=- ready_for=",
+        r#" cause="stopped" owner="ann \"the\" first" uid=""#,
+        "(Job hello-ann)",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
 }
 
 /// A proxy that cuts watches, and a ConfigMap that is edited again and again.

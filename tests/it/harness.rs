@@ -4,11 +4,11 @@
 //! - [`TestEnvironment`] is one fake with one or more replicas of the service. They get
 //!   the rights of our own Role and no others, so a verb that it lacks fails.
 //! - [`Client`] is the tests' own HTTP client; a request that waits is a [`Pending`].
-//! - [`eventually`] waits for a condition. There are no other waits: nothing
-//!   here sleeps and then hopes.
+//! - [`eventually`] waits for a condition. There are no other waits: nothing sleeps and then hopes.
 
 mod clock;
 mod http;
+mod settings;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

@@ -25,6 +25,7 @@
 //! | `limits` | bounds on waiting requests |
 //! | `input` | bad input changes nothing |
 //! | `https` | the port with a certificate |
+//! | `usage` | each ended instance is reported once |
 //! | `shutdown` | shutdown of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `check` | `config-controller check`: rights, templates, files |
@@ -114,6 +115,7 @@ mod templates;
 mod tidy;
 mod timing;
 mod traces;
+mod usage;
 mod values;
 mod wait;
 mod watch;

@@ -15,8 +15,11 @@ pub struct UseReport<'a> {
     pub name: &'a str,
     /// The namespace of the instances.
     pub uses_of: &'a str,
-    /// The text of the report, see [`crate::model::uses`].
+    /// The text of the report, see [`crate::model::uses`]; empty: the Lease says that there is this replica, and its
+    /// last report stays.
     pub uses: &'a str,
+    /// Whether the replica goes on; else it holds its Lease no longer.
+    pub goes_on: bool,
     /// The UID of the pod with that name, which takes the Lease with it when it goes.
     pub pod: Option<&'a str>,
 }
@@ -26,8 +29,10 @@ impl UseReport<'_> {
         let mut metadata = json!({
             "name": self.name,
             "labels": {USES_OF: self.uses_of},
-            "annotations": {USES: self.uses},
         });
+        if !self.uses.is_empty() {
+            metadata["annotations"] = json!({USES: self.uses});
+        }
         if let Some(uid) = self.pod {
             metadata["ownerReferences"] = json!([{
                 "apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": uid,
@@ -37,7 +42,7 @@ impl UseReport<'_> {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": metadata,
-            "spec": {"holderIdentity": self.name},
+            "spec": {"holderIdentity": self.goes_on.then_some(self.name)},
         })
     }
 }
@@ -72,6 +77,7 @@ mod tests {
         name: "cc-0",
         uses_of: "apps",
         uses: "0:*",
+        goes_on: true,
         pod: None,
     };
 
@@ -109,6 +115,14 @@ mod tests {
         );
         let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "cc-0", "uid": "u1"}]);
         assert_eq!(body(&request)["metadata"]["ownerReferences"], owner);
+        let request = report_uses("own", &UseReport { uses: "", ..REPORT }).unwrap();
+        assert_eq!(body(&request)["metadata"].get("annotations"), None);
+        let left = UseReport {
+            goes_on: false,
+            ..REPORT
+        };
+        let request = report_uses("own", &left).unwrap();
+        assert_eq!(body(&request)["spec"], json!({"holderIdentity": null}));
         assert!(create_lease("own", &UseReport { name: "", ..REPORT }).is_err());
         assert!(
             report_uses(

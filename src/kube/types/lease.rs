@@ -1,12 +1,13 @@
 //! Leases, as replicas use them: each reports in one of its own which instances were used.
 //!
-//! Only our annotation is read; what it says is decided in [`crate::model::uses`]. No other Lease is ever asked
+//! Only our annotation is read, and whether it has an owner and a holder; what it says is decided in [`crate::model::uses`]. No other Lease is ever asked
 //! for: [`USES_OF`] is in every selector.
 
-use super::bounded::{Name, Text};
+use super::bounded::{self, Name, Text};
 use super::{Collection, ObjectMeta, Resource, ResourceVersion, Uid};
 use crate::kube::status::null_is_default;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 /// Leases (coordination.k8s.io/v1).
 pub const LEASES: Collection = Collection::new("apis/coordination.k8s.io/v1", "leases");
@@ -28,6 +29,8 @@ pub struct Lease {
     pub metadata: ObjectMeta,
     /// What its replica reports; empty if it reports nothing.
     pub uses: Box<str>,
+    /// Its replica holds it, and Kubernetes removes it with the pod of that replica, its owner.
+    pub is_live: bool,
 }
 
 impl Resource for Lease {
@@ -50,6 +53,14 @@ impl Resource for Lease {
 #[derive(Deserialize)]
 struct LeaseWire {
     metadata: MetaWire,
+    #[serde(default, deserialize_with = "null_is_default")]
+    spec: SpecWire,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SpecWire {
+    holder_identity: Option<Text<1>>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +71,12 @@ struct MetaWire {
     resource_version: Option<ResourceVersion>,
     #[serde(default, deserialize_with = "null_is_default")]
     annotations: AnnotationsWire,
+    #[serde(default, deserialize_with = "has_any")]
+    owner_references: bool,
+}
+
+fn has_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    bounded::fold(deserializer, false, |found, _: IgnoredAny| *found = true)
 }
 
 #[derive(Default, Deserialize)]
@@ -69,7 +86,7 @@ struct AnnotationsWire {
 }
 
 impl From<LeaseWire> for Lease {
-    fn from(LeaseWire { metadata }: LeaseWire) -> Self {
+    fn from(LeaseWire { metadata, spec }: LeaseWire) -> Self {
         Self {
             metadata: ObjectMeta {
                 name: metadata.name.0,
@@ -82,6 +99,7 @@ impl From<LeaseWire> for Lease {
                 .uses
                 .map(|text| text.0)
                 .unwrap_or_default(),
+            is_live: metadata.owner_references && spec.holder_identity.is_some(),
         }
     }
 }
@@ -115,6 +133,7 @@ mod tests {
             ("config-controller-0", "0:*")
         );
         assert_eq!(found.metadata.resource_version, "7".into());
+        assert!(!found.is_live);
         assert_eq!(&*lease(json!(null)).uses, "");
         assert_eq!(
             lease(json!({USES: "x".repeat(USES_BYTES_MAX + 1)}))
@@ -122,5 +141,23 @@ mod tests {
                 .len(),
             USES_BYTES_MAX
         );
+    }
+
+    #[test]
+    fn it_is_live_with_an_owner_and_a_holder() {
+        let owned = json!([{"uid": "p"}]);
+        let held = json!({"holderIdentity": "cc-0"});
+        for (owners, spec, is_live) in [
+            (&json!(null), &held, false),
+            (&json!([]), &held, false),
+            (&owned, &json!(null), false),
+            (&owned, &json!({"holderIdentity": null}), false),
+            (&owned, &held, true),
+        ] {
+            let metadata = json!({"name": "cc-0", "ownerReferences": owners});
+            let lease = json!({"metadata": metadata, "spec": spec});
+            let found = Lease::decode(lease.to_string().as_bytes());
+            assert_eq!(found.unwrap().unwrap().is_live, is_live, "{lease}");
+        }
     }
 }

@@ -53,6 +53,7 @@ fn lease(name: &str, version: &str, uses: &str) -> Lease {
             ..ObjectMeta::default()
         },
         uses: uses.into(),
+        is_live: false,
     }
 }
 

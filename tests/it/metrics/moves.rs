@@ -49,6 +49,8 @@ const PROOFS: &[(&Family, Proof)] = &[
         &metrics::USE_REPORTS,
         Within("tests/it/idle.rs", "reports_of_uses_are_counted"),
     ),
+    (&metrics::USAGE_INSTANCES, Moves(stop)),
+    (&metrics::USAGE_READY, Moves(stop)),
     (&metrics::INSTANCES, Moves(start)),
     (&metrics::INSTANCE_BYTES, Moves(start)),
     (

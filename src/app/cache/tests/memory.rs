@@ -8,6 +8,7 @@ use crate::app::api_call::CallOutcome;
 use crate::app::events::EventLog;
 use crate::app::fixture::{Fixture, waiting_pod};
 use crate::app::lifecycle::{Lifecycle, LifecycleKind};
+use crate::app::usage::Lives;
 use crate::kube::types::CONTAINERS_MAX;
 use allocation_counter::AllocationInfo;
 use serde_json::Value;
@@ -44,8 +45,8 @@ fn add(world: &mut World, number: usize, name_bytes: usize, pod: &Value) -> Inst
     key
 }
 
-/// What is kept of it for streams, while nobody reads any.
-fn tell(events: &EventLog, world: &World, key: InstanceKey) {
+/// What is kept of it for streams, while nobody reads any, and of its life.
+fn tell(events: &EventLog, lives: &mut Lives, world: &World, key: InstanceKey) {
     let Lookup::Instance(instance) = world.cache.lookup(&key) else {
         panic!("{key} is there");
     };
@@ -71,6 +72,7 @@ fn tell(events: &EventLog, world: &World, key: InstanceKey) {
         start_ended: None,
     };
     events.append(&event, || None, world.wall());
+    lives.note(&event, || None);
 }
 
 #[test]
@@ -108,10 +110,11 @@ fn cached_instances_take_no_more_and_not_much_less_than_is_counted() {
     ] {
         let mut world = World::new();
         let events = EventLog::new("r", 1, |_, _| {});
+        let mut lives = Lives::default();
         let info = allocation_counter::measure(|| {
             for number in 0..INSTANCES {
                 let key = add(&mut world, number, name_bytes, &pod);
-                tell(&events, &world, key);
+                tell(&events, &mut lives, &world, key);
             }
         });
         let (taken, counted) = (taken(info), world.cache.index().memory().cached_bytes());
