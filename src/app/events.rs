@@ -130,6 +130,7 @@ impl Known {
             is_stale: None,
             restarts: 0,
             idle_timeout: None,
+            owner: None,
         });
         let is_told = |now: &Finding| {
             let told = self.finding.as_deref();

@@ -35,6 +35,8 @@ pub struct Item {
     pub revision: Option<Box<str>>,
     /// Whether the template has changed since; none if there is no valid one now.
     pub is_stale: Option<bool>,
+    /// Whose instance it is, if anybody's in particular.
+    pub owner: Option<Box<str>>,
     /// How often the containers of its pod were restarted.
     pub restarts: u32,
     /// How long it may be unused, if there is a limit.

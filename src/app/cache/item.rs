@@ -7,7 +7,7 @@ use super::{Cache, Instance, Lookup};
 use crate::app::index::READY;
 use crate::app::instances::Item;
 use crate::kube::types::ConditionType;
-use crate::model::job::{idle_timeout, min_ready};
+use crate::model::job::{self, idle_timeout, min_ready};
 use crate::model::names::InstanceKey;
 use crate::model::status::{Finding, InstanceStatus};
 
@@ -55,5 +55,6 @@ fn item(key: &InstanceKey, of: &Instance, status: usize, revision: Option<&str>)
         is_stale: revision.map(|now| own != Some(now)),
         restarts: pod.map_or(0, |pod| pod.restarts),
         idle_timeout: idle_timeout(&of.job),
+        owner: job::owner(&of.job).map(Into::into),
     }
 }

@@ -10,7 +10,7 @@ use super::operation::Calling;
 use super::record::Record;
 use super::resolve::Observed;
 use super::retry::CallKind;
-use super::undecided::Undecided;
+use super::undecided::{Undecided, awaited_from};
 use crate::app::admissions::{Admission, Refusal};
 use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
 use crate::app::queue::Lane;
@@ -37,8 +37,16 @@ impl Record {
 
     /// Until when the response to requests for the instance waits for the decision, at most.
     pub(super) fn admission_awaited_until(&self) -> Option<Instant> {
-        let own = self.undecided.as_ref().filter(|it| it.is_own);
-        own.map(|it| it.awaited_until())
+        if let Some(own) = self.undecided.as_ref().filter(|it| it.is_own) {
+            return Some(own.awaited_until());
+        }
+        let calling = self.operation.as_ref().and_then(|it| it.calling())?;
+        match &calling.call.action {
+            Action::CreateJob(new) if new.settings.caps.iter().next().is_some() => {
+                Some(awaited_from(calling.since))
+            }
+            _ => None,
+        }
     }
 
     /// Begins the call that decides on the Job, if that is due.

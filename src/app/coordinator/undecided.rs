@@ -38,6 +38,11 @@ pub(super) struct Undecided {
     pub(super) is_forbidden: bool,
 }
 
+/// Until when requests wait for the decision on a Job that is being created since then, at most.
+pub(super) fn awaited_from(since: Instant) -> Instant {
+    since + DECIDED_WITHIN + CALL_WAIT
+}
+
 impl Undecided {
     /// This replica has created it, or has just seen it for the first time.
     pub(super) fn new(uid: Uid, is_own: bool, now: Instant) -> Self {

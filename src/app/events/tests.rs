@@ -76,6 +76,7 @@ fn item(of: &InstanceKey, job: &str, labels: &[(&str, &str)]) -> Item {
         is_stale: None,
         restarts: 0,
         idle_timeout: None,
+        owner: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub fn instance_item(item: &Item) -> Value {
         "stale": item.is_stale,
         "restarts": item.restarts,
         "idle_timeout": item.idle_timeout.map(|it| it.as_secs()),
+        "owner": item.owner,
     })
 }
 

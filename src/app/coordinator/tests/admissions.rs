@@ -110,13 +110,30 @@ fn a_decision_that_does_not_pass_is_made_again_from_what_is_there_then() {
     assert_eq!(fixture.changed(), ["1: ready 10.0.0.1"]);
 }
 
+/// It would ask again and again, and start a Job each time.
+#[test]
+fn whoever_does_not_wait_hears_of_the_decision_too() {
+    let mut fixture = capped(&[json!({})]);
+    assert_eq!(fixture.get_of(2, &n1(), "", 0), NOTHING);
+    assert_eq!(fixture.pass(0.1), NOTHING);
+    created(&mut fixture);
+    assert_eq!(delivered(&mut fixture), ["call refuse u1 type"]);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.done(), ["1: NoPlace", "2: NoPlace"]);
+    // But not for ever: the API server may be away.
+    let mut fixture = capped(&[]);
+    assert_eq!(fixture.get_of(2, &n1(), "", 0), NOTHING);
+    assert_eq!(fixture.pass(4.9), NOTHING);
+    assert_eq!(fixture.pass(0.2), ["2: node_not_ready Admitting"]);
+}
+
 #[test]
 fn a_stop_goes_first() {
     let mut fixture = capped(&[]);
     created(&mut fixture);
     assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
     fixture.world.deleting("u1");
-    assert_eq!(fixture.done(), ["2: done", "1: LimitReached"]);
+    assert_eq!(fixture.done(), ["2: done", "1: Stopped"]);
 }
 
 #[test]

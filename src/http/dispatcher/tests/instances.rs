@@ -50,6 +50,7 @@ fn an_instance_is_listed_with_all_that_is_known_of_it() {
     let revision = offer.get(&zeta).unwrap().revision.clone().unwrap();
     let mut job = of_revision(&revision);
     job["metadata"]["annotations"]["config-controller.semafor.ch/idle-timeout"] = json!("900s");
+    job["metadata"]["annotations"]["config-controller.semafor.ch/owner"] = json!("portal");
     bench.world.job_of(&key("zeta", "n1"), "u1", job);
     let mut pod = ready_pod("10.1.2.3");
     pod["metadata"] = json!({"labels": {
@@ -67,12 +68,12 @@ fn an_instance_is_listed_with_all_that_is_known_of_it() {
         "type": "zeta", "name": "n1", "uid": "u1", "status": "ready", "phase": null, "reason": null,
         "message": null, "since": "2026-05-01T10:00:09Z", "start": "2026-05-01T10:00:00Z",
         "ip": "10.1.2.3", "labels": {"name": "x", "team": "a"}, "revision": &*revision, "stale": false,
-        "restarts": 3, "idle_timeout": 900,
+        "restarts": 3, "idle_timeout": 900, "owner": "portal",
     }, {
         "type": "zeta", "name": "n2", "uid": "u2", "status": "starting", "phase": "creating",
         "reason": "NoPod", "message": "the pod of the Job is gone; the Job creates a new one about 10 s later", "since": "2026-05-01T10:00:00Z",
         "start": null, "ip": null, "labels": {}, "revision": "0123", "stale": true, "restarts": 0,
-        "idle_timeout": null,
+        "idle_timeout": null, "owner": null,
     }]});
     assert_eq!(page(&bench, ""), expected);
     // Of another type, with a template that cannot be read.
