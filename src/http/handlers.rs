@@ -350,7 +350,6 @@ impl Api {
         key: &InstanceKey,
         intent: Intent,
     ) -> Result<(Intent, Starts), Error> {
-        call.owner()?;
         let types = &call.caller.types;
         let is_refused = *types != Types::All
             && self
@@ -456,8 +455,10 @@ impl Api {
 }
 
 impl Call<'_> {
-    /// The template variables, from the query.
+    /// The template variables, from the query of a request that may start an instance; the owner that it names is
+    /// checked, too.
     fn variables(&self) -> Result<Variables, Error> {
+        self.owner()?;
         let Some(query) = &self.request.query else {
             return Ok(Variables::default());
         };
@@ -495,7 +496,7 @@ impl Call<'_> {
     fn origin(&self) -> Origin {
         Origin {
             caller: self.caller.shown(self.request.peer),
-            // A start has checked it.
+            // It was checked with the variables.
             owner: self.owner().unwrap_or_default(),
             request: self.request.id.clone(),
             trace: self.request.trace.clone(),

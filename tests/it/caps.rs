@@ -2,7 +2,8 @@
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::harness::{
-    NAMESPACE, PREFIX, ROLE, TEMPLATE, TestEnvironment, apply_templates, eventually,
+    NAMESPACE, PREFIX, ROLE, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
+    eventually,
 };
 use serde_json::{Value, json};
 
@@ -266,4 +267,56 @@ fn without_the_right_to_patch_jobs_capped_types_do_not_start() {
     eventually("the Job is gone", || {
         environment.jobs().is_empty().then_some(())
     });
+}
+
+/// The owner is the token's name, unless the token may name another.
+#[test]
+fn only_tokens_with_the_right_name_owners() {
+    const PORTAL: &str = "Bearer portal-0123456789abcdef";
+    const DAEMON: &str = "Bearer daemon-0123456789abcdef";
+    let folder = TemporaryFolder::new();
+    let token = |header: &str| header.trim_start_matches("Bearer ").to_owned();
+    let text = format!(
+        "{} portal * owner\n{} daemon\n",
+        token(PORTAL),
+        token(DAEMON)
+    );
+    let file = folder.write("tokens", &text);
+    let environment = TestEnvironment::builder()
+        .setting("AUTH", "token")
+        .setting("AUTH_TOKENS_FILE", &file.display().to_string())
+        .start();
+    let get = |token: &str, name: &str, owner: Option<&str>| {
+        let mut headers = vec![("Authorization", token)];
+        headers.extend(owner.map(|owner| ("Instance-Owner", owner)));
+        let path = format!("/app/hello/{name}");
+        environment
+            .client()
+            .begin("GET", &path, &headers, "")
+            .finish()
+    };
+    get(PORTAL, "named", Some("ann")).expect(200);
+    get(PORTAL, "own", None).expect(200);
+    get(DAEMON, "others", None).expect(200);
+    for name in ["new", "named"] {
+        let text = get(DAEMON, name, Some("ann")).expect_error(403, "forbidden");
+        assert!(text.contains("must have the right 'owner'"), "{text}");
+    }
+    let headers = [("Authorization", PORTAL)];
+    let list = environment
+        .client()
+        .begin("GET", "/instances", &headers, "");
+    let list = list.finish().expect(200);
+    let items = list["instances"].as_array().expect("a list");
+    let owners: Vec<(&Value, &Value)> =
+        items.iter().map(|it| (&it["name"], &it["owner"])).collect();
+    let of = |name: &str| {
+        owners
+            .iter()
+            .find(|(it, _)| *it == name)
+            .map(|(_, owner)| *owner)
+    };
+    assert_eq!(of("named"), Some(&json!("ann")));
+    assert_eq!(of("own"), Some(&json!("portal")));
+    assert_eq!(of("others"), Some(&json!("daemon")));
 }

@@ -11,6 +11,9 @@ use serde_json::Value;
 /// Keywords that do not constrain values.
 const REMARKS: [&str; 5] = ["description", "default", "deprecated", "x-codes", "$ref"];
 
+/// The pattern of the name of an owner.
+const OWNER_PATTERN: &str = "^[!-~]{1,63}$";
+
 /// The patterns that the document has: what [`parse_duration`] takes, if it is not too long, and what
 /// [`InstanceName`] takes.
 const DURATION_PATTERN: &str = "^[0-9]+(ms|s|m|h)?$";
@@ -125,6 +128,9 @@ impl Check<'_> {
             ("maxLength", _) => rule.as_u64().is_some_and(|most| length <= most),
             ("pattern", Some(NAME_PATTERN)) => {
                 InstanceName::new(text).is_ok_and(|name| name.check_in_urls().is_ok())
+            }
+            ("pattern", Some(OWNER_PATTERN)) => {
+                (1..=63).contains(&length) && text.bytes().all(|byte| byte.is_ascii_graphic())
             }
             ("pattern", Some(DURATION_PATTERN)) => parse_duration(text).is_some(),
             ("format", Some("date-time")) => text.parse::<jiff::Timestamp>().is_ok(),
