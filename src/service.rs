@@ -9,6 +9,7 @@
 //!
 //! When a thread that the service needs dies, the process exits: a restart loses nothing.
 
+mod front;
 mod idle;
 mod place;
 mod problems;
@@ -34,10 +35,9 @@ use crate::app::rights::MissingRights;
 use crate::app::stops::{StopQueue, StopSink, Stopper};
 use crate::app::templates::Templates;
 use crate::app::usage::Usage;
+use crate::app::uses::Uses;
 use crate::app::{App, Response, ResponseSink};
-use crate::budget::{
-    CONNECTION_BYTES, LIMIT_DEFAULT, Ledger, Memory, TLS_CONNECTION_BYTES, WaitingBounds,
-};
+use crate::budget::{Ledger, WaitingBounds};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::HealthSource;
@@ -48,18 +48,18 @@ use crate::http::endpoints;
 use crate::http::handlers::{self, Api};
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
-use crate::http::server::{Server, Settings as FrontSettings};
+use crate::http::server::Server;
 use crate::http::tls::Tls;
 use crate::kube::Client;
 use crate::kube::metered::Metered;
 use crate::kube::server_clock::ServerClock;
 use crate::kube::transport::Transport;
 use crate::metrics::{Metrics, Scrape};
-use crate::process;
 use crate::scrape::{Collector, Sources};
 use crate::shutdown::{self, Stop};
 use crate::threads::{Heartbeats, OnDeath};
 use crate::traces::Traces;
+use front::front_settings;
 use place::hostname;
 use reflecting::Stores;
 use signals::Signals;
@@ -219,6 +219,7 @@ impl Service {
         let events = Arc::new(EventLog::new(&hostname(), front.id_seed, handlers::event));
         let stops = StopQueue::new(cache.clone());
         let reporters = idle::reporters(config, replica.name, &clock);
+        let uses = Uses::new(clock.now(), reporters.rights.clone());
         let parts = Parts {
             events: Arc::clone(&events),
             usage: Usage::new(reporters.clone()),
@@ -237,6 +238,8 @@ impl Service {
                 cache: cache.clone(),
                 renderer: Renderer::default(),
                 start_warnings: Arc::default(),
+                uses: uses.clone(),
+                clock: Arc::clone(&clock),
             },
             clock: Arc::clone(&server_clock) as Arc<dyn Clock>,
             reporter: Reporter {
@@ -260,6 +263,7 @@ impl Service {
             endings: &endings,
             metrics: &metrics,
             rights: reporters.rights.clone(),
+            uses: &uses,
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
@@ -276,8 +280,7 @@ impl Service {
         let config_maps_left_out = Arc::clone(&stores.left_out);
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
-        let (uses, reported) =
-            background.idle(own_client, &reporters, (&cache, &census), &inbox)?;
+        let reported = background.idle(own_client, &reporters, (&cache, &census), &inbox)?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),
@@ -434,6 +437,7 @@ struct Background<'a> {
     endings: &'a Sender<Ending>,
     metrics: &'a Arc<Metrics>,
     rights: MissingRights,
+    uses: &'a Uses,
 }
 
 impl Background<'_> {
@@ -545,36 +549,4 @@ fn on_death(endings: &Sender<Ending>) -> OnDeath {
 /// A random number, which differs from process to process.
 fn seed() -> u64 {
     RandomState::new().hash_one(())
-}
-
-/// The memory of a container with this limit, in bytes.
-fn memory_of(config: &Config, limit: usize) -> Memory {
-    let connection_bytes = match config.tls {
-        Some(_) => TLS_CONNECTION_BYTES,
-        None => CONNECTION_BYTES,
-    };
-    Memory::new(limit, config.held_bytes_max, connection_bytes)
-}
-
-fn front_settings(
-    config: &Config,
-    heartbeats: &Heartbeats,
-    id_seed: u64,
-) -> Result<FrontSettings, Error> {
-    let tls = config.tls.as_ref().map(|files| {
-        Tls::load(files.clone())
-            .map(Arc::new)
-            .map_err(|problem| Error::Settings(vec![problem]))
-    });
-    let limit = process::memory_max().and_then(|limit| usize::try_from(limit).ok());
-    let memory = memory_of(config, limit.unwrap_or(LIMIT_DEFAULT));
-    Ok(FrontSettings {
-        tls: tls.transpose()?,
-        limits: config.front.clone(),
-        ledger: Ledger::of_bytes(config.held_bytes_max, config.waiting.division),
-        memory: Arc::new(memory),
-        id_seed,
-        heartbeats: heartbeats.clone(),
-        ..FrontSettings::default()
-    })
 }

@@ -184,6 +184,8 @@ pub enum CallOutcome {
     },
     /// Any other call succeeded.
     Done,
+    /// The instance was used since its stop was decided, so no call was made.
+    InUse,
     /// The manifest cannot be rendered, so no call was made.
     NotRendered(Error),
     /// It failed.

@@ -1,8 +1,5 @@
-//! The threads around the coordinator (one that runs it, and workers that call Kubernetes), and its
-//! [`Inbox`].
-//!
-//! The inbox is a bounded queue. I/O threads never block on it; threads with inputs that must not
-//! be lost wait for capacity.
+//! The threads around the coordinator (one that runs it, and workers that call Kubernetes), and its [`Inbox`]: a
+//! bounded queue, on which I/O threads never block; threads with inputs that must not be lost wait for capacity.
 //!
 //! The coordinator's thread takes inputs from the inbox, passes them to the coordinator, and
 //! carries out its effects. Responses go to the [`ResponseSink`], calls into the workers' queue,
@@ -12,16 +9,18 @@
 //! between. Waiting and retrying belong to the coordinator. No decision is made here.
 
 mod calls;
+mod inbox;
 mod start_warnings;
 mod writers;
 
+pub use inbox::{Inbox, Inputs};
 pub use writers::Writers;
 
-use super::api_call::{Action, ApiCall, CallOutcome, Completed, GoneJob};
+use super::api_call::{Action, ApiCall, CallOutcome, Completed, GoneJob, StopCause};
 use super::cache::Cache;
 use super::catalog::SharedCatalog;
-use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
-use super::error::{Bound, Error};
+use super::coordinator::{Context, Coordinator, Effect, Input};
+use super::error::Error;
 use super::events::EventLog;
 use super::keys::key_of;
 use super::log_line::log_line;
@@ -29,8 +28,8 @@ use super::relists::item_of;
 use super::rendering::Renderer;
 use super::reporter::Reporter;
 use super::request::ResponseSink;
-use super::request_handle::RequestHandle;
 use super::usage::Usage;
+use super::uses::Uses;
 use crate::clock::Clock;
 use crate::kube::client::Warnings;
 use crate::kube::transport::CALL_LONGEST;
@@ -43,8 +42,8 @@ use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use calls::Calls;
 use log::Level;
 use start_warnings::StartWarnings;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// Inputs that the coordinator takes before it reads the clock again.
@@ -60,80 +59,6 @@ const NAP: Duration = Duration::from_secs(1);
 /// Maximum number of inputs in the queue; more means that the coordinator does not keep up. A queue
 /// allocates its whole capacity in advance, so inputs are boxed.
 pub const INPUTS_MAX: usize = 16_384;
-
-/// The sending side of the queue; clones share it.
-#[derive(Clone, Debug)]
-pub struct Inbox {
-    sender: SyncSender<Box<Input>>,
-    abandoned: Abandoned,
-}
-
-/// Requests abandoned while the queue was full. Bounded by the waiting requests: each is abandoned
-/// once.
-type Abandoned = Arc<Mutex<Vec<RequestHandle>>>;
-
-/// The receiving side of an inbox.
-#[derive(Debug)]
-pub struct Inputs {
-    /// The inputs, in order.
-    pub receiver: Receiver<Box<Input>>,
-    abandoned: Abandoned,
-}
-
-impl Inbox {
-    /// The two sides of an inbox with this capacity, which is allocated in advance.
-    #[must_use]
-    pub fn new(inputs: usize) -> (Self, Inputs) {
-        let (sender, receiver) = sync_channel(inputs);
-        let abandoned = Abandoned::default();
-        let inputs = Inputs {
-            receiver,
-            abandoned: Arc::clone(&abandoned),
-        };
-        (Self { sender, abandoned }, inputs)
-    }
-
-    /// Puts in a request, if there is capacity. Never blocks.
-    ///
-    /// # Errors
-    /// [`Error::TooManyRequests`] if there is none, [`Error::Draining`] after the coordinator has
-    /// ended.
-    pub fn request(&self, request: NewWaiter) -> Result<(), Error> {
-        let sent = self.sender.try_send(Box::new(Input::Requested(request)));
-        sent.map_err(|error| match error {
-            TrySendError::Full(_) => Error::TooManyRequests(Bound::Inbox),
-            TrySendError::Disconnected(_) => Error::Draining,
-        })
-    }
-
-    /// Reports that the caller of a request hung up. Never blocks, and is not lost.
-    pub fn abandon(&self, handle: RequestHandle) {
-        let sent = self.sender.try_send(Box::new(Input::Abandoned(handle)));
-        if let Err(TrySendError::Full(_)) = sent {
-            threads::lock(&self.abandoned).push(handle);
-        }
-    }
-
-    /// Puts in an input that must not be lost, and waits for capacity.
-    pub fn send(&self, input: Input) {
-        // After the coordinator has ended there is nothing left to do.
-        let _ = self.sender.send(Box::new(input));
-    }
-}
-
-impl Inputs {
-    /// The next inputs, up to a maximum. Requests that were abandoned while the queue was full come
-    /// last, once the queue is empty: their own inputs have been read by then.
-    pub fn take(&self, most: usize) -> Vec<Input> {
-        let queued = self.receiver.try_iter().take(most);
-        let mut inputs: Vec<Input> = queued.map(|input| *input).collect();
-        if inputs.len() < most {
-            let mut abandoned = threads::lock(&self.abandoned);
-            inputs.extend(abandoned.drain(..).map(Input::Abandoned));
-        }
-        inputs
-    }
-}
 
 /// The parts of the engine.
 #[derive(Debug)]
@@ -318,6 +243,10 @@ pub struct Executor {
     pub renderer: Renderer,
     /// What the API server warned of when it created Jobs.
     pub start_warnings: Arc<StartWarnings>,
+    /// Which instances are used.
+    pub uses: Uses,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A call that can be made.
@@ -342,6 +271,8 @@ pub struct Called {
 enum Returned {
     Created(Job, Warnings),
     NotRendered(Error),
+    /// Its instance was used.
+    InUse,
     /// The Job, and its pods if they were read.
     Found(Found<Job>, Option<Page<Pod>>),
     Deleted {
@@ -365,7 +296,10 @@ impl Returned {
             }
             Self::Found(found, _) => Some(&found.version),
             Self::Pod(pod) => Some(&pod.metadata.resource_version),
-            Self::NotRendered(_) | Self::Deleted { job: None, .. } | Self::PodDeleted => None,
+            Self::NotRendered(_)
+            | Self::InUse
+            | Self::Deleted { job: None, .. }
+            | Self::PodDeleted => None,
         }
     }
 }
@@ -422,6 +356,12 @@ impl Executor {
                 Err(error) => Ok(Returned::NotRendered(error)),
             },
             Action::ReadJob { with_pods } => find(client, &call.key, *with_pods),
+            // A call may wait for a worker, and what is used meanwhile lives.
+            Action::DeleteJob {
+                uid,
+                cause: StopCause::Idle,
+                ..
+            } if !self.uses.is_idle(uid, self.clock.now()) => Ok(Returned::InUse),
             Action::DeleteJob { uid, version, .. } => {
                 let held = self.writers.jobs.store().get(&name);
                 let held = held.filter(|job| job.metadata.uid == *uid);
@@ -501,6 +441,7 @@ impl Executor {
                 (CallOutcome::Created(uid), gone)
             }
             Ok(Returned::NotRendered(error)) => (CallOutcome::NotRendered(error), None),
+            Ok(Returned::InUse) => (CallOutcome::InUse, None),
             Ok(Returned::Found(found, pods)) => {
                 let deleted = self.forget(&call);
                 if let (Some(job), Some(pods)) = (&found.object, pods) {

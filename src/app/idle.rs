@@ -8,8 +8,9 @@
 use super::cache::Cache;
 use super::coordinator::Input;
 use super::engine::Inbox;
-use super::lifetimes::{Due, Lifetimes, REPORT_EVERY};
+use super::lifetimes::{Due, REPORT_EVERY};
 use super::rights::MissingRights;
+use super::uses::Uses;
 use crate::clock::Clock;
 use crate::kube::request::{Scope, UseReport};
 use crate::kube::types::{Job, Lease, Page, USES_OF, Uid};
@@ -21,10 +22,9 @@ use crate::model::uses;
 use crate::shutdown::Stop;
 use crate::store::Scanner;
 use crate::store::reports::{REPLICAS_MAX, UseReports};
-use crate::threads::{self, Heartbeats, OnDeath, lock};
-use std::collections::HashMap;
+use crate::threads::{self, Heartbeats, OnDeath};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The meta label whose value `true` says that an instance is in use.
@@ -48,86 +48,6 @@ const JOIN_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a call may take, and so a step of the thread.
 const STEP_LONGEST: Duration = Duration::from_secs(60);
-
-/// The uses of instances through this replica, and what is known of all; clones share it.
-#[derive(Clone, Debug)]
-pub struct Uses {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    /// Those that the thread has not taken yet: until when each instance counts as used.
-    noted: Mutex<HashMap<Uid, Instant>>,
-    /// Those that last: until when, by any replica.
-    lasting: Mutex<HashMap<Uid, Instant>>,
-    lifetimes: Mutex<Lifetimes>,
-    rights: MissingRights,
-}
-
-impl Uses {
-    /// None yet. Without the rights on Leases nothing is stopped, so nothing expires.
-    #[must_use]
-    pub fn new(now: Instant, rights: MissingRights) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                noted: Mutex::default(),
-                lasting: Mutex::default(),
-                lifetimes: Mutex::new(Lifetimes::new(now)),
-                rights,
-            }),
-        }
-    }
-
-    /// This instance, which has that timeout, is used through this replica for so long from now on: how long it
-    /// lives if nobody uses it again, if there is a limit. No more are kept than the cache has instances.
-    pub fn note(
-        &self,
-        uid: &Uid,
-        timeout: Duration,
-        lasts: Duration,
-        now: Instant,
-    ) -> Option<Duration> {
-        let until = now + lasts;
-        {
-            let mut noted = lock(&self.shared.noted);
-            match noted.get_mut(uid) {
-                Some(before) => *before = until.max(*before),
-                None => drop(noted.insert(uid.clone(), until)),
-            }
-        }
-        let mut lasting = lock(&self.shared.lasting);
-        let before = lasting.get(uid).copied().unwrap_or(now);
-        if lasts > Duration::ZERO && until > before {
-            lasting.insert(uid.clone(), until);
-        }
-        let left = until.max(before).saturating_duration_since(now) + timeout;
-        Some(left).filter(|_| !self.shared.rights.leases())
-    }
-
-    /// Whether this instance was used just now.
-    #[must_use]
-    pub fn is_noted(&self, uid: &Uid) -> bool {
-        lock(&self.shared.noted).contains_key(uid)
-    }
-
-    /// How long this instance, which has that timeout, still lives if nobody uses it, if there is a limit.
-    #[must_use]
-    pub fn left(&self, uid: &Uid, timeout: Duration, now: Instant) -> Option<Duration> {
-        // It may have been made just now.
-        let left = lock(&self.shared.lifetimes).left(uid, now);
-        Some(left.unwrap_or(timeout)).filter(|_| !self.shared.rights.leases())
-    }
-
-    fn take(&self) -> HashMap<Uid, Instant> {
-        std::mem::take(&mut lock(&self.shared.noted))
-    }
-
-    /// Keeps of the uses that last those that still do, of instances that are there.
-    fn renew(&self, lasting: HashMap<Uid, Instant>) {
-        *lock(&self.shared.lasting) = lasting;
-    }
-}
 
 /// How this replica reports uses.
 #[derive(Debug)]
@@ -246,7 +166,7 @@ impl IdleStopper {
         let now = self.clock.now();
         let is_late = |meant: Instant| now.saturating_duration_since(meant) > PAUSE;
         if progress.wakes.is_some_and(is_late) {
-            lock(&self.uses.shared.lifetimes).all_used(now);
+            self.uses.lifetimes().all_used(now);
         }
         self.know_jobs(progress, now);
         self.take();
@@ -255,8 +175,10 @@ impl IdleStopper {
             Sent::Report => Ok(sent),
         });
         self.note_report(&reported, progress);
-        let due =
-            lock(&self.uses.shared.lifetimes).due(now, DUE_AT_ONCE, |key| self.is_in_use(key));
+        let due = self
+            .uses
+            .lifetimes()
+            .due(now, DUE_AT_ONCE, |key| self.is_in_use(key));
         let may_stop = reported.is_ok() && self.reports.is_open() && !self.rights.leases();
         let mut idle = Vec::new();
         for one in due {
@@ -281,7 +203,7 @@ impl IdleStopper {
             return;
         }
         let jobs = self.jobs.filter(|job| idle_timeout(job).is_some());
-        let mut lifetimes = lock(&self.uses.shared.lifetimes);
+        let mut lifetimes = self.uses.lifetimes();
         let known = jobs.iter().filter_map(|job| {
             let timeout = idle_timeout(job).filter(|_| !job.metadata.is_deleting())?;
             Some((super::keys::key_of(job)?, &job.metadata.uid, timeout))
@@ -292,7 +214,7 @@ impl IdleStopper {
     /// Takes what was used here, and what other replicas report.
     fn take(&self) {
         let (news, now) = (self.reports.take(), self.clock.now());
-        let mut lifetimes = lock(&self.uses.shared.lifetimes);
+        let mut lifetimes = self.uses.lifetimes();
         if let Some(at) = news.missed {
             lifetimes.all_used(at);
         }
@@ -310,14 +232,14 @@ impl IdleStopper {
 
     fn report(&self, is_last: bool) -> Result<Sent, kube::Error> {
         let now = self.clock.now();
-        let text = lock(&self.uses.shared.lifetimes).report(now, is_last);
+        let text = self.uses.lifetimes().report(now, is_last);
         let Some(text) = text else {
             return Ok(Sent::Nothing);
         };
         let sent = self.reporting.send(&text, true).map(|()| Sent::Report);
         let result = if sent.is_ok() { "sent" } else { "failed" };
         self.reporting.metrics.use_report(result);
-        let mut lifetimes = lock(&self.uses.shared.lifetimes);
+        let mut lifetimes = self.uses.lifetimes();
         match &sent {
             Ok(_) => lifetimes.report_delivered(),
             Err(_) => lifetimes.report_failed(self.clock.now()),
@@ -396,8 +318,7 @@ impl IdleStopper {
         for (key, uid) in idle {
             let job = self.cache.jobs.get(&key.job_name());
             let job = job.filter(|job| job.metadata.uid == uid);
-            let is_idle = lock(&self.uses.shared.lifetimes).is_idle(&uid, now);
-            if let Some(job) = job.filter(|_| is_idle && !self.uses.is_noted(&uid)) {
+            if let Some(job) = job.filter(|_| self.uses.is_idle(&uid, now)) {
                 let version = job.metadata.resource_version.clone();
                 self.inbox.send(Input::Idle(key, uid, version));
             }

@@ -3,7 +3,7 @@
 //! A part of [`App`]; when an instance is idle is decided in [`super::lifetimes`].
 
 use super::cache::{Instance, Lookup, Ready};
-use super::idle::Uses;
+use super::uses::Uses;
 use super::{App, Error};
 use crate::model::job::idle_timeout;
 use crate::model::names::InstanceKey;

@@ -62,6 +62,7 @@ pub mod stops;
 pub mod templates;
 pub mod timings;
 pub mod usage;
+pub mod uses;
 
 pub use error::{Bound, Error, NoLog};
 pub use expectation::{Expectation, Precondition, ValuesMatch};
@@ -84,7 +85,6 @@ use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, READ_WAIT, WRITE_WAIT, Want};
 use engine::Inbox;
 use events::EventLog;
-use idle::Uses;
 use instances::{Item, PageQuery, Selection};
 use list::List;
 use lists::ListOf;
@@ -96,6 +96,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use stops::{StopMany, StopQueue};
+use uses::Uses;
 
 /// The service behind the HTTP front; clones share all.
 #[derive(Clone, Debug)]

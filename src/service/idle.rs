@@ -5,7 +5,7 @@
 use super::{Background, Error, no_thread, on_death};
 use crate::app::cache::{Cache, Census};
 use crate::app::engine::Inbox;
-use crate::app::idle::{IdleStopper, Reporting, Uses};
+use crate::app::idle::{IdleStopper, Reporting};
 use crate::app::rights::MissingRights;
 use crate::app::usage::Reporters;
 use crate::clock::Clock;
@@ -34,15 +34,14 @@ pub(super) fn reporters(config: &Config, replica: &str, clock: &Arc<dyn Clock>) 
 }
 
 impl Background<'_> {
-    /// Starts both; returns where uses are noted, and what is set once the last were reported. `client` calls in the namespace of this replica.
+    /// Starts both; returns what is set once the last uses were reported. `client` calls in the namespace of this replica.
     pub(super) fn idle(
         &self,
         client: Client,
         of: &Reporters,
         (cache, census): (&Cache, &Census),
         inbox: &Inbox,
-    ) -> Result<(Uses, Stop), Error> {
-        let uses = Uses::new(self.clock.now(), self.rights.clone());
+    ) -> Result<Stop, Error> {
         let reports = of.leases.clone();
         let reporting = Reporting {
             client: client.clone(),
@@ -66,7 +65,7 @@ impl Background<'_> {
         };
         reflector.spawn().map_err(no_thread)?;
         let stopper = IdleStopper {
-            uses: uses.clone(),
+            uses: self.uses.clone(),
             reports,
             reporting,
             jobs: census.jobs.clone(),
@@ -76,6 +75,6 @@ impl Background<'_> {
             rights: self.rights.clone(),
         };
         let started = stopper.start(self.stop.clone(), self.heartbeats, on_death(self.endings));
-        Ok((uses, started.map_err(no_thread)?))
+        started.map_err(no_thread)
     }
 }

@@ -4,7 +4,8 @@
 //! Everything is looked at and nothing is started, so that one attempt reports all problems. The
 //! syntax of settings is checked in [`crate::config`].
 
-use super::{Error, auth_mode, connect, front_settings, memory_of};
+use super::front::{front_settings, memory_of};
+use super::{Error, auth_mode, connect};
 use crate::budget::Memory;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;

@@ -55,6 +55,7 @@ impl Record {
         }
         match &completed.outcome {
             CallOutcome::Failed(error) => self.failed(&calling, error, step),
+            CallOutcome::InUse => {}
             CallOutcome::NotRendered(error) => {
                 let rejected = Rejected {
                     error: error.clone(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::app::api_call::{GoneJob, NewJob, StopCause};
 use crate::app::fixture::{conflict, handle, origin, unavailable};
 use crate::app::queue::Lane;
+use crate::app::rights::MissingRights;
 use crate::clock::SystemClock;
 use crate::kube::Error;
 use crate::kube::error::{Failure, Verb};
@@ -100,6 +101,8 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
         cache,
         renderer: Renderer::default(),
         start_warnings: Arc::default(),
+        uses: Uses::new(Instant::now(), MissingRights::default()),
+        clock: Arc::new(SystemClock),
     };
     (executor, writer)
 }

@@ -208,6 +208,28 @@ fn a_stop_that_failed_is_decided_anew() {
     wait_stopped(&environment);
 }
 
+/// The only worker is busy when the stop is decided: what is used until the stop is made lives.
+#[test]
+fn a_stop_that_has_waited_is_not_made_of_what_was_used_meanwhile() {
+    let environment = builder().setting("WORKERS", "1").start();
+    environment.start_instance("/app/hello/ann");
+    let job = uid(&environment);
+    // The Job is made; the response is late.
+    let slow = Fault::Delay(2 * LIVES_MIN);
+    environment
+        .kube
+        .fault(FaultRule::new("create", "jobs", slow));
+    environment.count_from_nothing();
+    let client = environment.client();
+    let start = client.begin("GET", "/app/hello/bob", &[("Prefer", "wait=60")], "");
+    eventually("the stop is decided", || {
+        (environment.kube.count("list", "leases") > 0).then_some(())
+    });
+    for_two_lifetimes(|| drop(get(&environment, 0, "").expect(200)));
+    start.finish().expect(200);
+    assert_eq!(uid(&environment), job);
+}
+
 /// Templates and instances are in another namespace than the replicas and their Leases.
 #[test]
 fn leases_are_in_the_namespace_of_the_replicas() {

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use config_controller::app::cache::Ready;
 use config_controller::app::coordinator::Input;
 use config_controller::app::engine::{Inbox, Inputs};
-use config_controller::app::idle::{IdleStopper, Progress, Reporting, Uses};
+use config_controller::app::idle::{IdleStopper, Progress, Reporting};
 use config_controller::app::rights::MissingRights;
+use config_controller::app::uses::Uses;
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::types::{USES, Uid};
@@ -25,6 +26,7 @@ use super::defects::Defect;
 use super::promises::{Breach, Promise, check};
 use super::replica::Replica;
 use super::server::{Server, lock};
+use super::truth::{ObjectHistory, has_ended};
 use super::world::{World, key_of};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::harness::NAMESPACE;
@@ -251,7 +253,10 @@ impl World {
                 continue;
             }
             let history = self.truth.history(pair);
-            let live = history.map_or(0, |history| history.live_jobs().count());
+            let live_jobs = history.into_iter().flat_map(|history| history.live_jobs());
+            // What has ended is kept for those who ask why.
+            let runs = |job: &&ObjectHistory| job.now().is_some_and(|job| !has_ended(job));
+            let live = live_jobs.filter(runs).count();
             check(Promise::UnusedEnds, live == 0, || {
                 format!("{pair:?} still runs")
             })?;

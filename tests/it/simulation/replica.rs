@@ -22,6 +22,7 @@ use config_controller::app::rendering::Renderer;
 use config_controller::app::rights::MissingRights;
 use config_controller::app::stops::{StopQueue, Stopper};
 use config_controller::app::templates::Templates;
+use config_controller::app::uses::Uses;
 use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
 use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
 use config_controller::clock::Clock;
@@ -240,6 +241,8 @@ impl Replica {
             cache: cache.clone(),
             renderer: Renderer::default(),
             start_warnings: Arc::default(),
+            uses: Uses::new(now, MissingRights::default()),
+            clock: Arc::clone(&clock),
         };
         let wiring = Wiring {
             doubts: &doubts,
@@ -318,6 +321,7 @@ impl Replica {
         };
         self.reflectors.push(wiring.reports(reports.clone()));
         let idle = Idle::new(number, &self, (&client, &reports), &clock);
+        self.executor.uses = idle.uses();
         self.app = self.app.with_uses(idle.uses(), Duration::ZERO);
         self.idle = Some(idle);
         self
