@@ -79,7 +79,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The value of the label `scope` of metrics.
+    /// In one word.
     #[must_use]
     pub const fn scope(&self) -> &'static str {
         match self {

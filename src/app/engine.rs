@@ -18,7 +18,7 @@ pub use writers::Writers;
 
 use super::api_call::{Action, ApiCall, CallOutcome, Completed, GoneJob, StopCause};
 use super::cache::Cache;
-use super::catalog::SharedCatalog;
+use super::catalog::{Catalog, SharedCatalog};
 use super::coordinator::{Context, Coordinator, Effect, Input};
 use super::error::Error;
 use super::events::EventLog;
@@ -170,12 +170,7 @@ impl CoordinatorThread {
     fn advance(&mut self, inputs: Vec<Input>, effects: &mut Vec<Effect>) {
         let parts = &mut self.parts;
         let catalog = parts.catalog.current();
-        let context = Context {
-            now: parts.clock.now(),
-            wall: parts.clock.wall_now(),
-            cache: &parts.cache,
-            catalog: &catalog,
-        };
+        let context = context(&*parts.clock, &parts.cache, &catalog);
         for input in inputs {
             parts.coordinator.step(input, &context, effects);
         }
@@ -186,12 +181,7 @@ impl CoordinatorThread {
     fn carry_out(&mut self, effects: &mut Vec<Effect>, changed: &[InstanceKey]) {
         let parts = &mut self.parts;
         let catalog = parts.catalog.current();
-        let context = Context {
-            now: parts.clock.now(),
-            wall: parts.clock.wall_now(),
-            cache: &parts.cache,
-            catalog: &catalog,
-        };
+        let context = context(&*parts.clock, &parts.cache, &catalog);
         let mut has_news = false;
         for effect in effects.drain(..) {
             match effect {
@@ -213,6 +203,15 @@ impl CoordinatorThread {
         if has_news {
             parts.sink.announce();
         }
+    }
+}
+
+fn context<'a>(clock: &dyn Clock, cache: &'a Cache, catalog: &'a Catalog) -> Context<'a> {
+    Context {
+        now: clock.now(),
+        wall: clock.wall_now(),
+        cache,
+        catalog,
     }
 }
 

@@ -7,7 +7,6 @@ mod faults;
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
-use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{
     Builder, NAMESPACE, Response, TEMPLATE, TestEnvironment, apply_templates, eventually,
 };
@@ -353,36 +352,4 @@ fn what_has_failed_keeps_its_report() {
     assert_eq!(uid(&environment), job);
     let failed = environment.get_at_once("/app/hello/ann").expect(202);
     assert_eq!(failed["status"], "app_error");
-}
-
-/// From the beginning at 0; those of the other replica as such.
-#[test]
-fn reports_of_uses_are_counted() {
-    let environment = TestEnvironment::builder().annotation("idle-timeout", "1h");
-    let mut environment = environment.start();
-    let count = |environment: &TestEnvironment, replica: usize, result: &str| {
-        let text = environment.replica(replica).get("/metrics").text;
-        let begin = format!("config_controller_use_reports_total{{result=\"{result}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&begin));
-        value
-            .expect("it is there")
-            .parse::<u64>()
-            .expect("a number")
-    };
-    for result in ["sent", "failed", "received"] {
-        assert_eq!(count(&environment, 0, result), 0, "{result}");
-    }
-    let other = environment.add_replica();
-    environment.wait_ready(other);
-    let until = |replica: usize, result: &str| {
-        eventually(result, || {
-            (count(&environment, replica, result) > 0).then_some(())
-        });
-    };
-    let fault = FaultRule::new("patch", "leases", Fault::Status(503));
-    environment.kube.fault(fault.times(2));
-    environment.start_instance("/app/hello/ann");
-    until(0, "failed");
-    until(0, "sent");
-    until(other, "received");
 }

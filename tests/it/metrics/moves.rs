@@ -47,7 +47,7 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::STOPS, Moves(stop)),
     (
         &metrics::USE_REPORTS,
-        Within("tests/it/idle.rs", "reports_of_uses_are_counted"),
+        Within("tests/it/idle/faults.rs", "reports_of_uses_are_counted"),
     ),
     (&metrics::USAGE_INSTANCES, Moves(stop)),
     (&metrics::USAGE_READY, Moves(stop)),
