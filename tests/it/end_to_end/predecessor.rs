@@ -309,16 +309,17 @@ fn the_role_of_2_7_1_is_enough() {
     for program in &programs {
         see_names(program, &["ann"]);
         assert_eq!(program.get("/readyz").code, 200);
-        // Events are another right, which that Role does not know.
+        // Events and Leases are other rights, which that Role does not know.
         for (part, count) in [
             ("until that right is granted", 2),
             (" ERROR ", 2),
             (" WARN ", 0),
         ] {
             let of_events = program.count_log_of(&[part, "events"]);
+            let of_leases = program.count_log_of(&[part, "leases"]);
             // The start that is meant to fail is logged as well.
             let of_failures = program.count_log_of(&[part, "failing/ann failed: "]);
-            let others = program.count_log(part) - of_events - of_failures;
+            let others = program.count_log(part) - of_events - of_leases - of_failures;
             assert_eq!(others, count, "{part}");
         }
     }
