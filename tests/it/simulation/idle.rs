@@ -16,8 +16,9 @@ use config_controller::app::rights::MissingRights;
 use config_controller::app::uses::Uses;
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
-use config_controller::kube::types::{USES, Uid};
+use config_controller::kube::types::{Job, USES, Uid};
 use config_controller::metrics::Metrics;
+use config_controller::model::job::idle_timeout;
 use config_controller::model::uses::{self, Mark, Use};
 use config_controller::store::UseReports;
 use serde_json::Value;
@@ -198,7 +199,9 @@ impl World {
         };
         for (uid, uses) in &self.use_truth.uses {
             let jobs = replica.census.jobs.all();
-            let mut jobs = jobs.iter().filter(|job| !job.metadata.is_deleting());
+            // What has ended, or is being stopped, is no longer timed.
+            let is_timed = |job: &Job| idle_timeout(job).is_some() && !job.metadata.is_deleting();
+            let mut jobs = jobs.iter().filter(|job| is_timed(job));
             let is_there = jobs.any(|job| job.metadata.uid == *uid);
             let began = replica.sim.began.unwrap_or(now);
             let is_recent = |at: Instant| {
