@@ -433,7 +433,7 @@ impl Admissions {
     }
 }
 
-/// The same for several threads, and who is told of Jobs that can be decided.
+/// The same for several threads, and who gets the Jobs that can be decided.
 #[derive(Default)]
 pub struct SharedAdmissions {
     state: Mutex<Admissions>,

@@ -32,7 +32,7 @@ pub const CONNECTED: &str = "connected";
 
 /// The time between two steps. A new instance may have a shorter timeout than all before, and what is used here must
 /// be reported before another replica takes it for idle; so this does not depend on what is known.
-const STEP_EVERY: Duration = REPORT_EVERY[0];
+pub const STEP_EVERY: Duration = REPORT_EVERY[0];
 
 /// So many instances are stopped or announced in one step; the others in the next.
 const DUE_AT_ONCE: usize = 128;

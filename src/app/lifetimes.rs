@@ -354,13 +354,6 @@ impl Lifetimes {
         let instance = self.instances.get(uid);
         instance.is_some_and(|it| it.idle_at() <= now && self.known_since <= it.used)
     }
-
-    /// When something is due next.
-    #[must_use]
-    pub fn next_wake(&self) -> Option<Instant> {
-        let look = self.looks.first().map(|(at, _)| *at);
-        look.into_iter().chain(self.report_at()).min()
-    }
 }
 
 /// The moment that is so many seconds ago, if this machine ran then. One that is too far in the future counts as

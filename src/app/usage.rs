@@ -114,7 +114,7 @@ struct Life {
 #[derive(Debug, Default)]
 struct Known {
     owner: Box<str>,
-    /// Why it has ended, as far as that was told.
+    /// Why it has ended, as far as that was reported.
     cause: Option<Arc<str>>,
 }
 
@@ -272,7 +272,7 @@ impl Lives {
     }
 }
 
-/// Whether an event of this kind tells what has become of the Job that it names.
+/// Whether an event of this kind says what has become of the Job that it names.
 const fn is_step(kind: &LifecycleKind) -> bool {
     matches!(
         kind,

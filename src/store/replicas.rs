@@ -6,7 +6,7 @@
 use crate::kube::types::Lease;
 use std::collections::BTreeSet;
 
-/// So many replicas are told apart.
+/// So many replicas are kept apart.
 pub const REPLICAS_MAX: usize = 256;
 
 /// The names of the replicas, up to [`REPLICAS_MAX`].

@@ -106,7 +106,7 @@ impl UseReports {
 }
 
 impl State {
-    /// There are more replicas than are told apart, or Leases of replicas that are gone.
+    /// There are more replicas than are kept apart, or Leases of replicas that are gone.
     fn overflow(&mut self, now: Instant) {
         self.news.missed = Some(now);
         if !std::mem::replace(&mut self.has_overflowed, true) {

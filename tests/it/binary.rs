@@ -298,15 +298,7 @@ fn lines_of_the_json_log_have_fields() {
     pending.finish().expect(200);
     running.client.delete("/app/hello/ann").expect(200);
     environment.wait_no_jobs();
-    eventually("its usage is reported", || {
-        let counted = "config_controller_usage_instances_total{type=\"hello\"} 1\n";
-        running
-            .client
-            .get("/metrics")
-            .text
-            .contains(counted)
-            .then_some(())
-    });
+    wait_usage(&running);
     running.signal("TERM");
     let (_, log) = running.ended();
     let lines = log.lines().map(serde_json::from_str::<Value>);
@@ -343,6 +335,15 @@ fn lines_of_the_json_log_have_fields() {
     );
 }
 
+/// Waits until this program has reported the usage of one instance of `hello`.
+fn wait_usage(running: &Running) {
+    eventually("its usage is reported", || {
+        let counted = "config_controller_usage_instances_total{type=\"hello\"} 1\n";
+        let text = running.client.get("/metrics").text;
+        text.contains(counted).then_some(())
+    });
+}
+
 /// A program that has started since does not know how long its start has taken.
 #[test]
 fn the_usage_of_an_instance_names_its_owner_and_what_was_not_seen() {
@@ -353,15 +354,7 @@ fn the_usage_of_an_instance_names_its_owner_and_what_was_not_seen() {
     running.wait_ready();
     environment.delete("/app/hello/ann").expect(200);
     environment.wait_no_jobs();
-    eventually("its usage is reported", || {
-        let counted = "config_controller_usage_instances_total{type=\"hello\"} 1\n";
-        running
-            .client
-            .get("/metrics")
-            .text
-            .contains(counted)
-            .then_some(())
-    });
+    wait_usage(&running);
     running.signal("TERM");
     let (_, log) = running.ended();
     let line = log

@@ -23,6 +23,14 @@ fn known(now: Instant) -> Lifetimes {
     lifetimes
 }
 
+impl Lifetimes {
+    /// When something is due next.
+    fn next_wake(&self) -> Option<Instant> {
+        let look = self.looks.first().map(|(at, _)| *at);
+        look.into_iter().chain(self.report_at()).min()
+    }
+}
+
 impl World {
     /// So many replicas, which all know `count` instances with this timeout.
     fn new(replicas: usize, count: usize, timeout: Duration) -> Self {

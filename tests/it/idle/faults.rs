@@ -95,6 +95,16 @@ fn without_all_rights_on_leases_nothing_is_stopped() {
     }
 }
 
+/// Starts an instance that lives while it is used through the first replica, and not longer.
+#[track_caller]
+fn lives_while_it_is_used(environment: &TestEnvironment) {
+    environment.start_instance("/app/hello/ann");
+    let job = uid(environment);
+    for_two_lifetimes(|| drop(get(environment, 0, "").expect(200)));
+    assert_eq!(uid(environment), job);
+    wait_stopped(environment);
+}
+
 /// No report arrives, but before it stops anything a replica lists them.
 #[test]
 fn a_watch_that_hangs_ends_nothing_that_is_used() {
@@ -103,11 +113,7 @@ fn a_watch_that_hangs_ends_nothing_that_is_used() {
     environment.kube.fault(silent);
     let other = environment.add_replica();
     environment.wait_ready(other);
-    environment.start_instance("/app/hello/ann");
-    let job = uid(&environment);
-    for_two_lifetimes(|| drop(get(&environment, 0, "").expect(200)));
-    assert_eq!(uid(&environment), job);
-    wait_stopped(&environment);
+    lives_while_it_is_used(&environment);
 }
 
 /// While no watch is open nothing is stopped, and then all count as used.
@@ -292,11 +298,7 @@ fn with_leases_of_others(count: usize) -> TestEnvironment {
 #[test]
 fn leases_of_replicas_that_are_gone_do_no_harm() {
     let environment = with_leases_of_others(250);
-    environment.start_instance("/app/hello/ann");
-    let job = uid(&environment);
-    for_two_lifetimes(|| drop(get(&environment, 0, "").expect(200)));
-    assert_eq!(uid(&environment), job);
-    wait_stopped(&environment);
+    lives_while_it_is_used(&environment);
 }
 
 /// Some replica may then not be heard.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use config_controller::app::cache::Ready;
 use config_controller::app::coordinator::Input;
 use config_controller::app::engine::{Inbox, Inputs};
-use config_controller::app::idle::{IdleStopper, Progress, Reporting};
+use config_controller::app::idle::{IdleStopper, Progress, Reporting, STEP_EVERY};
 use config_controller::app::rights::MissingRights;
 use config_controller::app::uses::Uses;
 use config_controller::clock::Clock;
@@ -34,9 +34,6 @@ use crate::harness::NAMESPACE;
 
 /// How long an instance may be unused, where the templates say so.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The time between two steps of the thread.
-const STEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The thread of a replica.
 pub(super) struct Idle {
