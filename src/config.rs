@@ -327,6 +327,8 @@ impl Reader<'_> {
             workers: self.number("WORKERS", 1, 256),
             log_streams: self.number("LOG_STREAMS", 1, 256),
             waiting: WaitingLimits {
+                max_starting: self.cap("MAX_STARTING"),
+                place_kept: self.duration("START_WAIT"),
                 parked_max: self.number("PARKED_MAX", 1, 1_000_000),
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
                 division,

@@ -309,6 +309,9 @@ impl Collector {
         let (bytes, max) = (memory.instance_bytes(), memory.instance_bytes_max());
         registry.count(&metrics::INSTANCE_BYTES, &[], bytes as u64);
         registry.count(&metrics::INSTANCE_BYTES_MAX, &[], max as u64);
+        let [queued, in_progress] = self.sources.cache.admissions().starts();
+        registry.count(&metrics::STARTS_QUEUED, &[], queued as u64);
+        registry.count(&metrics::STARTS_IN_PROGRESS, &[], in_progress as u64);
         let label_bytes = self.sources.cache.index().label_bytes();
         registry.count(&metrics::LABEL_BYTES, &[], label_bytes as u64);
         self.encode_expensive(now, &mut registry);

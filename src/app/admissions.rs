@@ -21,7 +21,8 @@ use crate::model::status::has_job_ended;
 use crate::threads::lock;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// So many Jobs that wait for the same places are looked at when one of them is decided, the first ones.
 const LOOKED_AT_MAX: usize = 512;
@@ -72,6 +73,8 @@ impl fmt::Display for Full {
 pub enum Refusal {
     /// A cap is reached.
     Full(Full),
+    /// So many starts wait for a place before it.
+    Behind(usize),
     /// Whether there is a place was not known in time: others before it were not decided.
     Undecided,
     /// The service may not patch Jobs, so it can admit none.
@@ -84,6 +87,7 @@ impl Refusal {
     pub const fn scope(&self) -> &'static str {
         match self {
             Self::Full(full) => full.scope.as_str(),
+            Self::Behind(_) => "behind",
             Self::Undecided => "undecided",
             Self::NotPermitted => "not_permitted",
         }
@@ -93,7 +97,9 @@ impl Refusal {
     #[must_use]
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::Full(_) | Self::Undecided => "; retry when an instance has ended",
+            Self::Full(_) | Self::Behind(_) | Self::Undecided => {
+                "; retry when an instance has ended, or wait for a place (Prefer: wait=60)"
+            }
             Self::NotPermitted => "",
         }
     }
@@ -103,6 +109,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(full) => full.fmt(f),
+            Self::Behind(waiting) => write!(
+                f,
+                "the number of instances is limited, and {waiting} starts wait for a place before this one"
+            ),
             Self::Undecided => f.write_str(
                 "the number of instances is limited, and starts before this one were not decided in time",
             ),
@@ -115,11 +125,42 @@ impl fmt::Display for Refusal {
 
 /// What Jobs a cap counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Scope {
+pub enum Scope {
+    /// Those of all types.
     All,
+    /// Those of a type.
     Type(AppType),
-    /// Those without an owner have one together.
+    /// Those of a type and one owner. Those without an owner have one together.
     Owner(AppType, Arc<str>),
+}
+
+/// The places that an instance needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its type.
+    pub app_type: AppType,
+    /// Its owner; empty if it has none.
+    pub owner: Arc<str>,
+    /// The caps that hold for it.
+    pub caps: Caps,
+}
+
+impl Claim {
+    /// What each of its caps counts, its kind, and the cap.
+    pub fn scopes(&self) -> impl Iterator<Item = (Scope, CapScope, u32)> + '_ {
+        let caps = self.caps.iter();
+        caps.map(|(kind, cap)| (Scope::of(kind, &self.app_type, &self.owner), kind, cap))
+    }
+}
+
+impl Scope {
+    fn of(kind: CapScope, app_type: &AppType, owner: &Arc<str>) -> Self {
+        match kind {
+            CapScope::All => Self::All,
+            CapScope::Type => Self::Type(app_type.clone()),
+            CapScope::Owner => Self::Owner(app_type.clone(), Arc::clone(owner)),
+        }
+    }
 }
 
 /// The Jobs of a scope that have not ended, by their numbers.
@@ -222,15 +263,12 @@ pub struct Admissions {
     listing: Option<Listing>,
     /// Scopes with changes.
     changed: Vec<Scope>,
+    changes: u64,
 }
 
 impl Group {
     fn scope(&self, scope: CapScope) -> Scope {
-        match scope {
-            CapScope::All => Scope::All,
-            CapScope::Type => Scope::Type(self.app_type.clone()),
-            CapScope::Owner => Scope::Owner(self.app_type.clone(), Arc::clone(&self.owner)),
-        }
+        Scope::of(scope, &self.app_type, &self.owner)
     }
 }
 
@@ -292,6 +330,25 @@ impl Admissions {
         } else {
             Admission::Admit
         }
+    }
+
+    /// How many Jobs that this counts are admitted, and how many are undecided.
+    #[must_use]
+    pub fn count(&self, scope: &Scope) -> (usize, usize) {
+        let members = self.scopes.get(scope);
+        members.map_or((0, 0), |it| (it.admitted, it.undecided.len()))
+    }
+
+    /// Whether the watch has delivered this Job.
+    #[must_use]
+    pub fn knows(&self, uid: &Uid) -> bool {
+        self.jobs.contains_key(uid)
+    }
+
+    /// How often what it counts has changed.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn job(&mut self, job: &Job, is_of_watch: bool) {
@@ -404,15 +461,15 @@ impl Admissions {
             members.leave(entry.number, entry.state == State::Admitted);
             if members.admitted == 0 && members.undecided.is_empty() {
                 self.scopes.remove(&scope);
-            } else {
-                self.changed.push(scope);
             }
+            self.changed.push(scope);
         }
     }
 
     /// The names of Jobs in changed scopes that can be decided, each once.
     fn decidable(&mut self) -> Vec<InstanceKey> {
         let mut waiting = Vec::new();
+        self.changes += u64::from(!self.changed.is_empty());
         for scope in std::mem::take(&mut self.changed) {
             let members = self.scopes.get(&scope);
             let undecided = members.into_iter().flat_map(|it| it.undecided.values());
@@ -438,6 +495,7 @@ impl Admissions {
 pub struct SharedAdmissions {
     state: Mutex<Admissions>,
     on_decidable: OnceLock<Box<OnDecidable>>,
+    starts: [AtomicUsize; 2],
 }
 
 /// Takes the names of Jobs that can be decided.
@@ -468,6 +526,24 @@ impl SharedAdmissions {
     #[must_use]
     pub fn of(&self, uid: &Uid) -> Admission {
         lock(&self.state).of(uid)
+    }
+
+    /// How many starts of this replica wait for a place, and how many are in progress.
+    #[must_use]
+    pub fn starts(&self) -> [usize; 2] {
+        [0, 1].map(|number| self.starts[number].load(Ordering::Relaxed))
+    }
+
+    /// See [`SharedAdmissions::starts`].
+    pub fn set_starts(&self, starts: [usize; 2]) {
+        for (to, from) in self.starts.iter().zip(starts) {
+            to.store(from, Ordering::Relaxed);
+        }
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> MutexGuard<'_, Admissions> {
+        lock(&self.state)
     }
 }
 

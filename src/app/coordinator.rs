@@ -12,7 +12,9 @@
 //! | `operation` | its waiters, and the state of its call |
 //! | `resolve` | the observed state of a name, and the table: which waiter gets what |
 //! | `calls`, `outcome` | which call comes next; what follows from its result, and what is retried |
+//! | `late` | who can wait no longer, and when to look again |
 //! | `admission` | when a Job that a cap holds for is admitted or refused, and by whom |
+//! | `start_queue` | the starts that wait for a place, in the order of their arrival |
 //! | `memory` | failures, termination reports and labels that outlive their objects in the cache |
 //! | `track` | the lifecycle events of a Job that were already reported |
 //! | `check` | the invariants of all of this |
@@ -24,12 +26,14 @@ mod confirm;
 mod context;
 mod deletions;
 mod idle;
+mod late;
 mod memory;
 mod operation;
 mod outcome;
 mod record;
 mod resolve;
 mod retry;
+mod start_queue;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -57,6 +61,7 @@ use confirm::Trust;
 use context::Step;
 use operation::{WaitState, Waiter};
 use record::{Record, Trigger};
+use start_queue::{Places, StartQueue};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,11 +78,22 @@ pub struct Limits {
     pub parked_per_key_max: usize,
     /// How those of one name are divided.
     pub division: Division,
+    /// Starts that may be in progress at the same time (`MAX_STARTING`); `None`: any number.
+    pub max_starting: Option<u32>,
+    /// How long the place of a queued start is kept for its caller to ask again (`START_WAIT`).
+    pub place_kept: Duration,
     /// Up to where a PATCH may lengthen the meta labels of all instances together.
     pub label_bounds: AllBounds,
     /// Whether a pod that is being deleted on a lost node is force-deleted (`FORCE_STOP`). A node that is
     /// only cut off looks the same, and its containers may still run.
     pub force_stop: bool,
+}
+
+impl Limits {
+    fn max_starting(&self) -> Option<usize> {
+        let max = self.max_starting?;
+        usize::try_from(max).ok()
+    }
 }
 
 /// Maximum number of followed starts of this replica, for metrics and spans. A start with an image
@@ -142,6 +158,8 @@ pub struct NewWaiter {
     pub reads: Option<Instant>,
     /// What it expects of the instance that is there.
     pub expectation: Expectation,
+    /// Whether a start waits for a place under a cap (`Prefer: wait`), instead of being refused.
+    pub is_patient: bool,
     /// What it wants.
     pub want: Want,
 }
@@ -183,6 +201,8 @@ pub struct Coordinator {
     waiting: HashMap<RequestHandle, InstanceKey>,
     /// The counts of all records.
     tally: Tally,
+    /// The starts that wait for a place.
+    queue: StartQueue,
     /// Bytes by which the calls in flight for each type lengthen meta labels, unless there are none.
     label_growth_of: BTreeMap<AppType, usize>,
     /// Set when the service shuts down.
@@ -198,8 +218,10 @@ impl Coordinator {
     /// A coordinator without records.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        let queue = StartQueue::new(limits.max_starting(), limits.place_kept, limits.parked_max);
         Self {
             limits,
+            queue,
             records: HashMap::new(),
             timers: BTreeSet::new(),
             waiting: HashMap::new(),
@@ -217,10 +239,17 @@ impl Coordinator {
         self.waiting.len()
     }
 
+    /// How many starts wait for a place, and how many are in progress.
+    #[must_use]
+    pub fn starts(&self) -> [usize; 2] {
+        [self.queue.len(), self.tally.starting]
+    }
+
     /// When to call [`Coordinator::tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.queue.next_wake()).min()
     }
 
     /// Processes one input.
@@ -255,7 +284,7 @@ impl Coordinator {
         }
     }
 
-    /// Advances the records with an expired timer.
+    /// Advances the records with an expired timer, and the starts that have a place now.
     pub fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
         while let Some((at, key)) = self.timers.first().cloned() {
             if at > context.now {
@@ -272,6 +301,21 @@ impl Coordinator {
                 self.change(&key, |record, _, _| record.wake = next);
             }
         }
+        self.queue.expire(context.now);
+        let starting = self.tally.starting;
+        let woken = {
+            let admissions = &context.cache.admissions().state();
+            self.queue.woken(Places {
+                admissions,
+                starting,
+            })
+        };
+        for key in woken {
+            self.advance(&key, context, out, |record, step| {
+                record.advance(step, Trigger::Any);
+            });
+        }
+        context.cache.admissions().set_starts(self.starts());
     }
 
     fn completed(
@@ -338,6 +382,7 @@ impl Coordinator {
             expectation: request.expectation,
             read_at: None,
             may_be_done: false,
+            is_patient: request.is_patient,
             want: request.want,
             state,
             number: self.next_number,
@@ -401,6 +446,7 @@ impl Coordinator {
         let label_bounds = self.limits.label_bounds;
         let may_force = self.limits.force_stop;
         let before = out.len();
+        let mut queue = std::mem::take(&mut self.queue);
         self.change(key, |record, others, label_growth_of_type| {
             let mut step = Step {
                 key,
@@ -409,6 +455,8 @@ impl Coordinator {
                 may_work,
                 may_force,
                 may_follow: others.followed < FOLLOWED_MAX,
+                starting: others.starting,
+                queue: &mut queue,
                 label_growth: others.label_growth,
                 label_growth_of_type,
                 label_bounds,
@@ -417,6 +465,7 @@ impl Coordinator {
             };
             act(record, &mut step);
         });
+        self.queue = queue;
         for effect in &out[before..] {
             if let Effect::Respond(handle, _) = effect {
                 self.waiting.remove(handle);

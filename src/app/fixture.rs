@@ -29,7 +29,6 @@ use crate::kube::error::Error;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::job::JobSettings;
-use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::template::Variables;
 use crate::store::{Change, EventWriter, Sink as _, Writer};
@@ -327,12 +326,16 @@ pub(crate) struct Fixture {
     pub(crate) events: Vec<String>,
     /// The call in flight of each name.
     calls: HashMap<InstanceKey, Action>,
+    /// Whether requests wait for a place under a cap.
+    pub(crate) is_patient: bool,
 }
 
 pub(crate) const ROOMY: Limits = Limits {
     parked_max: 1000,
     parked_per_key_max: 1000,
     division: crate::budget::Division::UNLIMITED,
+    max_starting: None,
+    place_kept: Duration::from_secs(10),
     label_bounds: crate::model::labels::AllBounds::DEFAULT,
     force_stop: true,
 };
@@ -349,6 +352,7 @@ impl Fixture {
             wakes: 0,
             events: Vec::new(),
             calls: HashMap::new(),
+            is_patient: false,
         }
     }
 
@@ -428,6 +432,7 @@ impl Fixture {
             deadline,
             reads: None,
             expectation: Expectation::None,
+            is_patient: self.is_patient,
             want,
         };
         self.step(Input::Requested(request))
@@ -443,38 +448,6 @@ impl Fixture {
         let until = wait_secs.map(|secs| self.in_secs(secs));
         let deadline = self.world.instant() + WRITE_WAIT;
         self.request(n, &n1(), "bob", deadline, Want::Stop { until })
-    }
-
-    /// Request number `n` labels scim/n1, and waits for its pod for 10 s.
-    pub(crate) fn label(&mut self, n: u64) -> Vec<String> {
-        self.label_with(n, &json!({"username": "bob"}))
-    }
-
-    /// Request number `n` changes the labels of scim/n1 like this.
-    pub(crate) fn label_with(&mut self, n: u64, body: &Value) -> Vec<String> {
-        self.label_and_wait(n, body, 10)
-    }
-
-    /// The same, and it waits for the pod for so many seconds.
-    pub(crate) fn label_and_wait(&mut self, n: u64, body: &Value, wait_secs: u64) -> Vec<String> {
-        self.label_until(n, body, self.in_secs(wait_secs))
-    }
-
-    /// The same, until that time.
-    pub(crate) fn label_until(&mut self, n: u64, body: &Value, until: Instant) -> Vec<String> {
-        self.label_of(n, &n1(), body, until)
-    }
-
-    /// The same of that instance.
-    pub(crate) fn label_of(
-        &mut self,
-        n: u64,
-        key: &InstanceKey,
-        body: &Value,
-        until: Instant,
-    ) -> Vec<String> {
-        let change = MetaChange::from_body(body.as_object().unwrap()).unwrap();
-        self.request(n, key, "bob", until, Want::Label(Arc::new(change)))
     }
 
     /// The service shuts down; changes have five seconds.

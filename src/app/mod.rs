@@ -552,6 +552,7 @@ impl App {
                 },
             reads: request.reads.then_some(now + wait),
             expectation: request.expectation,
+            is_patient: request.is_patient,
             want,
         })
     }

@@ -16,6 +16,7 @@ use crate::model::status::Finding;
 use crate::model::template::Variables;
 use crate::traces::Context;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct InstanceRequest {
     pub by: Origin,
     /// How long it waits (`Prefer: wait`), if set.
     pub wait: Option<Duration>,
+    /// Whether it waits for a place under a cap, instead of being refused where there is none.
+    pub is_patient: bool,
     /// Whether the Job is read from Kubernetes first (`Cache-Control: no-cache`).
     pub reads: bool,
     /// What it expects of the instance that is there.
@@ -139,6 +142,8 @@ pub enum TokenStatus {
 pub struct Progress {
     /// Phase, reason and message.
     pub finding: Finding,
+    /// Its place among the starts that wait at this replica for the same reason, from 1 on, if it waits.
+    pub position: Option<NonZeroU32>,
     /// Whether this is a failure report: the start has failed, or probably has.
     pub is_failure_report: bool,
     /// How long no request can change that: a failed instance is kept for its restart delay.

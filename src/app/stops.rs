@@ -334,6 +334,7 @@ impl Batch {
                 deadline: self.deadline,
                 reads: None,
                 expectation: Expectation::Precondition(precondition.into()),
+                is_patient: false,
                 want: Want::Stop { until: None },
             };
             match inbox.request(waiter) {

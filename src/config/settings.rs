@@ -74,6 +74,8 @@ settings! {
         "Time allowed until the readiness probe passes";
     "MAX_INSTANCES" = "none",
         "Maximum number of instances of all types, by all replicas; beyond that 429";
+    "MAX_STARTING" = "none",
+        "Maximum number of starts that one replica has in progress; others wait in the order of their arrival";
     "INSTANCE_IDLE_TIMEOUT" = "never",
         "Default of the annotation `idle-timeout`";
     "HEARTBEAT_MAX" = "24h",

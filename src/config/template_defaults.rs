@@ -34,7 +34,7 @@ impl Reader<'_> {
     }
 
     /// How many instances may run, if there is a cap.
-    fn cap(&mut self, name: &str) -> Option<u32> {
+    pub(super) fn cap(&mut self, name: &str) -> Option<u32> {
         let text = self.text(name);
         parse_cap(&text).unwrap_or_else(|expected| {
             self.unexpected(name, &text, &expected);

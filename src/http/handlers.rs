@@ -337,6 +337,7 @@ impl Api {
                 reads,
                 expectation,
                 wait: request.wait.or(wait),
+                is_patient: request.is_patient || follows.is_some(),
                 ..request
             };
             self.app.ensure(request, intent)
@@ -520,6 +521,7 @@ impl Call<'_> {
             key,
             by: self.origin(),
             wait: prefer::wait(&self.request.headers),
+            is_patient: prefer::wait(&self.request.headers).is_some(),
             reads: prefer::reads(&self.request.headers),
             expectation: Expectation::None,
             held,

@@ -26,7 +26,7 @@ fn name(phase: Phase) -> Option<&'static str> {
         Phase::Initialising => "init",
         Phase::Starting => "start",
         Phase::Readying => "ready",
-        Phase::Stopping => return None,
+        Phase::Queued | Phase::Stopping => return None,
     })
 }
 

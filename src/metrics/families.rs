@@ -65,6 +65,10 @@ families! {
         "Ended instances that this replica has reported; add up replicas";
     USAGE_READY = "config_controller_usage_ready_seconds_total", COUNTER, ["type"],
         "Seconds that those were ready, as far as seen; add up replicas";
+    STARTS_QUEUED = "config_controller_starts_queued", GAUGE, [],
+        "Starts that wait for a place at this replica: under a cap, or for `MAX_STARTING`";
+    STARTS_IN_PROGRESS = "config_controller_starts_in_progress", GAUGE, [],
+        "Starts of this replica, from the creation of the Job until it is ready or reported as failing";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace; all replicas report the same, so aggregate with max";
     INSTANCE_BYTES = "config_controller_instance_bytes", GAUGE, [],

@@ -37,6 +37,8 @@ use std::time::Duration;
 /// Phase of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
+    /// The start waits for a place.
+    Queued,
     /// The API server has not created the Job yet.
     Admitting,
     /// The Job exists, its pod does not.
@@ -74,6 +76,7 @@ impl Phase {
     fn row(self) -> (&'static str, &'static str, Option<Budget>) {
         let (early, late) = ("node_not_ready", "pulling_image");
         match self {
+            Self::Queued => ("queued", early, None),
             Self::Admitting => ("admitting", early, None),
             Self::Creating => ("creating", early, Some(Budget::Creating)),
             Self::Scheduling => ("scheduling", early, Some(Budget::Scheduling)),
@@ -155,6 +158,16 @@ impl Finding {
             last_output: None,
             prognosis: Prognosis::within(phase.row().2, None),
         }
+    }
+
+    /// The finding of a start that waits for a place, for which there is none because of that.
+    #[must_use]
+    pub fn queued(because: &str) -> Self {
+        Self::new(
+            Phase::Queued,
+            "Queued",
+            format!("the start waits for a place: {because}"),
+        )
     }
 
     /// The finding of a start before its Job exists.

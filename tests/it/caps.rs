@@ -39,7 +39,7 @@ fn get_all(environment: &TestEnvironment, count: usize, paths: &[(String, &str)]
         if response.status != 200 {
             let text = response.expect_error(429, "limit_reached");
             assert!(
-                text.ends_with("; retry when an instance has ended"),
+                text.contains("; retry when an instance has ended"),
                 "{text}"
             );
         }

@@ -108,6 +108,7 @@ mod sandbox;
 mod shutdown;
 mod simulation;
 mod start;
+mod start_queue;
 mod stop;
 mod stored;
 mod streams;

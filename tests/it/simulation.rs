@@ -290,13 +290,13 @@ impl Kind {
             Self::Against(broken) => {
                 let profile = profile.varied(seed);
                 let profile = match broken {
-                    Broken::AdmitsAll => profile.capped(),
+                    Broken::AdmitsAll => profile.capped(seed),
                     _ => profile,
                 };
                 Profile { broken, ..profile }
             }
             Self::Idling => profile.varied(seed).idling(),
-            Self::Capped => profile.varied(seed).capped(),
+            Self::Capped => profile.varied(seed).capped(seed),
             Self::With(defect) => {
                 let profile = profile.varied(seed);
                 let profile = match defect {

@@ -5,15 +5,19 @@
 //! that stays undecided, since its creator has stopped or its response was lost, any replica takes care. The API
 //! server lets one decision pass; whoever loses looks at the cache again.
 
+use super::calls;
 use super::context::{Effect, Step};
-use super::operation::Calling;
+use super::operation::{Calling, Operation};
 use super::record::Record;
-use super::resolve::Observed;
+use super::resolve::{Observed, State};
 use super::retry::CallKind;
+use super::start_queue::{Places, Turn, Wish};
 use super::undecided::{Undecided, awaited_from};
 use crate::app::admissions::{Admission, Refusal};
 use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
+use crate::app::error::Error;
 use crate::app::queue::Lane;
+use crate::app::request::Response;
 use crate::kube::Class;
 use crate::model::job::is_undecided;
 use std::sync::Arc;
@@ -95,18 +99,79 @@ impl Record {
         step.out.push(Effect::Call(call));
     }
 
+    /// Whether the next start has a place; those that do not wait for one are answered. `is_changed` says that
+    /// some were.
+    pub(super) fn ask_for_place(&mut self, step: &mut Step<'_>, is_changed: &mut bool) -> bool {
+        let Some(operation) = &self.operation else {
+            return true;
+        };
+        let Some(claim) = calls::claim(step.key, operation, step.context) else {
+            return true;
+        };
+        if !step.queue.is_needed(&claim) {
+            return true;
+        }
+        let is_patient = operation.starts().any(|(waiter, _)| waiter.is_patient);
+        let turn = {
+            let admissions = &step.context.cache.admissions().state();
+            let starting = step.starting;
+            let places = Places {
+                admissions,
+                starting,
+            };
+            step.queue.ask(step.key, claim, is_patient, places)
+        };
+        match turn {
+            Turn::Begin => {
+                step.queue.begun(step.key, None);
+                return true;
+            }
+            Turn::Wait => {}
+            Turn::Refused(refusal) => {
+                let before = operation.waiters.len();
+                let response = Response::Failed(Error::NoPlace(refusal));
+                self.respond_all(&response, step, |waiter| {
+                    waiter.want.variables().is_some() && !waiter.is_patient
+                });
+                let after = self.operation.as_ref().map_or(0, |it| it.waiters.len());
+                *is_changed = after < before;
+            }
+        }
+        false
+    }
+
+    /// Keeps the queue of starts and the count of those in progress in step with this record.
+    pub(super) fn settle_start(&mut self, observed: &Observed, step: &mut Step<'_>) {
+        let operation = self.operation.as_deref();
+        let is_creating = operation.is_some_and(|it| it.is_calling(CallKind::Create));
+        let is_followed = self.track.as_ref().is_some_and(|it| it.is_running());
+        let goes_on = is_followed && observed.state == State::Starting;
+        self.is_starting = is_creating || self.is_starting && goes_on;
+        let is_undecided = self.undecided.as_ref().is_some_and(|it| it.is_own);
+        let waits = |operation: &Operation| operation.starts().any(|(it, _)| it.needs_call());
+        let wish = if is_creating || is_undecided {
+            Wish::Begun
+        } else if operation.is_some_and(waits) {
+            Wish::Start
+        } else {
+            Wish::Nothing
+        };
+        step.queue.settle(step.key, wish);
+    }
+
     /// A call has ended: it has created a Job that waits for its admission, perhaps, or was to decide on one.
     pub(super) fn admission_completed(
         &mut self,
         calling: &Calling,
         outcome: &CallOutcome,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
     ) {
         let now = step.context.now;
         match (&calling.call.action, outcome) {
             (Action::CreateJob(new), CallOutcome::Created(uid))
                 if new.settings.caps.iter().next().is_some() =>
             {
+                step.queue.begun(step.key, Some(uid.clone()));
                 self.undecided = Some(Box::new(Undecided::new(uid.clone(), true, now)));
             }
             _ if matches!(calling.kind(), CallKind::Admit | CallKind::Refuse) => {

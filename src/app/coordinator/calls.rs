@@ -7,6 +7,7 @@ use super::memory::Memory;
 use super::operation::{Operation, Standing, Waiter};
 use super::resolve::{Observed, State};
 use super::retry::CallKind;
+use crate::app::admissions::Claim;
 use crate::app::api_call::{Action, NewJob, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
@@ -192,9 +193,9 @@ fn create(
     memory: &Memory,
     context: &Context<'_>,
 ) -> Next {
-    let waiters = operation.waiters.iter();
-    let mut starts = waiters.filter_map(|it| Some((it, it.want.variables()?, it.by.as_ref()?)));
-    let Some((waiter, variables, by)) = starts.next() else {
+    let mut starts = operation.starts();
+    let start = starts.find_map(|(it, variables)| Some((it, variables, it.by.as_ref()?)));
+    let Some((waiter, variables, by)) = start else {
         return Ok(None);
     };
     let rejected = |error| vec![(waiter.number, Response::Failed(error))];
@@ -210,6 +211,22 @@ fn create(
     };
     rendering::check(&new).map_err(rejected)?;
     Ok(Some(Action::CreateJob(Box::new(new))))
+}
+
+/// The places that the next start needs.
+pub(super) fn claim(
+    key: &InstanceKey,
+    operation: &Operation,
+    context: &Context<'_>,
+) -> Option<Claim> {
+    let (_, settings, _) = offer(key, context).ok()?;
+    let mut starts = operation.starts();
+    let by = starts.find_map(|(waiter, _)| waiter.by.as_ref())?;
+    Some(Claim {
+        app_type: key.app_type.clone(),
+        owner: by.owner.clone().unwrap_or_default(),
+        caps: settings.caps,
+    })
 }
 
 /// The template of a type, its settings, and the revision of both.

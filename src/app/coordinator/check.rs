@@ -43,6 +43,10 @@ impl Coordinator {
             "the counts are not those of the records",
         )?;
         hold(tally.in_work <= limit, "too many names are in work")?;
+        let max_starting = self.limits.max_starting().unwrap_or(usize::MAX);
+        let message = "more starts are in progress than may be";
+        hold(tally.starting <= max_starting, message)?;
+        self.queue.check().map_err(str::to_owned)?;
         hold(tally.gone <= GONE_MAX, "too many failures are remembered")?;
         hold(tally.lost <= LOST_MAX, "too many reports are kept")?;
         hold(

@@ -4,6 +4,7 @@
 
 use super::confirm::Trust;
 use super::operation::Waiter;
+use super::start_queue::StartQueue;
 use crate::app::api_call::ApiCall;
 use crate::app::cache::Cache;
 use crate::app::catalog::Catalog;
@@ -83,6 +84,10 @@ pub(super) struct Step<'a> {
     pub(super) may_force: bool,
     /// Whether another start of this replica can be followed.
     pub(super) may_follow: bool,
+    /// How many starts of other names are in progress.
+    pub(super) starting: usize,
+    /// The starts that wait for a place.
+    pub(super) queue: &'a mut StartQueue,
     /// Bytes by which the calls in flight for other names lengthen meta labels.
     pub(super) label_growth: usize,
     /// The same for other names of the type.

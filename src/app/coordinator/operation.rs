@@ -103,6 +103,8 @@ pub(super) struct Waiter {
     pub(super) read_at: Option<u64>,
     /// Whether its change may have been made by a call whose response was lost.
     pub(super) may_be_done: bool,
+    /// Whether it waits for a place under a cap, instead of being refused.
+    pub(super) is_patient: bool,
     /// What it wants.
     pub(super) want: Want,
     /// Its wait state.
@@ -418,6 +420,12 @@ impl Operation {
         }
     }
 
+    /// The waiters that may start the instance.
+    pub(super) fn starts(&self) -> impl Iterator<Item = (&Waiter, &Arc<Variables>)> {
+        let waiters = self.waiters.iter();
+        waiters.filter_map(|waiter| Some((waiter, waiter.want.variables()?)))
+    }
+
     /// The waiters for a stop that was not accepted yet.
     pub(super) fn stops(&self) -> impl Iterator<Item = &Waiter> {
         let stops = |waiter: &&Waiter| matches!(waiter.want, Want::Stop { .. });
@@ -480,8 +488,7 @@ impl Operation {
     /// Whether a waiter starts the instance if there is none.
     #[must_use]
     pub(super) fn may_start(&self) -> bool {
-        let mut waiters = self.waiters.iter();
-        waiters.any(|waiter| waiter.want.variables().is_some())
+        self.starts().next().is_some()
     }
 
     /// Whether the cache has just lost a Job, so that its end is yet to be reported.

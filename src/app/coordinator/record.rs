@@ -16,13 +16,12 @@ use super::context::{Context, Effect, Step};
 use super::memory::Memory;
 use super::operation::{CallState, Calling, Last, Operation, Standing, WaitState, Waiter, Want};
 use super::resolve::{self, Facts, Observed, Resolution, State};
-use super::retry::{CallKind, FORCE_PAUSE, Retry};
+use super::retry::CallKind;
 use super::tally::Tally;
 use super::track::Track;
-use super::undecided::{Undecided, deadline};
+use super::undecided::Undecided;
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::cache::{Instance, Lookup};
-use crate::app::error::Error;
 use crate::app::expectation::Expectation;
 use crate::app::lifecycle::{LifecycleKind, OwnStart};
 use crate::app::request::{Intent, Origin, Response};
@@ -46,6 +45,8 @@ pub(super) struct Record {
     pub(super) track: Option<Box<Track>>,
     /// Its Job waits for its admission.
     pub(super) undecided: Option<Box<Undecided>>,
+    /// Whether it is a start of this replica that is in progress.
+    pub(super) is_starting: bool,
     /// When the record must be advanced without an input.
     pub(super) wake: Option<Instant>,
 }
@@ -82,6 +83,7 @@ impl Record {
             gone: self.memory.gone_at().is_some().into(),
             lost: self.memory.lost_at().is_some().into(),
             followed: is_followed.into(),
+            starting: self.is_starting.into(),
             label_growth: self.operation.as_ref().map_or(0, |it| it.label_growth()),
         }
     }
@@ -253,6 +255,7 @@ impl Record {
         if let Some(operation) = &mut self.operation {
             operation.forget_last();
         }
+        self.settle_start(&observed, step);
         self.wake = self.next_wake(&observed, is_overdue, step);
     }
 
@@ -300,6 +303,7 @@ impl Record {
                 expectation: Expectation::None,
                 read_at: None,
                 may_be_done: false,
+                is_patient: false,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
                 // Older than a request that comes with this step.
@@ -320,7 +324,7 @@ impl Record {
     }
 
     /// Responds to the waiters for which `act` has a response; the others continue to wait.
-    fn respond_each(
+    pub(super) fn respond_each(
         &mut self,
         observed: &Observed,
         step: &mut Step<'_>,
@@ -352,6 +356,7 @@ impl Record {
             may_replace,
             kept_for: failure.and_then(|failure| failure.kept_for(context.now)),
             last: &operation.last,
+            queued: None,
             timings: &|| self.timings(observed, context),
         };
         waiters.retain_mut(|waiter| match act(&operation, waiter, &facts) {
@@ -418,6 +423,13 @@ impl Record {
             return false;
         }
         let is_retry = retry.is_some();
+        let mut is_changed = false;
+        if kind == CallKind::Create && !self.ask_for_place(step, &mut is_changed) {
+            return is_changed;
+        }
+        let Some(operation) = self.operation.as_deref() else {
+            return false;
+        };
         match calls::next(kind, operation, observed, &self.memory, step) {
             Ok(None) => false,
             Ok(Some(action)) => {
@@ -488,105 +500,5 @@ impl Record {
             step: step.number,
             after,
         }));
-    }
-
-    /// Responds to waiters at their deadline.
-    fn expire(&mut self, observed: &Observed, step: &mut Step<'_>) {
-        let (now, is_draining) = (step.context.now, step.is_draining);
-        let awaited = self.admission_awaited_until().filter(|_| !is_draining);
-        self.respond_late(observed, step, true, |operation, waiter| {
-            deadline(waiter, awaited) <= now && (is_draining || !operation.is_made_for(waiter))
-        });
-    }
-
-    /// Responds to these waiters, which can wait no longer; if `with_error`, with the error of the
-    /// last call.
-    fn respond_late(
-        &mut self,
-        observed: &Observed,
-        step: &mut Step<'_>,
-        with_error: bool,
-        these: impl Fn(&Operation, &Waiter) -> bool,
-    ) {
-        self.respond_each(observed, step, |operation, waiter, facts| {
-            let retry = operation.retry().filter(|_| with_error);
-            let error = match waiter.want {
-                Want::Label(_) => retry.and_then(|retry| retry.error.as_ref()),
-                _ => retry.and_then(Retry::error_of_start),
-            };
-            these(operation, waiter).then(|| resolve::at_deadline(waiter, observed, error, facts))
-        });
-    }
-
-    /// The service shuts down: waiters for an instance get its progress. Stops, and labels of an
-    /// existing pod, can be made until then.
-    pub(super) fn drain(&mut self, until: Instant, step: &mut Step<'_>) {
-        if let Some(track) = &mut self.track {
-            track.unfollow("replica_ended", step);
-        }
-        self.advance(step, Trigger::Drain(until));
-    }
-
-    fn drain_waiters(&mut self, until: Instant, observed: &Observed, step: &mut Step<'_>) {
-        self.respond_late(observed, step, false, |_, waiter| !waiter.want.is_change());
-        if observed.instance.is_some() && !observed.has_pod() {
-            self.respond_all(&Response::Failed(Error::Draining), step, |waiter| {
-                matches!(waiter.want, Want::Label(_))
-            });
-        }
-        for waiter in self.operation.iter_mut().flat_map(|it| &mut it.waiters) {
-            waiter.deadline = waiter.deadline.min(until);
-            if let Want::Stop { until: Some(until) } = &mut waiter.want {
-                *until = step.context.now;
-            }
-        }
-    }
-
-    /// When to advance the record without an input.
-    fn next_wake(&self, observed: &Observed, is_overdue: bool, step: &Step<'_>) -> Option<Instant> {
-        let now = step.context.now;
-        let track = self.track.as_ref();
-        let mut wakes = Vec::new();
-        let awaited = self.admission_awaited_until().filter(|_| !step.is_draining);
-        wakes.extend(self.undecided.as_ref().and_then(|it| it.wake(now)));
-        wakes.extend(self.memory.expires_at());
-        wakes.extend(track.and_then(|track| track.expires_at()));
-        if track.is_some_and(|track| track.awaits_report()) {
-            wakes.extend(observed.report_at);
-        }
-        if step.may_force && !is_overdue {
-            wakes.extend(self.memory.look_at(now));
-            wakes.extend(self.memory.overdue_at());
-        } else if is_overdue && !step.may_work {
-            // All permitted calls belong to other names.
-            wakes.push(now + FORCE_PAUSE);
-        }
-        if let Some(operation) = &self.operation {
-            for waiter in &operation.waiters {
-                if step.is_draining || !operation.is_made_for(waiter) {
-                    wakes.push(deadline(waiter, awaited));
-                }
-                match waiter.state {
-                    WaitState::Held(_, until) if until > now => wakes.push(until),
-                    WaitState::Pod(until) if until > now => wakes.push(until),
-                    _ => {}
-                }
-            }
-            let waits_for_report = |waiter: &Waiter| matches!(waiter.state, WaitState::Ready(_));
-            if operation.waiters.iter().any(waits_for_report) {
-                wakes.extend(observed.report_at);
-            }
-            let mut waiters = operation.waiters.iter();
-            if waiters.any(|waiter| waiter.expectation.is_precondition()) {
-                // Until then nothing is read for it.
-                wakes.extend(operation.pauses_until().filter(|at| *at > now));
-            }
-            if let CallState::Retrying(retry) = &operation.call
-                && calls::due(operation, observed, is_overdue) == Some(retry.kind)
-            {
-                wakes.push(retry.at);
-            }
-        }
-        wakes.into_iter().min()
     }
 }

@@ -33,6 +33,8 @@
 use super::context::Context;
 use super::memory::Memory;
 use super::operation::{Last, Standing, WaitState, Waiter, Want};
+use super::start_queue::Queued;
+use crate::app::admissions::Refusal;
 use crate::app::cache::{Instance, InstanceVersion, Lookup};
 use crate::app::error::Error;
 use crate::app::expectation::ValuesMatch;
@@ -303,6 +305,8 @@ pub(super) struct Facts<'a> {
     pub(super) kept_for: Option<Duration>,
     /// The last reports of Jobs that are gone or being deleted.
     pub(super) last: &'a [Last],
+    /// The place of the start in the queue, if it waits in it and somebody is to hear of that.
+    pub(super) queued: Option<&'a Queued>,
     /// The durations of the phases of the start.
     pub(super) timings: &'a dyn Fn() -> Option<Timings>,
 }
@@ -333,6 +337,15 @@ impl Facts<'_> {
         waiter.confirmed.as_ref() != Some(uid) && deleted.is_some_and(|at| at <= waiter.since)
     }
 
+    /// Whether there was no place for this Job, so that one who waits for a place is for the next one.
+    fn had_no_place(&self, uid: &Uid) -> bool {
+        let last = self.last.iter().find(|last| last.uid == *uid);
+        last.is_some_and(|last| match last.refusal {
+            Some(refusal) => refusal != Refusal::NotPermitted,
+            None => last.was_suspended && last.report.is_none(),
+        })
+    }
+
     /// Whether the cache has just lost this Job, so that its end is yet to be reported.
     fn is_end_unknown(&self, uid: &Uid) -> bool {
         let last = self.last.iter().find(|last| last.uid == *uid);
@@ -347,6 +360,7 @@ impl Facts<'_> {
         Response::Progress {
             progress: Progress {
                 finding,
+                position: None,
                 is_failure_report,
                 kept_for: self
                     .kept_for
@@ -359,6 +373,14 @@ impl Facts<'_> {
             }),
             timings: (self.timings)(),
         }
+    }
+
+    fn queued(&self, queued: &Queued) -> Response {
+        let mut response = self.progress(Finding::queued(&queued.blocked.to_string()), false);
+        if let Response::Progress { progress, .. } = &mut response {
+            progress.position = Some(queued.position);
+        }
+        response
     }
 
     fn no_instance(&self) -> Resolution {
@@ -479,7 +501,11 @@ fn awaited<'a>(waiter: &'a Waiter, observed: &Observed, facts: &Facts<'_>) -> &'
         true => observed.state == Deleting,
         false => !facts.is_end_unknown(job),
     };
-    let is_for_next = |job: &Uid| facts.was_disrupted(job) || facts.was_stopped_before(job, waiter);
+    let is_for_next = |job: &Uid| {
+        facts.was_disrupted(job)
+            || facts.was_stopped_before(job, waiter)
+            || waiter.is_patient && facts.had_no_place(job)
+    };
     let is_kept = facts.kept_for.is_some() && !facts.is_deleting && observed.state != Deleting;
     match &waiter.state {
         // The Job that it waited for is gone.
@@ -539,9 +565,11 @@ pub(super) fn so_far(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) ->
     };
     let last = facts.last.iter().find(|last| Some(&last.uid) == job);
     let known = last.and_then(|last| last.report.as_ref());
-    match known {
-        Some(finding) => facts.failure(finding),
-        None => facts.progress(observed.progress(), false),
+    let queued = facts.queued.filter(|_| observed.instance.is_none());
+    match (known, queued) {
+        (Some(finding), _) => facts.failure(finding),
+        (None, Some(queued)) => facts.queued(queued),
+        (None, None) => facts.progress(observed.progress(), false),
     }
 }
 

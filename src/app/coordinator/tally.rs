@@ -13,6 +13,9 @@ pub(super) struct Tally {
     pub(super) lost: usize,
     /// Starts of this replica that are followed.
     pub(super) followed: usize,
+    /// Starts of this replica that are in progress: from the call that creates the Job until it is ready, or reported
+    /// as failing.
+    pub(super) starting: usize,
     /// Bytes by which calls in flight lengthen meta labels.
     pub(super) label_growth: usize,
     /// Records that hold anything.
@@ -28,6 +31,7 @@ impl Tally {
         self.gone += of.gone;
         self.lost += of.lost;
         self.followed += of.followed;
+        self.starting += of.starting;
         self.label_growth += of.label_growth;
         self.records += of.records;
         self.name_bytes += of.name_bytes;
@@ -39,6 +43,7 @@ impl Tally {
         self.gone -= of.gone;
         self.lost -= of.lost;
         self.followed -= of.followed;
+        self.starting -= of.starting;
         self.label_growth -= of.label_growth;
         self.records -= of.records;
         self.name_bytes -= of.name_bytes;

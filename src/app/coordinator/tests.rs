@@ -19,6 +19,7 @@ mod preconditions;
 mod random;
 mod reads;
 mod recoveries;
+mod start_queue;
 mod starts;
 mod stops;
 mod unseen;
@@ -118,6 +119,7 @@ fn each_further_caller_finds_a_place_for_the_same_name() {
             number += 1;
             let mut out = Vec::new();
             let request = NewWaiter {
+                is_patient: false,
                 handle: handle(number),
                 key: n1(),
                 by: origin(caller),

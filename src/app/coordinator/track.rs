@@ -386,6 +386,12 @@ impl Track {
         self.own.is_some()
     }
 
+    /// Whether it follows our own start, which goes on.
+    #[must_use]
+    pub(super) fn is_running(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.ended_at.is_none())
+    }
+
     /// When the phases of an ended start are dropped.
     #[must_use]
     pub(super) fn expires_at(&self) -> Option<Instant> {

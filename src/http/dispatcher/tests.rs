@@ -94,6 +94,7 @@ fn progress_begins_with_the_legacy_status() {
     let mut finding = Finding::admitting();
     let progress = |finding: &Finding, is_failure_report: bool| {
         let progress = Progress {
+            position: None,
             finding: finding.clone(),
             is_failure_report,
             kept_for: Duration::ZERO,

@@ -41,8 +41,12 @@ impl Api {
         let intent = Intent::StartOrStop(variables.into());
         let (intent, starts) = self.start(call, &key, intent)?;
         call.park(key, Purpose::Start, Pending::Create(starts), |request| {
-            let wait = Some(CREATE_WAIT);
-            self.app.ensure(InstanceRequest { wait, ..request }, intent)
+            let request = InstanceRequest {
+                wait: Some(CREATE_WAIT),
+                is_patient: false,
+                ..request
+            };
+            self.app.ensure(request, intent)
         })
     }
 

@@ -274,6 +274,7 @@ mod tests {
             };
             let response = app::Response::Progress {
                 progress: Progress {
+                    position: None,
                     finding,
                     is_failure_report,
                     kept_for: Duration::ZERO,

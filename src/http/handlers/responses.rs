@@ -15,7 +15,7 @@ use crate::http::message::{Body, Response};
 use crate::http::problem;
 use crate::model::job::JobSettings;
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
-use crate::model::status::{Budget, Finding};
+use crate::model::status::Budget;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub(super) fn unready(
         response.header("preference-applied", "strict")
     } else {
         let mut body = json!({"status": progress.legacy_word()});
-        add_finding(&mut body, &progress.finding);
+        add_progress(&mut body, progress);
         Response::json(202, body.to_string())
     };
     Response {
@@ -87,7 +87,7 @@ pub(super) fn not_ready(progress: &Progress, status: u16) -> Response {
         false => "not_ready",
     };
     let mut body = json!({"status": "error", "msg": null, "code": code});
-    add_finding(&mut body, &progress.finding);
+    add_progress(&mut body, progress);
     Response::json(status, body.to_string())
 }
 
@@ -103,10 +103,14 @@ pub(super) fn stopping(progress: &Progress) -> Response {
 }
 
 /// Adds the fields that describe an instance that is not ready.
-fn add_finding(body: &mut Value, finding: &Finding) {
+fn add_progress(body: &mut Value, progress: &Progress) {
+    let finding = &progress.finding;
     body["phase"] = json!(finding.phase.as_str());
     body["reason"] = json!(&*finding.reason);
     body["msg"] = json!(&*finding.message);
+    if let Some(position) = progress.position {
+        body["position"] = json!(position);
+    }
     if let Some(since) = finding.since {
         body["since"] = json!(since.to_string());
     }

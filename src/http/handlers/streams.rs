@@ -231,10 +231,9 @@ impl StartStream {
     }
 
     /// The end, from the response that a request without a stream would get.
-    fn ends_with(&mut self, kind: &str, is_for_good: bool, body: &[u8], log: &EventLog) {
-        let id = log.id(log.last());
-        let end = if is_for_good { END } else { "" };
-        let mut bytes = format!("id: {id}{end}\nevent: {kind}\ndata: ").into_bytes();
+    /// `id`: what its reader is to come back with.
+    fn ends_with(&mut self, kind: &str, id: &str, body: &[u8]) {
+        let mut bytes = format!("id: {id}\nevent: {kind}\ndata: ").into_bytes();
         // Bodies are JSON of one line.
         bytes.extend(body.iter().filter(|byte| !byte.is_ascii_control()));
         bytes.extend_from_slice(b"\n\n");
@@ -288,7 +287,7 @@ impl Api {
         match self.ensured(call, key, Some(!stream.comes_back))? {
             Handled::Reply(response) => {
                 stream.story.clear();
-                stream.ends_with("ready", true, &response.body, self.app.events());
+                stream.ends_with("ready", &self.end_id(END), &response.body);
                 Ok(Handled::Streams(Pending::Follow(stream)))
             }
             Handled::Parked(Pending::Ensure(starts, ..)) => {
@@ -307,6 +306,8 @@ impl Api {
         failed: impl FnOnce(Error) -> Response,
     ) -> Handled<Pending> {
         use app::Response::{Failed, Progress, Ready, Unread};
+        let is_queued =
+            matches!(&response, Progress { progress, .. } if progress.position.is_some());
         let (kind, is_for_good) = match &response {
             Ready { .. } => ("ready", true),
             Progress { progress, .. } if progress.is_failure_report => ("failed", true),
@@ -336,8 +337,19 @@ impl Api {
             429 | 500.. => ("waiting", false),
             _ => (kind, is_for_good),
         };
-        stream.ends_with(kind, is_for_good, &response.body, self.app.events());
+        let id = match is_for_good {
+            // With an ID it would only follow a start, and this one has not begun.
+            false if is_queued => String::new(),
+            false => self.end_id(""),
+            true => self.end_id(END),
+        };
+        stream.ends_with(kind, &id, &response.body);
         Handled::Streams(Pending::Follow(stream))
+    }
+
+    fn end_id(&self, end: &str) -> String {
+        let log = self.app.events();
+        format!("{}{end}", log.id(log.last()))
     }
 
     /// What there is of a stream.

@@ -51,6 +51,14 @@ const PROOFS: &[(&Family, Proof)] = &[
     ),
     (&metrics::USAGE_INSTANCES, Moves(stop)),
     (&metrics::USAGE_READY, Moves(stop)),
+    (
+        &metrics::STARTS_QUEUED,
+        Within("tests/it/start_queue.rs", "callers_that_go_leave_the_queue"),
+    ),
+    (
+        &metrics::STARTS_IN_PROGRESS,
+        Within("tests/it/start_queue.rs", "callers_that_go_leave_the_queue"),
+    ),
     (&metrics::INSTANCES, Moves(start)),
     (&metrics::INSTANCE_BYTES, Moves(start)),
     (

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::coordinator::{READ_WAIT, WRITE_WAIT};
 use config_controller::app::{
-    App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
+    App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle, RequestId, Response,
 };
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
@@ -112,17 +112,13 @@ impl World {
         self.serial += 1;
         let serial = self.serial;
         let handle = handle_of(serial);
-        let by = Origin {
-            trace: None,
-            caller: "sim".into(),
-            owner: None,
-            request: self.ids.make(),
-        };
+        let by = origin(self.ids.make());
         let change =
             (kind == RequestKind::Label).then(|| self.labels.send(serial, self.profile.is_crowded));
         let shown = replica.cache.ready(&key_of(pair));
         let expectation = self.labels.expect(serial, shown, self.profile.is_fenced);
         let request = |held| InstanceRequest {
+            is_patient: self.profile.is_capped && serial % 3 == 1,
             handle: self.handle_given(number, handle),
             key: key_of(pair),
             by,
@@ -452,5 +448,14 @@ fn outcome_of(response: &Response) -> String {
         Response::Stopped(_) => "stopped".to_owned(),
         Response::TokenReviewed(_) => "reviewed".to_owned(),
         Response::Unread(response) => format!("unread {}", outcome_of(response)),
+    }
+}
+
+fn origin(request: RequestId) -> Origin {
+    Origin {
+        trace: None,
+        caller: "sim".into(),
+        owner: None,
+        request,
     }
 }

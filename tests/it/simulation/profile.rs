@@ -97,6 +97,8 @@ impl Profile {
             },
             moves: 60 + dice.roll(120),
             limits: Limits {
+                max_starting: None,
+                place_kept: Duration::from_secs(10),
                 parked_max: limits.0,
                 parked_per_key_max: limits.1,
                 division: Division::default(),
@@ -219,10 +221,14 @@ impl Profile {
     }
 
     /// The same, in which of each type one instance may run. Where events are lost, or come again in another order,
-    /// replicas know no common order.
-    pub(super) fn capped(self) -> Self {
+    /// replicas know no common order. In some a replica has one start in progress.
+    pub(super) fn capped(self, seed: u64) -> Self {
         Self {
             is_capped: self.unreliable == Unreliable::Nothing,
+            limits: Limits {
+                max_starting: (seed % 4 == 1).then_some(1),
+                ..self.limits
+            },
             ..self
         }
     }

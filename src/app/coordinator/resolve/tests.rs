@@ -86,6 +86,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         deleted: None,
     }];
     let facts = Facts {
+        queued: None,
         job: None,
         step: 0,
         is_pausing: false,
@@ -106,6 +107,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
             Want::Instance(Intent::Find)
         };
         let waiter = Waiter {
+            is_patient: false,
             handle: None,
             by: Some(origin("ann")),
             held: None,
@@ -221,6 +223,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
         },
     ];
     let facts = Facts {
+        queued: None,
         job: None,
         step: 0,
         is_pausing: false,

@@ -71,6 +71,7 @@ fn a_retried_call_is_marked_as_a_retry() {
     fixture.done();
     let mut out = Vec::new();
     let stop = Input::Requested(NewWaiter {
+        is_patient: false,
         handle: handle(2),
         key: n1(),
         by: origin("bob"),
@@ -348,6 +349,7 @@ fn calls_take_turns_by_what_they_are_for_and_for_whom() {
     let mut fixture = ready();
     let mut send = |n, name: &str, caller, want| {
         let request = NewWaiter {
+            is_patient: false,
             handle: handle(n),
             key: key("scim", name),
             by: origin(caller),

@@ -19,6 +19,7 @@ impl Fixture {
     /// Request number `n` asks for scim/n1, made with the values of this revision; it waits for 10 s.
     fn get_with(&mut self, n: u64, revision: &str, intent: Intent) -> Vec<String> {
         self.step(Input::Requested(NewWaiter {
+            is_patient: false,
             handle: handle(n),
             key: n1(),
             by: origin("ann"),

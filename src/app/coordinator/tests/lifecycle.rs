@@ -450,6 +450,7 @@ fn a_start_is_linked_to_the_requests_that_join_it() {
     let mut fixture = Fixture::new();
     let get = |fixture: &mut Fixture, n: u8| {
         let request = NewWaiter {
+            is_patient: false,
             handle: handle(n.into()),
             key: n1(),
             by: Origin {

@@ -16,6 +16,7 @@ impl Fixture {
         let mut precondition = Precondition::default();
         tags.iter().for_each(|tag| precondition.add(tag));
         self.step(Input::Requested(NewWaiter {
+            is_patient: false,
             handle: handle(n),
             key: n1(),
             by: origin("bob"),

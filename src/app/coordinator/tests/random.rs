@@ -64,6 +64,8 @@ impl RandomSchedule {
             random: Random::new(seed),
             world: World::new(),
             coordinator: Coordinator::new(Limits {
+                max_starting: None,
+                place_kept: Duration::from_secs(10),
                 parked_max: 12,
                 parked_per_key_max: 5,
                 division: Division::UNLIMITED,
@@ -150,6 +152,7 @@ impl RandomSchedule {
         let latest = if want.is_change() { None } else { Some(latest) };
         self.waiting.insert(self.requests, latest);
         let request = NewWaiter {
+            is_patient: false,
             handle: handle(self.requests),
             key,
             by: origin("ann"),

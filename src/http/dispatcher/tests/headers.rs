@@ -197,6 +197,7 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
     responses.push(app::Response::Progress {
         instance: None,
         progress: Progress {
+            position: None,
             finding,
             is_failure_report: true,
             kept_for: Duration::ZERO,

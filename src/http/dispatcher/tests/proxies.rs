@@ -6,6 +6,7 @@ use super::*;
 /// The response to a strict request for an instance that is not ready.
 fn not_ready(is_failure_report: bool, kept_for: Duration) -> Response {
     let progress = Progress {
+        position: None,
         finding: Finding::admitting(),
         is_failure_report,
         kept_for,

@@ -1,0 +1,447 @@
+//! [`StartQueue`]: the starts that wait for a place, in the order of their arrival at this replica.
+//!
+//! Pure. A start needs a place under each cap that holds for it, and one of the starts that this replica has in
+//! progress (`MAX_STARTING`). Whether there is a place under a cap is read from [`crate::app::admissions`]; what
+//! this replica is about to take is added. A place goes to the first start that can use it: whoever comes later
+//! does not overtake, and whoever waits for another cap does not hold others up. Taking it is left to the
+//! admission of its Job, which other replicas may win: then the start is in the queue again, where it was.
+//!
+//! A start whose caller was answered that it is queued keeps its place for a while, also one that has become free,
+//! so that a caller that asks again and again is not overtaken by those who wait.
+
+use crate::app::admissions::{Admissions, Claim, Full, Refusal, Scope};
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+/// The starts that wait for a place, and those that are about to have one.
+#[derive(Debug, Default)]
+pub(super) struct StartQueue {
+    max_starting: Option<usize>,
+    /// How long a place is kept for a caller that is to ask again.
+    keep: Duration,
+    /// So many are kept at most.
+    kept_max: usize,
+    tickets: BTreeMap<u64, Ticket>,
+    numbers: HashMap<InstanceKey, u64>,
+    /// Until when places are kept.
+    kept: BTreeSet<(Instant, u64)>,
+    /// The places that are free for these tickets, or being taken, and that the watch does not show as taken.
+    taken: HashMap<Scope, usize>,
+    /// How many tickets may begin and have not yet.
+    called: usize,
+    next: u64,
+    /// The changes of admissions, and the starts in progress, that this was computed for.
+    of: Option<(u64, usize)>,
+    /// Those that have something to do since then.
+    woken: Vec<InstanceKey>,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    key: InstanceKey,
+    claim: Claim,
+    state: State,
+    /// Whether one of its callers waits for a place under a cap.
+    is_patient: bool,
+    kept_until: Option<Instant>,
+    /// Why it waits; `None`: it may begin.
+    blocked: Option<Blocked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Requests wait.
+    Waiting,
+    /// None does, but the place is kept.
+    Kept,
+    /// The Job is being created, or waits for its admission.
+    Begun(Option<Uid>),
+}
+
+/// Why a start waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// So many starts are in progress.
+    Starting(usize),
+    /// A cap is reached, or the places left are for those before it.
+    Full(Scope, Full),
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting(max) => {
+                write!(f, "{max} starts are in progress, and MAX_STARTING is {max}")
+            }
+            Self::Full(_, full) => full.fmt(f),
+        }
+    }
+}
+
+/// What a start may do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Begin.
+    Begin,
+    /// Wait.
+    Wait,
+    /// Wait, if its caller wants to wait for a place under a cap; else this is why there is none.
+    Refused(Refusal),
+}
+
+/// What a name has to do with the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Requests wait for a Job to be created.
+    Start,
+    /// Its Job is being created, or waits for its admission.
+    Begun,
+    Nothing,
+}
+
+/// What places there are.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) admissions: &'a Admissions,
+    /// How many starts of this replica are in progress.
+    pub(super) starting: usize,
+}
+
+/// The place of a start that waits.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    /// 1: it is the next one to get such a place.
+    pub(super) position: NonZeroU32,
+    pub(super) blocked: Blocked,
+}
+
+impl StartQueue {
+    /// `kept_max`: places are kept for so many callers that do not wait at present.
+    #[must_use]
+    pub(super) fn new(max_starting: Option<usize>, keep: Duration, kept_max: usize) -> Self {
+        Self {
+            max_starting,
+            keep,
+            kept_max,
+            tickets: BTreeMap::new(),
+            numbers: HashMap::new(),
+            kept: BTreeSet::new(),
+            taken: HashMap::new(),
+            called: 0,
+            next: 0,
+            of: None,
+            woken: Vec::new(),
+        }
+    }
+
+    /// Whether a start with this claim needs a ticket.
+    #[must_use]
+    pub(super) fn is_needed(&self, claim: &Claim) -> bool {
+        self.max_starting.is_some() || claim.caps.iter().next().is_some()
+    }
+
+    /// Whether the start of this name may begin now. `is_patient`: one of its callers waits for a place under a
+    /// cap; others are refused where there is none.
+    pub(super) fn ask(
+        &mut self,
+        key: &InstanceKey,
+        claim: Claim,
+        is_patient: bool,
+        places: Places<'_>,
+    ) -> Turn {
+        let number = self.numbers.get(key).copied();
+        let known = number.and_then(|number| self.tickets.get_mut(&number));
+        let number = if let Some(ticket) = known {
+            let is_other = ticket.claim != claim
+                || ticket.is_patient != is_patient
+                || ticket.state != State::Waiting;
+            (ticket.claim, ticket.is_patient) = (claim, is_patient);
+            ticket.state = State::Waiting;
+            if is_other {
+                self.of = None;
+            }
+            self.refresh(places);
+            number.unwrap_or_default()
+        } else {
+            self.refresh(places);
+            self.join(key, claim, is_patient, places)
+        };
+        let Some(ticket) = self.tickets.get(&number) else {
+            return Turn::Wait;
+        };
+        match &ticket.blocked {
+            None => Turn::Begin,
+            Some(Blocked::Starting(_)) => Turn::Wait,
+            Some(Blocked::Full(scope, full)) => Turn::Refused(self.refusal(number, scope, *full)),
+        }
+    }
+
+    fn join(
+        &mut self,
+        key: &InstanceKey,
+        claim: Claim,
+        is_patient: bool,
+        places: Places<'_>,
+    ) -> u64 {
+        self.next += 1;
+        let mut ticket = Ticket {
+            key: key.clone(),
+            claim,
+            state: State::Waiting,
+            is_patient,
+            kept_until: None,
+            blocked: None,
+        };
+        ticket.blocked = self.blocked(&ticket, self.next, places);
+        if ticket.blocked.is_none() {
+            self.call(&ticket.claim);
+        }
+        self.tickets.insert(self.next, ticket);
+        self.numbers.insert(key.clone(), self.next);
+        self.next
+    }
+
+    /// There is a place for this.
+    fn call(&mut self, claim: &Claim) {
+        self.called += 1;
+        for (scope, _, _) in claim.scopes() {
+            *self.taken.entry(scope).or_default() += 1;
+        }
+    }
+
+    fn refusal(&self, number: u64, scope: &Scope, full: Full) -> Refusal {
+        if full.admitted >= usize::try_from(full.cap).unwrap_or(usize::MAX) {
+            return Refusal::Full(full);
+        }
+        Refusal::Behind(self.before(number, scope))
+    }
+
+    /// How many wait before this one for a place of that kind.
+    fn before(&self, number: u64, scope: &Scope) -> usize {
+        let before = self.tickets.range(..number);
+        let waits = |ticket: &Ticket| {
+            !matches!(ticket.state, State::Begun(_))
+                && ticket.claim.scopes().any(|(it, _, _)| it == *scope)
+        };
+        before.filter(|(_, ticket)| waits(ticket)).count()
+    }
+
+    /// What stands in the way of this one.
+    fn blocked(&self, ticket: &Ticket, number: u64, places: Places<'_>) -> Option<Blocked> {
+        let mut scopes = ticket.claim.scopes();
+        let full = scopes.find_map(|(scope, kind, cap)| {
+            let (admitted, undecided) = places.admissions.count(&scope);
+            let taken = self.taken.get(&scope).copied().unwrap_or_default();
+            let is_full = admitted + undecided + taken >= usize::try_from(cap).ok()?;
+            let full = Full {
+                scope: kind,
+                cap,
+                admitted,
+            };
+            is_full.then_some(Blocked::Full(scope, full))
+        });
+        // Where nobody waits before it, the admission of its Job says exactly whether there is a place.
+        let full = full.filter(|full| match full {
+            Blocked::Full(scope, _) => ticket.is_patient || self.before(number, scope) > 0,
+            Blocked::Starting(_) => true,
+        });
+        let max = self
+            .max_starting
+            .filter(|max| places.starting + self.called >= *max);
+        full.or_else(|| max.map(Blocked::Starting))
+    }
+
+    /// Looks anew who may begin, if there is something new.
+    pub(super) fn refresh(&mut self, places: Places<'_>) {
+        let of = Some((places.admissions.changes(), places.starting));
+        if self.of == of || self.tickets.is_empty() {
+            return;
+        }
+        self.of = of;
+        self.taken.clear();
+        self.woken.clear();
+        self.called = 0;
+        let tickets = std::mem::take(&mut self.tickets);
+        for ticket in tickets.values() {
+            if let State::Begun(uid) = &ticket.state
+                && !uid.as_ref().is_some_and(|uid| places.admissions.knows(uid))
+            {
+                for (scope, _, _) in ticket.claim.scopes() {
+                    *self.taken.entry(scope).or_default() += 1;
+                }
+            }
+        }
+        // Those before each are in the queue when it is looked at.
+        for (number, mut ticket) in tickets {
+            if !matches!(ticket.state, State::Begun(_)) {
+                ticket.blocked = self.blocked(&ticket, number, places);
+                if ticket.blocked.is_none() {
+                    self.call(&ticket.claim);
+                }
+                let is_refused =
+                    matches!(ticket.blocked, Some(Blocked::Full(..))) && !ticket.is_patient;
+                if ticket.state == State::Waiting && (ticket.blocked.is_none() || is_refused) {
+                    self.woken.push(ticket.key.clone());
+                }
+            }
+            self.tickets.insert(number, ticket);
+        }
+    }
+
+    /// The names that have something to do, each once.
+    pub(super) fn woken(&mut self, places: Places<'_>) -> Vec<InstanceKey> {
+        self.refresh(places);
+        std::mem::take(&mut self.woken)
+    }
+
+    /// The Job of this name is being created; or was, with this UID.
+    pub(super) fn begun(&mut self, key: &InstanceKey, uid: Option<Uid>) {
+        let number = self.numbers.get(key);
+        let Some(ticket) = number.and_then(|number| self.tickets.get_mut(number)) else {
+            return;
+        };
+        let was_called = ticket.blocked.is_none() && ticket.state == State::Waiting;
+        if was_called {
+            self.called = self.called.saturating_sub(1);
+        }
+        if uid.is_some() {
+            self.of = None;
+        }
+        ticket.state = State::Begun(uid);
+        ticket.blocked = None;
+        let until = ticket.kept_until.take();
+        if let (Some(until), Some(number)) = (until, number) {
+            self.kept.remove(&(until, *number));
+        }
+    }
+
+    /// What this name has to do with the queue from now on.
+    pub(super) fn settle(&mut self, key: &InstanceKey, wish: Wish) {
+        let Some(number) = self.numbers.get(key).copied() else {
+            return;
+        };
+        let Some(ticket) = self.tickets.get_mut(&number) else {
+            return;
+        };
+        let next = match (wish, &ticket.state) {
+            (Wish::Begun, State::Begun(_))
+            | (Wish::Start, State::Waiting)
+            | (Wish::Nothing, State::Kept) => return,
+            (Wish::Begun, _) => State::Begun(None),
+            (Wish::Start, _) => State::Waiting,
+            (Wish::Nothing, _) if ticket.kept_until.is_some() => State::Kept,
+            (Wish::Nothing, _) => {
+                self.remove(number);
+                return;
+            }
+        };
+        ticket.state = next;
+        self.of = None;
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.of = None;
+        if let Some(ticket) = self.tickets.remove(&number) {
+            self.numbers.remove(&ticket.key);
+            if let Some(until) = ticket.kept_until {
+                self.kept.remove(&(until, number));
+            }
+        }
+    }
+
+    /// The place of this name, if it waits for one.
+    #[must_use]
+    pub(super) fn queued(&self, key: &InstanceKey) -> Option<Queued> {
+        let number = self.numbers.get(key)?;
+        let ticket = self.tickets.get(number)?;
+        let blocked = ticket.blocked.clone()?;
+        let before = match &blocked {
+            Blocked::Full(scope, _) => self.before(*number, scope),
+            Blocked::Starting(_) => {
+                let before = self.tickets.range(..number);
+                let waits = |ticket: &Ticket| !matches!(ticket.state, State::Begun(_));
+                before.filter(|(_, ticket)| waits(ticket)).count()
+            }
+        };
+        Some(Queued {
+            position: NonZeroU32::MIN.saturating_add(u32::try_from(before).unwrap_or(u32::MAX)),
+            blocked,
+        })
+    }
+
+    /// A caller was answered that this name is queued: its place is kept from now on.
+    pub(super) fn keep(&mut self, key: &InstanceKey, now: Instant) {
+        let number = self.numbers.get(key).copied();
+        let Some(number) = number else {
+            return;
+        };
+        let until = now + self.keep;
+        if let Some(ticket) = self.tickets.get_mut(&number) {
+            if let Some(before) = ticket.kept_until.replace(until) {
+                self.kept.remove(&(before, number));
+            }
+            self.kept.insert((until, number));
+        }
+        if self.kept.len() > self.kept_max {
+            self.forget_first();
+        }
+    }
+
+    /// Places are no longer kept after their time.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.kept.first().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        let Some((_, number)) = self.kept.pop_first() else {
+            return;
+        };
+        if let Some(ticket) = self.tickets.get_mut(&number) {
+            ticket.kept_until = None;
+            if ticket.state == State::Kept {
+                self.remove(number);
+            }
+        }
+    }
+
+    /// When a place is no longer kept next.
+    #[must_use]
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.kept.first().map(|(until, _)| *until)
+    }
+
+    /// How many wait for a place.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        let waits = |ticket: &&Ticket| !matches!(ticket.state, State::Begun(_));
+        self.tickets.values().filter(waits).count()
+    }
+
+    /// Checks what must hold between two steps.
+    ///
+    /// # Errors
+    /// The violated invariant.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        let is_known = |(number, ticket): (&u64, &Ticket)| {
+            self.numbers.get(&ticket.key) == Some(number)
+                && ticket
+                    .kept_until
+                    .is_none_or(|until| self.kept.contains(&(until, *number)))
+                && (ticket.state != State::Kept || ticket.kept_until.is_some())
+        };
+        if self.tickets.len() != self.numbers.len() || !self.tickets.iter().all(is_known) {
+            return Err("a ticket of the queue of starts is not in its tables");
+        }
+        let kept = self.tickets.values().filter(|it| it.kept_until.is_some());
+        if kept.count() != self.kept.len() || self.kept.len() > self.kept_max {
+            return Err("more places are kept than may be");
+        }
+        Ok(())
+    }
+}
