@@ -72,6 +72,7 @@ mod recorder;
 mod recordings;
 mod registry;
 mod scale;
+mod start_queue;
 mod starts;
 mod storms;
 mod streams;

@@ -66,11 +66,12 @@ impl Got {
 
 pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
 
-/// Settings with which a busy machine causes no failure report.
+/// Settings with which a busy machine causes no failure report, and requests wait for long.
 pub(super) const PATIENT: &[(&str, &str)] = &[
     ("START_BUDGET_CREATING", "10m"),
     ("START_BUDGET_PULL_ERROR", "10m"),
     ("START_BUDGET_STARTING", "10m"),
+    ("START_WAIT", "60s"),
 ];
 
 /// The environment of the program: this and nothing else.
