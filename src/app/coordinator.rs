@@ -301,21 +301,25 @@ impl Coordinator {
                 self.change(&key, |record, _, _| record.wake = next);
             }
         }
+        self.begin_queued(context, out);
+        context.cache.admissions().set_starts(self.starts());
+    }
+
+    /// Advances the starts that have a place now, or never will.
+    fn begin_queued(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
         self.queue.expire(context.now);
-        let starting = self.tally.starting;
-        let woken = {
-            let admissions = &context.cache.admissions().state();
-            self.queue.woken(Places {
-                admissions,
-                starting,
-            })
-        };
+        if self.queue.is_empty() {
+            return;
+        }
+        let woken = self.queue.woken(Places {
+            admissions: &context.cache.admissions().state(),
+            starting: self.tally.starting,
+        });
         for key in woken {
             self.advance(&key, context, out, |record, step| {
                 record.advance(step, Trigger::Any);
             });
         }
-        context.cache.admissions().set_starts(self.starts());
     }
 
     fn completed(

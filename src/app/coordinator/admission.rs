@@ -112,15 +112,11 @@ impl Record {
             return true;
         }
         let is_patient = operation.starts().any(|(waiter, _)| waiter.is_patient);
-        let turn = {
-            let admissions = &step.context.cache.admissions().state();
-            let starting = step.starting;
-            let places = Places {
-                admissions,
-                starting,
-            };
-            step.queue.ask(step.key, claim, is_patient, places)
+        let places = Places {
+            admissions: &step.context.cache.admissions().state(),
+            starting: step.starting,
         };
+        let turn = step.queue.ask(step.key, claim, is_patient, places);
         match turn {
             Turn::Begin => {
                 step.queue.begun(step.key, None);

@@ -32,13 +32,14 @@ impl Record {
         with_error: bool,
         these: impl Fn(&Operation, &Waiter) -> bool,
     ) {
-        let is_late = |operation: &&mut Box<Operation>| {
-            let mut starts = operation.starts();
-            starts.any(|(waiter, _)| these(operation, waiter))
-        };
-        let queued = self.operation.as_mut().filter(is_late);
-        let queued = queued.and_then(|_| step.queue.queued(step.key));
-        if queued.is_some() {
+        let waiters = self
+            .operation
+            .iter()
+            .flat_map(|it| it.waiters.iter().map(move |of| (it, of)));
+        let late = waiters.filter(|(operation, waiter)| these(operation, waiter));
+        let mut wants = late.map(|(_, waiter)| &waiter.want).peekable();
+        let queued = wants.peek().and_then(|_| step.queue.queued(step.key));
+        if queued.is_some() && wants.any(|want| want.variables().is_some()) {
             step.queue.keep(step.key, step.context.now);
         }
         self.respond_each(observed, step, |operation, waiter, facts| {

@@ -416,6 +416,12 @@ impl StartQueue {
         self.kept.first().map(|(until, _)| *until)
     }
 
+    /// Whether no start waits for a place, or is about to have one.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+    }
+
     /// How many wait for a place.
     #[must_use]
     pub(super) fn len(&self) -> usize {

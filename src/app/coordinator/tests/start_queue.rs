@@ -164,6 +164,18 @@ fn a_queued_start_hears_of_its_position_and_keeps_its_place() {
     );
 }
 
+/// But its caller has no place to keep.
+#[test]
+fn who_only_looks_hears_of_the_queue_too() {
+    let mut fixture = at_most(1);
+    fixture.start(1, 1000);
+    fixture.start(2, 100);
+    fixture.find_of(3, &name(2));
+    assert_eq!(fixture.pass(10.0), ["3: node_not_ready Queued 1"]);
+    assert_eq!(fixture.hang_up(2), NOTHING);
+    assert_eq!(fixture.coordinator.starts(), [0, 1]);
+}
+
 #[test]
 fn a_place_is_kept_for_its_time_and_then_goes_to_the_next() {
     let mut fixture = at_most(1);
