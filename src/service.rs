@@ -277,6 +277,7 @@ impl Service {
             &bounds,
             (stopper, Arc::clone(&sink)),
         )?;
+        let reports = Arc::new(dry_runs.clone());
         let config_maps_left_out = Arc::clone(&stores.left_out);
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
@@ -304,6 +305,7 @@ impl Service {
             streams,
         );
         let places = (config.log_streams, config.waiting.division);
+        let app = app.with_reports(reports);
         let app = app.with_uses(uses, config.heartbeat_max);
         let app = app.with_logs(Logs::new(client, sink, places, on_death(&endings)));
         let health_source = Arc::new(Signals {

@@ -70,6 +70,8 @@ pub enum Action {
         version: Option<ResourceVersion>,
         /// Why.
         cause: StopCause,
+        /// What is to be started in its place, if something is. If that cannot be rendered, nothing is deleted.
+        new: Option<Box<NewJob>>,
     },
     /// PATCH the Job that waits for its admission, so that it runs.
     AdmitJob {

@@ -5,6 +5,7 @@
 //! reported. [`SharedCatalog`] holds the present one for all threads. Parsing is in
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
+use super::error::Error;
 use super::log_line::log_type_line;
 use crate::kube::types::{self, ConfigMap, TEMPLATE_SUFFIX, UnreadCause};
 use crate::model::excerpt::excerpt;
@@ -113,6 +114,9 @@ impl Offer {
 
 /// The warning of a template that does not say when its app is ready.
 pub const NO_PROBE: &str = "no container has a readinessProbe, so the app counts as ready as soon as it runs, also if it ends a moment later: add one, or set the annotation min-ready";
+
+/// The template of a type, its settings, and the revision of both.
+pub type Startable<'a> = (&'a Arc<Template>, &'a JobSettings, &'a Arc<str>);
 
 /// All templates by app type.
 #[derive(Clone, Debug, Default)]
@@ -366,6 +370,25 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, app_type: &AppType) -> Option<&Offer> {
         self.offers.get(app_type).map(Arc::as_ref)
+    }
+
+    /// What instances of a type are started from.
+    ///
+    /// # Errors
+    /// Why none can be.
+    pub fn startable(&self, app_type: &AppType) -> Result<(&Arc<Offer>, Startable<'_>), Error> {
+        let Some(offer) = self.offers.get(app_type) else {
+            return Err(Error::UnknownType {
+                app_type: app_type.to_string(),
+                known: Vec::new(),
+            });
+        };
+        let template = offer.template.as_ref();
+        let template = template.map_err(|error| Error::from(&**error))?;
+        let settings = offer.settings.as_ref();
+        let settings = settings.map_err(|text| Error::TemplateInvalid(text.clone()))?;
+        let revision = offer.revision.as_ref().ok_or(Error::Internal)?;
+        Ok((offer, (template, settings, revision)))
     }
 
     /// The revision of a type's template, if it is valid.

@@ -15,6 +15,7 @@
 //! | `late` | who can wait no longer, and when to look again |
 //! | `admission` | when a Job that a cap holds for is admitted or refused, and by whom |
 //! | `start_queue` | the starts that wait for a place, in the order of their arrival |
+//! | `replace` | how a stop becomes a start in place of what was stopped |
 //! | `memory` | failures, termination reports and labels that outlive their objects in the cache |
 //! | `track` | the lifecycle events of a Job that were already reported |
 //! | `check` | the invariants of all of this |
@@ -31,6 +32,7 @@ mod memory;
 mod operation;
 mod outcome;
 mod record;
+mod replace;
 mod resolve;
 mod retry;
 mod start_queue;
@@ -406,7 +408,9 @@ impl Coordinator {
         let memory = context.cache.index().memory();
         let (bytes, max) = (memory.instance_bytes(), memory.instance_bytes_max());
         let is_new = operation.is_none() && !context.cache.knows(&request.key);
-        if bytes > max && is_new && request.want.variables().is_some() {
+        let starts = matches!(request.want, Want::Replace { .. });
+        let starts = starts || request.want.variables().is_some();
+        if bytes > max && is_new && starts {
             return Err(Error::InstancesTakeMemory { bytes, max });
         }
         let (purpose, account) = (request.want.purpose(), request.held.account());

@@ -252,7 +252,7 @@ pub struct Executor {
 #[derive(Debug)]
 pub struct Prepared {
     call: Arc<ApiCall>,
-    /// That of the Job to create; empty for other calls.
+    /// That of the Job to create, now or next; empty for other calls.
     manifest: Result<Vec<u8>, Error>,
 }
 
@@ -326,7 +326,10 @@ impl Executor {
     #[must_use]
     pub fn prepare(&self, call: Arc<ApiCall>) -> Prepared {
         let manifest = match &call.action {
-            Action::CreateJob(new) => self.renderer.manifest(&call.key, new),
+            // What cannot be started takes the place of nothing.
+            Action::CreateJob(new) | Action::DeleteJob { new: Some(new), .. } => {
+                self.renderer.manifest(&call.key, new)
+            }
             _ => Ok(Vec::new()),
         };
         Prepared { call, manifest }
@@ -361,6 +364,9 @@ impl Executor {
                 cause: StopCause::Idle,
                 ..
             } if !self.uses.is_idle(uid, self.clock.now()) => Ok(Returned::InUse),
+            Action::DeleteJob { .. } if manifest.is_err() => {
+                Ok(manifest.map_or_else(Returned::NotRendered, |_| Returned::InUse))
+            }
             Action::DeleteJob { uid, version, .. } => {
                 let held = self.writers.jobs.store().get(&name);
                 let held = held.filter(|job| job.metadata.uid == *uid);

@@ -52,6 +52,7 @@ pub mod pages;
 pub mod queue;
 pub mod relists;
 pub mod rendering;
+mod replacing;
 pub mod reporter;
 mod request;
 mod request_handle;
@@ -67,8 +68,8 @@ pub mod uses;
 pub use error::{Bound, Error, NoLog};
 pub use expectation::{Expectation, Precondition, ValuesMatch};
 pub use request::{
-    InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, StopCounts, TokenStatus,
-    Waits,
+    InstanceRequest, Intent, Origin, Progress, Replacement, Response, ResponseSink, StopCounts,
+    TokenStatus, Waits,
 };
 pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
@@ -114,6 +115,7 @@ pub struct App {
     logs: Option<Logs>,
     uses: Option<Uses>,
     heartbeat_max: Duration,
+    reports: Option<Arc<dyn dry_runs::Reports>>,
 }
 
 impl App {
@@ -143,6 +145,7 @@ impl App {
             logs: None,
             uses: None,
             heartbeat_max: Duration::ZERO,
+            reports: None,
         }
     }
 
@@ -534,7 +537,7 @@ impl App {
         self.check_accepts()?;
         let wait = match want {
             // The wait bounds the wait for the end, not the deletion itself.
-            Want::Stop { .. } => WRITE_WAIT,
+            Want::Stop { .. } | Want::Replace { .. } => WRITE_WAIT,
             // That for a pod to label does not bound the change itself, either.
             _ => self.wait(request.wait),
         };

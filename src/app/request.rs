@@ -11,6 +11,7 @@ use super::request_handle::RequestHandle;
 use super::request_id::RequestId;
 use super::timings::Timings;
 use crate::budget::{Held, SharedBytes};
+use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
@@ -72,6 +73,21 @@ pub enum Intent {
     Start(Arc<Variables>),
     /// The same, and a stop if the instance is not ready by the deadline.
     StartOrStop(Arc<Variables>),
+    /// A start in place of an instance whose deletion was accepted.
+    Replace(Box<Replacement>),
+}
+
+/// A start in place of the instance that is there.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// The values for the template.
+    pub variables: Arc<Variables>,
+    /// Their revision, if that is known: what others have started with the same values will do.
+    pub revision: Option<Arc<str>>,
+    /// The Job whose deletion was accepted, if there was one.
+    pub stopped: Option<Uid>,
+    /// Whether the service itself starts it, since its template has changed.
+    pub is_restart: bool,
 }
 
 /// The response to a waiting request.

@@ -24,7 +24,7 @@ pub fn check_heeded(headers: &Headers, heeded: &[&str]) -> Result<(), Error> {
     match CONDITIONS.into_iter().find(is_ignored) {
         None => Ok(()),
         Some(name) => Err(Error::BadHeader(
-            format!("the header {name} is not supported here, so nothing was done; leave it out, or use If-Match with PATCH or DELETE /app/{{type}}/{{name}}").into(),
+            format!("the header {name} is not supported here, so nothing was done; leave it out, or use If-Match with PUT, PATCH or DELETE /app/{{type}}/{{name}}").into(),
         )),
     }
 }

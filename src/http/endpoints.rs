@@ -28,13 +28,14 @@ const DELETE: &[Method] = &[Method::Delete];
 
 /// All endpoints; rows of one path stand together.
 #[rustfmt::skip]
-pub static ENDPOINTS: [Endpoint; 20] = numbered([
+pub static ENDPOINTS: [Endpoint; 21] = numbered([
     //  methods path                  access         effect    traces    shape of errors                 handler, by what the path names
     row(READ,   "/app",               Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::types)),
     row(READ,   "/app/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
     row(GET,    "/app/{type}/{name}", Authenticated, Mutating, Traced,   Plain,                          Instance(Api::ensure)),
     row(PATCH,  "/app/{type}/{name}", Authenticated, Mutating, Traced,   Detail("error"),                Instance(Api::label)),
     row(DELETE, "/app/{type}/{name}", Authenticated, Mutating, Traced,   Detail(NO_INSTANCE_TO_STOP),    Instance(Api::stop)),
+    row(PUT,    "/app/{type}/{name}", Authenticated, Mutating, Traced,   Plain,                          Instance(Api::replace)).own(),
     row(PUT,    "/app/{type}/{name}/heartbeat", Authenticated, Mutating, Traced, Detail("error"),            Instance(Api::heartbeat)).own(),
     row(READ,   "/app/{type}/{name}/logs", Logs,     Safe,     Traced,   Plain,                          Instance(Api::logs)).own(),
     row(READ,   "/api/{type}",        Authenticated, Safe,     Traced,   Plain,                          Type(Api::instances)),
@@ -200,6 +201,8 @@ impl Endpoint {
             (Safe, _) => &["If-Match", "If-None-Match"],
             (Mutating, Fixed(_)) => &[],
             (Mutating, _) if has(Method::Patch) || has(Method::Delete) => &["If-Match"],
+            // What is below an instance has no state of its own.
+            (Mutating, Instance(_)) if has(Method::Put) && self.segment_count == 3 => &["If-Match"],
             (Mutating, Instance(_)) if has(Method::Get) => &["If-None-Match"],
             (Mutating, _) => &[],
         }

@@ -9,6 +9,7 @@ mod all_instances;
 mod heartbeat;
 mod legacy;
 mod logs;
+mod replace;
 mod responses;
 mod streams;
 

@@ -208,10 +208,10 @@ mod tests {
     fn known_paths_name_their_methods() {
         for (method, path, allow) in [
             (Method::Post, "/app", "GET, HEAD"),
-            (Method::Head, "/app/a/b", "DELETE, GET, PATCH"),
+            (Method::Head, "/app/a/b", "DELETE, GET, PATCH, PUT"),
             (Method::Head, "/create/a", "GET"),
             (Method::Delete, "/release/a", "GET"),
-            (Method::Options, "/app/a/b", "DELETE, GET, PATCH"),
+            (Method::Options, "/app/a/b", "DELETE, GET, PATCH, PUT"),
         ] {
             let Routed::MethodNotAllowed(endpoint) = route(&method, path) else {
                 panic!("{method:?} {path} is allowed");

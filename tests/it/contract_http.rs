@@ -311,7 +311,7 @@ const UNKNOWN_PATHS: &[Exchange] = &[
 
 const READ: &[(&str, &str)] = &[("allow", "GET, HEAD")];
 const ACT: &[(&str, &str)] = &[("allow", "GET")];
-const INSTANCE: &[(&str, &str)] = &[("allow", "DELETE, GET, PATCH")];
+const INSTANCE: &[(&str, &str)] = &[("allow", "DELETE, GET, PATCH, PUT")];
 
 const METHODS: &[Exchange] = &[
     ask("POST", "/app", 405, NOT_ALLOWED).with(READ),
@@ -319,7 +319,7 @@ const METHODS: &[Exchange] = &[
     ask("DELETE", "/app/<type>", 405, NOT_ALLOWED).with(READ),
     ask("PUT", "/api/<type>", 405, NOT_ALLOWED).with(READ),
     ask("POST", "/info", 405, NOT_ALLOWED).with(READ),
-    ask("PUT", "/app/<type>/<new>", 405, NOT_ALLOWED).with(INSTANCE),
+    ask("POST", "/app/<type>/<new>", 405, NOT_ALLOWED).with(INSTANCE),
     ask("OPTIONS", "/app/<type>/<new>", 405, NOT_ALLOWED).with(INSTANCE),
     ask("HEAD", "/app/<type>/<new>", 405, EMPTY).with(INSTANCE),
     ask("POST", "/create/<type>", 405, NOT_ALLOWED).with(ACT),

@@ -7,6 +7,7 @@
 //! | `start` | one GET makes one Job, under races and lost responses |
 //! | `wait` | how long a start is waited for, what a 202 says, how a failure is reported |
 //! | `stop` | DELETE, and a start while the same name goes |
+//! | `replace` | PUT: an instance is stopped, and started anew |
 //! | `labels` | PATCH, and what reads show of it |
 //! | `stored` | what other clients store beyond our bounds: labels, entries of ConfigMaps, sizes of lists |
 //! | `reads` | responses from the cache make no call to Kubernetes |
@@ -103,6 +104,7 @@ mod proxies;
 mod readme;
 mod reads;
 mod recordings;
+mod replace;
 mod replicas;
 mod sandbox;
 mod shutdown;

@@ -86,6 +86,7 @@ impl Record {
                 uid,
                 version: Some(instance.job.metadata.resource_version.clone()),
                 cause: StopCause::NoPlace(refusal),
+                new: None,
             },
         };
         let call = Arc::new(ApiCall {

@@ -13,14 +13,13 @@ use crate::app::cache::Instance;
 use crate::app::error::Error;
 use crate::app::queue::Lane;
 use crate::app::rendering;
-use crate::app::request::Response;
+use crate::app::request::{Origin, Response};
 use crate::budget::Account;
 use crate::kube::types::Pod;
-use crate::model::job::JobSettings;
 use crate::model::labels::{self, Size};
 use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
-use crate::model::template::Template;
+use crate::model::template::Variables;
 use std::sync::Arc;
 
 /// The call that is to be made now, if one is; or the numbers of the waiters that need none, and what
@@ -151,6 +150,7 @@ pub(super) fn next(
         (CallKind::Delete, Some(instance)) => {
             let may = |stop: &&Waiter| stop.standing(Some(instance), step.number) == Standing::Go;
             let first = operation.stops().find(may);
+            let new = operation.new_of_stops(|stop| may(&stop), memory, step)?;
             // Those that may not yet are to be read first.
             if first.is_none() && !operation.replaces(instance.uid()) {
                 return Ok(None);
@@ -167,6 +167,7 @@ pub(super) fn next(
                 uid,
                 version: None,
                 cause,
+                new,
             }))
         }
         (CallKind::DeletePod, _) => {
@@ -185,8 +186,8 @@ pub(super) fn next(
     }
 }
 
-/// Creates the Job for the first waiter with values that fit the template; waiters with invalid
-/// values get the error.
+/// Creates the Job for the first waiter with values that fit the template, one in place of another first; waiters
+/// with invalid values get the error.
 fn create(
     key: &InstanceKey,
     operation: &Operation,
@@ -198,8 +199,19 @@ fn create(
     let Some((waiter, variables, by)) = start else {
         return Ok(None);
     };
-    let rejected = |error| vec![(waiter.number, Response::Failed(error))];
-    let (template, settings, revision) = offer(key, context).map_err(rejected)?;
+    let new = new_job(key, (variables, by, waiter), memory, context);
+    let new = new.map_err(|error| vec![(waiter.number, Response::Failed(error))])?;
+    Ok(Some(Action::CreateJob(Box::new(new))))
+}
+
+/// What is created for this waiter, with these values and this sender.
+pub(super) fn new_job(
+    key: &InstanceKey,
+    (variables, by, waiter): (&Arc<Variables>, &Origin, &Waiter),
+    memory: &Memory,
+    context: &Context<'_>,
+) -> Result<NewJob, Error> {
+    let (template, settings, revision) = context.catalog.startable(&key.app_type)?.1;
     let new = NewJob {
         template: Arc::clone(template),
         settings: settings.clone(),
@@ -209,8 +221,8 @@ fn create(
         by: by.clone(),
         held: waiter.held.clone(),
     };
-    rendering::check(&new).map_err(rejected)?;
-    Ok(Some(Action::CreateJob(Box::new(new))))
+    rendering::check(&new)?;
+    Ok(new)
 }
 
 /// The places that the next start needs.
@@ -219,7 +231,7 @@ pub(super) fn claim(
     operation: &Operation,
     context: &Context<'_>,
 ) -> Option<Claim> {
-    let (_, settings, _) = offer(key, context).ok()?;
+    let (_, settings, _) = context.catalog.startable(&key.app_type).ok()?.1;
     let mut starts = operation.starts();
     let by = starts.find_map(|(waiter, _)| waiter.by.as_ref())?;
     Some(Claim {
@@ -227,25 +239,6 @@ pub(super) fn claim(
         owner: by.owner.clone().unwrap_or_default(),
         caps: settings.caps,
     })
-}
-
-/// The template of a type, its settings, and the revision of both.
-fn offer<'a>(
-    key: &InstanceKey,
-    context: &Context<'a>,
-) -> Result<(&'a Arc<Template>, &'a JobSettings, &'a Arc<str>), Error> {
-    let Some(offer) = context.catalog.get(&key.app_type) else {
-        return Err(Error::UnknownType {
-            app_type: key.app_type.to_string(),
-            known: Vec::new(),
-        });
-    };
-    let template = offer.template.as_ref();
-    let template = template.map_err(|error| Error::from(&**error))?;
-    let settings = offer.settings.as_ref();
-    let settings = settings.map_err(|text| Error::TemplateInvalid(text.clone()))?;
-    let revision = offer.revision.as_ref().ok_or(Error::Internal)?;
-    Ok((template, settings, revision))
 }
 
 /// Force-deletes an overdue pod: its Job first, since the finalizer of the Job controller keeps the
@@ -258,6 +251,7 @@ fn force_delete(instance: &Instance) -> Option<Action> {
             uid: job,
             version: None,
             cause,
+            new: None,
         });
     }
     instance.leaving.as_ref().map(|pod| force_delete_pod(pod))

@@ -116,7 +116,7 @@ fn check_record(record: &Record) -> Result<(), String> {
 fn check_waiter(waiter: &Waiter) -> Result<(), String> {
     let fits = match &waiter.state {
         WaitState::Pod(_) => matches!(waiter.want, Want::Label(_)),
-        WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
+        WaitState::Sent(_) => waiter.want.is_stop(),
         WaitState::Replacement(_) => waiter.want.variables().is_some(),
         WaitState::New => !waiter.want.is_for_instance() || waiter.is_unread(),
         WaitState::Next | WaitState::Ready(_) | WaitState::Held(..) => {
@@ -124,7 +124,7 @@ fn check_waiter(waiter: &Waiter) -> Result<(), String> {
         }
     };
     hold(fits, "a waiter waits for what it does not want")?;
-    let has_caller = waiter.handle.is_some() || waiter.want.is_change();
+    let has_caller = waiter.handle.is_some() || waiter.outlives_caller();
     hold(has_caller, "no caller waits for its response")
 }
 

@@ -45,9 +45,10 @@ impl Operation {
         let waiters = self.waiters.iter_mut();
         for waiter in waiters.filter(|it| it.number <= until_number) {
             if matches!(waiter.state, WaitState::Next) {
-                waiter.state = WaitState::Ready(uid.clone());
+                waiter.wait_for(uid);
             }
         }
+        self.waiters.retain(|waiter| !waiter.is_over());
     }
 
     /// Takes from the result of a call whether its Job was there, not being deleted, after some waiters came.

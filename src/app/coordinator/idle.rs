@@ -53,6 +53,7 @@ impl Record {
                 uid: uid.clone(),
                 version: Some(version.clone()),
                 cause: StopCause::Idle,
+                new: None,
             },
             is_retry: false,
         });

@@ -72,6 +72,10 @@ impl Record {
         step: &mut Step<'_>,
     ) {
         self.respond_late(observed, step, false, |_, waiter| !waiter.want.is_change());
+        // There is no time for the start.
+        self.respond_all(&Response::Failed(Error::Draining), step, |waiter| {
+            matches!(waiter.want, Want::Replace { .. }) && !waiter.outlives_caller()
+        });
         if observed.instance.is_some() && !observed.has_pod() {
             self.respond_all(&Response::Failed(Error::Draining), step, |waiter| {
                 matches!(waiter.want, Want::Label(_))
@@ -79,7 +83,9 @@ impl Record {
         }
         for waiter in self.operation.iter_mut().flat_map(|it| &mut it.waiters) {
             waiter.deadline = waiter.deadline.min(until);
-            if let Want::Stop { until: Some(until) } = &mut waiter.want {
+            if let Want::Stop { until: Some(until) } | Want::Replace { until, .. } =
+                &mut waiter.want
+            {
                 *until = step.context.now;
             }
         }

@@ -12,7 +12,7 @@ use crate::app::cache::Instance;
 use crate::app::error::Error;
 use crate::app::expectation::{Expectation, Holds};
 use crate::app::lifecycle::OwnStart;
-use crate::app::request::{Intent, Origin};
+use crate::app::request::{Intent, Origin, Replacement};
 use crate::app::request_handle::RequestHandle;
 use crate::budget::{Held, Purpose};
 use crate::kube::types::{ResourceVersion, Uid};
@@ -75,6 +75,8 @@ pub(super) struct Last {
     pub(super) refusal: Option<Refusal>,
     /// Whether others ended it, so that it is replaced.
     pub(super) was_disrupted: bool,
+    /// Whether this replica deletes it to start another in its place.
+    pub(super) is_replaced: bool,
     /// The earliest time at which its deletion can have begun, once that is known.
     pub(super) deleted: Option<Instant>,
 }
@@ -123,6 +125,13 @@ pub enum Want {
         /// Until when to wait for the Job to be gone.
         until: Option<Instant>,
     },
+    /// Its deletion to be accepted, and then a start in its place; where there is none, a start.
+    Replace {
+        /// Until when to wait for the new one.
+        until: Instant,
+        /// The new one.
+        new: Box<Replacement>,
+    },
     /// This Job to be gone: its deletion was accepted.
     Gone(Uid),
     /// Meta labels to be changed.
@@ -137,8 +146,10 @@ impl Want {
             Self::Instance(Intent::Start(variables) | Intent::StartOrStop(variables)) => {
                 Some(variables)
             }
+            Self::Instance(Intent::Replace(new)) => Some(&new.variables),
             Self::Instance(Intent::Find | Intent::Report)
             | Self::Stop { .. }
+            | Self::Replace { .. }
             | Self::Gone(_)
             | Self::Label(_) => None,
         }
@@ -147,7 +158,7 @@ impl Want {
     /// What its request holds its place for.
     #[must_use]
     pub const fn purpose(&self) -> Purpose {
-        if self.is_for_instance() {
+        if self.is_for_instance() || matches!(self, Self::Replace { .. }) {
             Purpose::Start
         } else {
             Purpose::Write
@@ -163,7 +174,13 @@ impl Want {
     /// Whether it changes an existing instance: only a 404 of Kubernetes counts as "not found".
     #[must_use]
     pub const fn is_change(&self) -> bool {
-        matches!(self, Self::Stop { .. } | Self::Label(_))
+        self.is_stop() || matches!(self, Self::Label(_))
+    }
+
+    /// Whether it is for the deletion of the instance, whatever follows.
+    #[must_use]
+    pub const fn is_stop(&self) -> bool {
+        matches!(self, Self::Stop { .. } | Self::Replace { .. })
     }
 }
 
@@ -244,7 +261,7 @@ impl Waiter {
     pub(super) fn is_stopped_by(&self, uid: &Uid, step: u64) -> bool {
         let is_sent = matches!(&self.state, WaitState::Sent(sent) if sent == uid);
         let was_meant = is_sent || !self.expectation.is_precondition();
-        matches!(self.want, Want::Stop { .. }) && self.number <= step && was_meant
+        self.want.is_stop() && self.number <= step && was_meant
     }
 
     /// Whether the Job is to be read for it.
@@ -256,7 +273,7 @@ impl Waiter {
     /// Whether it needs a call of this kind.
     #[must_use]
     pub(super) const fn needs(&self, kind: CallKind) -> bool {
-        let is_stop = matches!(self.want, Want::Stop { .. });
+        let is_stop = self.want.is_stop();
         let is_label = matches!(self.want, Want::Label(_));
         match kind {
             CallKind::Create | CallKind::DeletePod => self.needs_call(),
@@ -394,7 +411,10 @@ impl Operation {
     /// wait for it. A Job that was just read, or will be read next, may be an instance, too.
     #[must_use]
     pub(super) fn is_start_pending(&self) -> bool {
-        let wanted = |waiter: &Waiter| waiter.want.variables().is_some() && waiter.needs_call();
+        let wanted = |waiter: &Waiter| {
+            let starts = waiter.want.variables().is_some() && waiter.needs_call();
+            starts || matches!(waiter.want, Want::Replace { .. })
+        };
         self.is_job_unknown() || self.waiters.iter().any(wanted)
     }
 
@@ -413,23 +433,25 @@ impl Operation {
         };
         let had_come = waiter.number <= calling.step;
         match (&waiter.want, &calling.call.action) {
-            (Want::Stop { .. }, Action::DeleteJob { .. } | Action::ReadJob { .. })
+            (
+                Want::Stop { .. } | Want::Replace { .. },
+                Action::DeleteJob { .. } | Action::ReadJob { .. },
+            )
             | (Want::Label(_), Action::ReadJob { .. }) => had_come,
             (Want::Label(_), Action::LabelPod { waiters, .. }) => has(waiters, waiter),
             _ => false,
         }
     }
 
-    /// The waiters that may start the instance.
+    /// The waiters that may start the instance; first the one whose values count, if it takes the place of another.
     pub(super) fn starts(&self) -> impl Iterator<Item = (&Waiter, &Arc<Variables>)> {
-        let waiters = self.waiters.iter();
+        let waiters = self.replacing().into_iter().chain(&self.waiters);
         waiters.filter_map(|waiter| Some((waiter, waiter.want.variables()?)))
     }
 
     /// The waiters for a stop that was not accepted yet.
     pub(super) fn stops(&self) -> impl Iterator<Item = &Waiter> {
-        let stops = |waiter: &&Waiter| matches!(waiter.want, Want::Stop { .. });
-        self.waiters.iter().filter(stops)
+        self.waiters.iter().filter(|it| it.want.is_stop())
     }
 
     /// The waiters for a change of labels, and the changes.
@@ -511,6 +533,7 @@ impl Operation {
                 waiter.state = WaitState::New;
             }
         }
+        self.waiters.retain(|waiter| !waiter.is_over());
     }
 
     /// The deletion of this Job has begun: these stops wait for its end from now on, if they are

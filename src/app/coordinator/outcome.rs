@@ -56,6 +56,9 @@ impl Record {
         match &completed.outcome {
             CallOutcome::Failed(error) => self.failed(&calling, error, step),
             CallOutcome::InUse => {}
+            CallOutcome::NotRendered(error) if calling.kind() != CallKind::Create => {
+                self.not_replaced(&calling.call.action, error, step);
+            }
             CallOutcome::NotRendered(error) => {
                 let rejected = Rejected {
                     error: error.clone(),
@@ -174,19 +177,7 @@ impl Record {
                 if matches!(cause, StopCause::Requested(_)) {
                     self.memory.stopped(Some(uid));
                 }
-                // Otherwise there was nothing left to stop at that time.
-                if matches!(outcome, CallOutcome::Deleted { .. }) {
-                    operation.wait_for_end(uid, calling.step);
-                } else if calling.after.is_none() {
-                    let error = Error::PreconditionFailed(step.key.clone());
-                    self.respond_all(&Response::Failed(error), step, |waiter| {
-                        waiter.expectation.is_precondition()
-                            && waiter.is_stopped_by(uid, calling.step)
-                    });
-                }
-                self.respond_all(&Response::Done, step, |waiter| {
-                    waiter.is_stopped_by(uid, calling.step)
-                });
+                self.stopped(uid, calling, outcome, step);
             }
             (Action::LabelPod { waiters, pod, .. }, CallOutcome::Done) => {
                 operation.merge_more();
@@ -198,12 +189,46 @@ impl Record {
         }
     }
 
+    /// What the requests get that this deletion was for.
+    fn stopped(
+        &mut self,
+        uid: &Uid,
+        calling: &Calling,
+        outcome: &CallOutcome,
+        step: &mut Step<'_>,
+    ) {
+        let is_stopped = |waiter: &Waiter| waiter.is_stopped_by(uid, calling.step);
+        // Otherwise there was nothing left to stop at that time.
+        let is_deleted = matches!(outcome, CallOutcome::Deleted { .. });
+        if !is_deleted && calling.after.is_none() {
+            let error = Error::PreconditionFailed(step.key.clone());
+            self.respond_all(&Response::Failed(error), step, |waiter| {
+                waiter.expectation.is_precondition() && is_stopped(waiter)
+            });
+        }
+        if let Some(operation) = &mut self.operation {
+            operation.start_replacements(Some(uid), step.context.now, is_stopped);
+            if is_deleted {
+                operation.wait_for_end(uid, calling.step);
+            }
+        }
+        self.respond_all(&Response::Done, step, is_stopped);
+    }
+
     /// A read has found nothing to stop or to label.
     fn nothing_to_change(&mut self, calling: &Calling, step: &mut Step<'_>) {
         let key = step.key;
-        self.respond_all(&Response::Done, step, |waiter| {
+        let is_sent = |waiter: &Waiter| {
             matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
-        });
+        };
+        if let Some(operation) = &mut self.operation {
+            operation.start_replacements(None, step.context.now, |waiter| {
+                let is_free =
+                    waiter.number <= calling.step && !waiter.expectation.is_precondition();
+                is_free || is_sent(waiter)
+            });
+        }
+        self.respond_all(&Response::Done, step, is_sent);
         for (error, is_conditional) in [
             (Error::NoInstance(key.clone()), false),
             (Error::PreconditionFailed(key.clone()), true),
@@ -225,6 +250,9 @@ impl Record {
         } else {
             // It was not carried out.
             operation.forget_deletions_sent(None);
+            if let Action::DeleteJob { uid, .. } = &calling.call.action {
+                operation.set_replaced(uid, false);
+            }
         }
         if let (Class::Conflict, Action::LabelPod { version, .. }) =
             (error.class(), &calling.call.action)

@@ -126,8 +126,7 @@ impl Record {
                 if waiter.handle != Some(handle) {
                     return true;
                 }
-                waiter.handle = None;
-                waiter.want.is_change()
+                waiter.is_left(step.context.now)
             });
         }
         self.advance(step, Trigger::Any);
@@ -361,8 +360,8 @@ impl Record {
         };
         waiters.retain_mut(|waiter| match act(&operation, waiter, &facts) {
             Some(response) => {
-                step.respond(waiter, response);
-                false
+                step.respond(waiter, response.clone());
+                !step.is_draining && waiter.goes_on(&response, context.now)
             }
             None => true,
         });
@@ -381,7 +380,19 @@ impl Record {
             });
         }
         self.respond_each(observed, step, |_, waiter, facts| {
-            let state = match resolve::resolve(waiter, observed, facts) {
+            let mut resolution = resolve::resolve(waiter, observed, facts);
+            if let Resolution::Join(uid) = resolution {
+                waiter.wait_for(&uid);
+                if waiter.is_over() {
+                    return Some(Response::Done);
+                }
+                resolution = resolve::resolve(waiter, observed, facts);
+            }
+            let state = match resolution {
+                Resolution::Stop | Resolution::Join(_) => {
+                    waiter.stop_again(now);
+                    return waiter.is_over().then_some(Response::Done);
+                }
                 Resolution::Read => {
                     waiter.trust = Trust::AfterRead(waiter.deadline);
                     return None;
@@ -468,12 +479,12 @@ impl Record {
                     waiter.by.iter().for_each(|by| start.join(by));
                 }
             }
-            Action::DeleteJob { uid, .. } => {
+            Action::DeleteJob { uid, new, .. } => {
+                operation.set_replaced(uid, new.is_some());
                 operation.confirm(uid, step.number);
                 let instance = observed.instance.as_deref();
                 let stops = |waiter: &&mut Waiter| {
-                    matches!(waiter.want, Want::Stop { .. })
-                        && waiter.standing(instance, step.number) == Standing::Go
+                    waiter.want.is_stop() && waiter.standing(instance, step.number) == Standing::Go
                 };
                 for waiter in operation.waiters.iter_mut().filter(stops) {
                     waiter.state = WaitState::Sent(uid.clone());

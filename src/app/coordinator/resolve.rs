@@ -22,7 +22,8 @@
 //! - ⁴ A waiter that starts nothing gets `no instance` for a finished instance, and for a failed one that
 //!   has expired: Kubernetes has deleted it, and it is reported until it may be replaced.
 //! - ⁵ Once the change is reported that removed the Job: it says how the Job ended. If others ended it, or it
-//!   was stopped before the request came, a waiter that may start an instance is for the next one instead.
+//!   was stopped before the request came, a waiter that may start an instance is for the next one instead. If
+//!   this replica replaces it, so is every waiter.
 //! - ⁶ An eviction is no failure. A waiter that starts nothing gets `no instance`, unless it can wait for a
 //!   start in progress.
 //! - ⁷ Once the second is over, it gets the report. Of a complete Job whose pod was not seen to end there is
@@ -277,6 +278,10 @@ pub(super) enum Resolution {
     Wait(WaitState),
     /// Nothing before the Job and its pods were read.
     Read,
+    /// It waits for this Job from here on, in place of the one that was stopped for it.
+    Join(Uid),
+    /// What is there is to be stopped for it first.
+    Stop,
 }
 
 /// Further inputs of the decision.
@@ -326,6 +331,12 @@ impl Facts<'_> {
     fn was_disrupted(&self, uid: &Uid) -> bool {
         let last = self.last.iter().find(|last| last.uid == *uid);
         last.is_some_and(|last| last.was_disrupted)
+    }
+
+    /// Whether this replica deletes this Job to start another in its place.
+    fn is_replaced(&self, uid: &Uid) -> bool {
+        let last = self.last.iter().find(|last| last.uid == *uid);
+        last.is_some_and(|last| last.is_replaced)
     }
 
     /// Whether this Job was stopped before the request came, as far as can be told: then the cache lagged. If
@@ -402,9 +413,10 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
                 _ => Resolution::Read,
             }
         }
+        Want::Instance(Intent::Replace(new)) => waiter.resolve_replacement(new, observed, facts),
         Want::Instance(_) => resolve_instance(waiter, observed, facts),
         // Only the result of its call resolves it.
-        Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
+        Want::Stop { .. } | Want::Replace { .. } => Resolution::Wait(waiter.state.clone()),
         Want::Gone(uid) if observed.is_there(uid) => Resolution::Wait(WaitState::New),
         Want::Gone(_) => Resolution::Respond(Response::Done),
         Want::Label(_) => match observed.state {
@@ -506,13 +518,14 @@ fn awaited<'a>(waiter: &'a Waiter, observed: &Observed, facts: &Facts<'_>) -> &'
             || facts.was_stopped_before(job, waiter)
             || waiter.is_patient && facts.had_no_place(job)
     };
+    let is_for_new = |job: &Uid| facts.is_replaced(job) || may_start && is_for_next(job);
     let is_kept = facts.kept_for.is_some() && !facts.is_deleting && observed.state != Deleting;
     match &waiter.state {
         // The Job that it waited for is gone.
         Replacement(uid) if !is_this(uid) => &Next,
         // Its app has failed just now, before our deletion: the restart delay begins anew.
         Replacement(_) if is_kept => &New,
-        Ready(job) | Held(job, _) if may_start && is_past(job) && is_for_next(job) => &Next,
+        Ready(job) | Held(job, _) if is_past(job) && is_for_new(job) => &Next,
         state => state,
     }
 }
@@ -542,7 +555,7 @@ pub(super) fn at_deadline(
             Some(error) if waiter.needs_call() => Response::Failed(error.clone()),
             _ => so_far(waiter, observed, facts),
         },
-        Want::Stop { .. } => failed(error),
+        Want::Stop { .. } | Want::Replace { .. } => failed(error),
         Want::Gone(_) => {
             let since = observed.instance.as_deref();
             let since = since.and_then(|instance| instance.job.metadata.deletion_timestamp);

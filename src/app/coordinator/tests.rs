@@ -19,6 +19,7 @@ mod preconditions;
 mod random;
 mod reads;
 mod recoveries;
+mod replace;
 mod start_queue;
 mod starts;
 mod stops;
@@ -521,6 +522,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
                 was_suspended: false,
                 refusal: None,
                 was_disrupted: false,
+                is_replaced: false,
                 is_gone: true,
                 deleted: None,
             };

@@ -141,6 +141,7 @@ fn delete_u1() -> Action {
         uid: "u1".into(),
         version: None,
         cause: StopCause::Replaced,
+        new: None,
     }
 }
 
@@ -382,6 +383,7 @@ fn a_failure_is_a_warning_once_and_names_the_requester() {
         uid: "u1".into(),
         version: None,
         cause: StopCause::Requested(origin("bob")),
+        new: None,
     });
     let requested = line(&delete, &unavailable);
     assert!(

@@ -437,8 +437,8 @@ fn unknown_paths_and_methods_are_404_and_405() {
     }
     for (method, target, allow) in [
         (Method::Post, "/app", "GET, HEAD"),
-        (Method::Head, "/app/scim/n1", "DELETE, GET, PATCH"),
-        (Method::Options, "/app/scim/n1", "DELETE, GET, PATCH"),
+        (Method::Head, "/app/scim/n1", "DELETE, GET, PATCH, PUT"),
+        (Method::Options, "/app/scim/n1", "DELETE, GET, PATCH, PUT"),
         (Method::Other("BREW".into()), "/info", "GET, HEAD"),
     ] {
         let response = reply(bench.send(Request::new(method, target)));

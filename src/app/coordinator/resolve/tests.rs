@@ -82,6 +82,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         was_suspended: false,
         refusal: None,
         was_disrupted: false,
+        is_replaced: false,
         is_gone: true,
         deleted: None,
     }];
@@ -144,6 +145,8 @@ fn shown(before: &WaitState, resolution: Resolution) -> String {
             WaitState::Sent(uid) => format!("sent {uid}"),
         },
         Resolution::Read => "read".into(),
+        Resolution::Join(uid) => format!("join {uid}"),
+        Resolution::Stop => "stop".into(),
         Resolution::Respond(response) => match response {
             Response::Ready { .. } => "200".into(),
             Response::Progress { progress, .. } => progress.legacy_word().into(),
@@ -209,6 +212,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
             was_suspended: true,
             refusal: None,
             was_disrupted: false,
+            is_replaced: false,
             is_gone: true,
             deleted: None,
         },
@@ -218,6 +222,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
             was_suspended: true,
             refusal: None,
             was_disrupted: false,
+            is_replaced: false,
             is_gone: true,
             deleted: None,
         },

@@ -8,7 +8,7 @@ use crate::app::api_call::{Action, ApiCall, CallOutcome, GoneJob, StopCause};
 use crate::app::changes;
 use crate::app::fixture::{
     World, conflict, decode, exists, handle, line, lost, merge, no_connection, no_right, not_found,
-    ready_pod, throttled, unavailable,
+    ready_pod, replacement, throttled, unavailable,
 };
 use crate::app::rendering::Renderer;
 use crate::app::{Intent, Response};
@@ -144,8 +144,12 @@ impl RandomSchedule {
                 let until = self.random.pick(&[None, Some(deadline)]);
                 (Want::Stop { until }, now + WRITE_WAIT)
             }
-            1 => (Want::Label(Arc::new(MetaChange::default())), deadline),
-            2..6 => (Want::Instance(Intent::Find), deadline),
+            1 => (
+                replacement(self.random.pick(&["", "a=1"]), deadline),
+                now + WRITE_WAIT,
+            ),
+            2 => (Want::Label(Arc::new(MetaChange::default())), deadline),
+            3..6 => (Want::Instance(Intent::Find), deadline),
             _ => (Want::Instance(Intent::Start(Arc::default())), deadline),
         };
         // A change waits as long as its call is in flight.
@@ -434,6 +438,8 @@ impl RandomSchedule {
             self.deliver_event();
             self.pass(Duration::from_millis(500));
         }
+        // Starts in place of what was stopped are pending for longer than any request waits.
+        self.pass(Duration::from_secs(3600));
         while !self.calls.is_empty() || !self.events.is_empty() {
             self.work();
             self.deliver_event();

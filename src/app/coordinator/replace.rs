@@ -1,0 +1,226 @@
+//! The replacement of an instance: a stop that becomes a start when its deletion is accepted.
+//!
+//! Pure. A request for it is [`Want::Replace`] until then, and a start with [`Intent::Replace`] until a Job was
+//! created for it: both outlive its caller, so that what was stopped is started. Of several that wait together
+//! the values of the last one count. Which calls they need is decided in [`super::calls`] as for stops and
+//! starts.
+
+use super::calls;
+use super::context::Step;
+use super::memory::Memory;
+use super::operation::{Operation, WaitState, Waiter, Want};
+use super::record::{Record, WRITE_WAIT};
+use super::resolve::{Facts, Observed, Resolution, State};
+use crate::app::api_call::{Action, NewJob};
+use crate::app::error::Error;
+use crate::app::expectation::Expectation;
+use crate::app::request::{Intent, Replacement, Response};
+use crate::kube::types::Uid;
+use std::time::{Duration, Instant};
+
+/// How long a start in place of a stopped instance is pending when no caller waits for it: pods may take long to
+/// end. What then asks for the instance starts it.
+const PENDING_LONGEST: Duration = Duration::from_secs(3600);
+
+/// What a start for this waiter would create, or the error that it would get.
+pub(super) fn new_job(
+    waiter: &Waiter,
+    new: &Replacement,
+    memory: &Memory,
+    step: &Step<'_>,
+) -> Result<NewJob, Error> {
+    let by = waiter.by.as_ref().ok_or(Error::Internal)?;
+    calls::new_job(step.key, (&new.variables, by, waiter), memory, step.context)
+}
+
+impl Waiter {
+    /// What a start in place of a stopped instance gets, or waits for.
+    pub(super) fn resolve_replacement(
+        &self,
+        new: &Replacement,
+        observed: &Observed,
+        facts: &Facts<'_>,
+    ) -> Resolution {
+        let instance = observed.instance.as_deref();
+        let (state, Some(instance)) = (observed.state, instance) else {
+            return match observed.state {
+                State::NameConflict => {
+                    let error = Error::NameTaken(facts.key.clone());
+                    Resolution::Respond(Response::Failed(error))
+                }
+                _ => Resolution::Wait(WaitState::Next),
+            };
+        };
+        let uid = instance.uid();
+        if state == State::Deleting || new.stopped.as_ref() == Some(uid) {
+            return Resolution::Wait(WaitState::Next);
+        }
+        let has_values = |new: &Replacement| {
+            let known = new.revision.as_deref();
+            known.is_some_and(|known| instance.job.values_revision() == Some(known))
+        };
+        match () {
+            // It may be what our call has created.
+            () if facts.is_job_unknown => Resolution::Wait(self.state.clone()),
+            () if new.is_restart || has_values(new) => Resolution::Join(uid.clone()),
+            // Others were faster, with other values.
+            () => Resolution::Stop,
+        }
+    }
+
+    /// Whether what it wants is done even if its caller hangs up.
+    pub(super) fn outlives_caller(&self) -> bool {
+        match &self.want {
+            // Otherwise nothing has happened yet.
+            Want::Replace { new, .. } => {
+                new.stopped.is_some() || matches!(self.state, WaitState::Sent(_))
+            }
+            Want::Instance(Intent::Replace(_)) => true,
+            want => want.is_change(),
+        }
+    }
+
+    /// Whether nothing is left to do for it, since its caller has gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.handle.is_none() && !self.outlives_caller()
+    }
+
+    /// Its caller has gone: whether it goes on.
+    pub(super) fn is_left(&mut self, now: Instant) -> bool {
+        self.handle = None;
+        if self.is_pending() {
+            self.deadline = now + PENDING_LONGEST;
+        }
+        self.outlives_caller()
+    }
+
+    /// Whether it starts an instance in place of one that was stopped.
+    fn is_pending(&self) -> bool {
+        matches!(self.want, Want::Instance(Intent::Replace(_)))
+    }
+
+    /// It waits for this Job, like any other start.
+    pub(super) fn wait_for(&mut self, uid: &Uid) {
+        if let Want::Instance(Intent::Replace(new)) = &self.want {
+            self.want = Want::Instance(Intent::Start(new.variables.clone()));
+        }
+        self.state = WaitState::Ready(uid.clone());
+    }
+
+    /// What is there now is to be stopped, too.
+    pub(super) fn stop_again(&mut self, now: Instant) {
+        if let Want::Instance(Intent::Replace(new)) = &mut self.want {
+            self.want = Want::Replace {
+                until: self.deadline,
+                new: new.clone(),
+            };
+            self.state = WaitState::New;
+            self.deadline = now + WRITE_WAIT;
+        }
+    }
+
+    /// The deletion of this Job was accepted, or there was none.
+    fn start(&mut self, stopped: Option<&Uid>, now: Instant) {
+        if let Want::Replace { until, new } = &mut self.want {
+            self.deadline = match self.handle {
+                Some(_) => *until,
+                None => now + PENDING_LONGEST,
+            };
+            new.stopped = stopped.cloned().or_else(|| new.stopped.take());
+            self.want = Want::Instance(Intent::Replace(new.clone()));
+            self.state = WaitState::Next;
+            // It was for what was there.
+            self.expectation = Expectation::None;
+        }
+    }
+
+    /// It was responded to, at its deadline perhaps: whether it goes on without its caller.
+    pub(super) fn goes_on(&mut self, response: &Response, now: Instant) -> bool {
+        let is_late = matches!(response, Response::Progress { .. } | Response::Unread(_));
+        is_late && self.handle.is_some() && self.is_pending() && self.is_left(now)
+    }
+}
+
+impl Operation {
+    /// The last of those that start an instance in place of another: its values count.
+    pub(super) fn replacing(&self) -> Option<&Waiter> {
+        let mut waiters = self.waiters.iter().rev();
+        waiters.find(|it| it.is_pending())
+    }
+
+    /// What waits for the instance waits for the one in its place.
+    pub(super) fn set_replaced(&mut self, uid: &Uid, is_replaced: bool) {
+        let mut last = self.last.iter_mut();
+        if let Some(last) = last.find(|last| last.uid == *uid) {
+            last.is_replaced = is_replaced;
+        }
+    }
+
+    /// Nothing is left to stop for these: the deletion of this Job was accepted, or there was none.
+    pub(super) fn start_replacements(
+        &mut self,
+        stopped: Option<&Uid>,
+        now: Instant,
+        these: impl Fn(&Waiter) -> bool,
+    ) {
+        let plain = self.waiters.iter().filter(|it| these(it));
+        let plain = plain.filter(|it| matches!(it.want, Want::Stop { .. }));
+        let ended = plain.map(|it| it.number).max().unwrap_or_default();
+        for waiter in self.waiters.iter_mut().filter(|it| these(it)) {
+            waiter.start(stopped, now);
+        }
+        // Who stops the instance now does not want what nobody waits for.
+        self.waiters
+            .retain(|it| !it.is_pending() || it.handle.is_some() || it.number > ended);
+        // Values of those before do not count.
+        let last = self.replacing().map(|it| it.number);
+        self.waiters
+            .retain(|it| !it.is_pending() || it.handle.is_some() || Some(it.number) == last);
+    }
+
+    /// Those whose replacement cannot be started, each with the error; else the last one, and what it starts.
+    pub(super) fn new_of_stops(
+        &self,
+        may: impl Fn(&Waiter) -> bool,
+        memory: &Memory,
+        step: &Step<'_>,
+    ) -> Result<Option<Box<NewJob>>, Vec<(u64, Response)>> {
+        let (mut last, mut rejected) = (None, Vec::new());
+        for stop in self.stops() {
+            let Want::Replace { new, .. } = &stop.want else {
+                continue;
+            };
+            match new_job(stop, new, memory, step) {
+                Ok(new) if may(stop) => last = Some(Box::new(new)),
+                Ok(_) => {}
+                Err(error) => rejected.push((stop.number, Response::Failed(error))),
+            }
+        }
+        if rejected.is_empty() {
+            Ok(last)
+        } else {
+            Err(rejected)
+        }
+    }
+}
+
+impl Record {
+    /// What was to be started in place of an instance cannot be rendered, so nothing was deleted.
+    pub(super) fn not_replaced(&mut self, action: &Action, error: &Error, step: &mut Step<'_>) {
+        let Action::DeleteJob {
+            uid, new: Some(of), ..
+        } = action
+        else {
+            return;
+        };
+        if let Some(operation) = &mut self.operation {
+            operation.set_replaced(uid, false);
+            operation.forget_deletions_sent(None);
+        }
+        let response = Response::Failed(error.clone());
+        self.respond_all(&response, step, |waiter| match &waiter.want {
+            Want::Replace { new, .. } => new.variables == of.variables,
+            _ => false,
+        });
+    }
+}
