@@ -146,12 +146,16 @@ impl Record {
         self.is_starting = is_creating || self.is_starting && goes_on;
         let is_undecided = self.undecided.as_ref().is_some_and(|it| it.is_own);
         let waits = |operation: &Operation| operation.starts().any(|(it, _)| it.needs_call());
-        let wish = if is_creating || is_undecided {
-            Wish::Begun
-        } else if operation.is_some_and(waits) {
-            Wish::Start
-        } else {
-            Wish::Nothing
+        let now = step.context.now;
+        let can_begin = |operation: &Operation| {
+            let is_due = calls::due(operation, observed, false) == Some(CallKind::Create);
+            is_due && operation.pauses_until().is_none_or(|at| at <= now)
+        };
+        let wish = match operation.filter(|it| waits(it)) {
+            _ if is_creating || is_undecided => Wish::Begun,
+            Some(operation) if can_begin(operation) => Wish::Start,
+            Some(_) => Wish::Pause,
+            None => Wish::Nothing,
         };
         step.queue.settle(step.key, wish);
     }

@@ -3,7 +3,7 @@
 //! Pure. A start needs a place under each cap that holds for it, and one of the starts that this replica has in
 //! progress (`MAX_STARTING`). Whether there is a place under a cap is read from [`crate::app::admissions`]; what
 //! this replica is about to take is added. A place goes to the first start that can use it: whoever comes later
-//! does not overtake, and whoever waits for another cap does not hold others up. Taking it is left to the
+//! does not overtake, and who waits for another cap, or whose calls fail, does not hold others up. Taking it is left to the
 //! admission of its Job, which other replicas may win: then the start is in the queue again, where it was.
 //!
 //! A start whose caller was answered that it is queued keeps its place for a while, also one that has become free,
@@ -56,6 +56,8 @@ struct Ticket {
 enum State {
     /// Requests wait.
     Waiting,
+    /// They do, but the Job cannot be created now: calls fail, or the one before is not gone.
+    Paused,
     /// None does, but the place is kept.
     Kept,
     /// The Job is being created, or waits for its admission.
@@ -96,8 +98,10 @@ pub(super) enum Turn {
 /// What a name has to do with the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Requests wait for a Job to be created.
+    /// Requests wait for a Job to be created, which can be done now.
     Start,
+    /// They do, and it cannot be done now.
+    Pause,
     /// Its Job is being created, or waits for its admission.
     Begun,
     Nothing,
@@ -277,7 +281,9 @@ impl StartQueue {
         }
         // Those before each are in the queue when it is looked at.
         for (number, mut ticket) in tickets {
-            if !matches!(ticket.state, State::Begun(_)) {
+            if ticket.state == State::Paused {
+                ticket.blocked = None;
+            } else if !matches!(ticket.state, State::Begun(_)) {
                 ticket.blocked = self.blocked(&ticket, number, places);
                 if ticket.blocked.is_none() {
                     self.call(&ticket.claim);
@@ -330,9 +336,11 @@ impl StartQueue {
         let next = match (wish, &ticket.state) {
             (Wish::Begun, State::Begun(_))
             | (Wish::Start, State::Waiting)
+            | (Wish::Pause, State::Paused)
             | (Wish::Nothing, State::Kept) => return,
             (Wish::Begun, _) => State::Begun(None),
             (Wish::Start, _) => State::Waiting,
+            (Wish::Pause, _) => State::Paused,
             (Wish::Nothing, _) if ticket.kept_until.is_some() => State::Kept,
             (Wish::Nothing, _) => {
                 self.remove(number);

@@ -417,7 +417,7 @@ impl World {
         self.settle()?;
         let unfinished = self.unfinished();
         check(Promise::Settles, unfinished == 0, || {
-            format!("{unfinished} requests and calls are unfinished")
+            format!("{unfinished} requests, calls and starts are unfinished")
         })?;
         self.unused_have_ended()?;
         self.caches_are_current()?;

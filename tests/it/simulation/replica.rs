@@ -440,6 +440,12 @@ impl Replica {
         self.coordinator.holders()
     }
 
+    /// How many starts wait for a place.
+    pub(super) fn queued(&self) -> usize {
+        let [queued, _] = self.coordinator.starts();
+        queued
+    }
+
     /// Adds calls, which wait until a worker is free.
     pub(super) fn add_calls(&mut self, calls: Vec<Arc<ApiCall>>) -> Result<(), Breach> {
         let calls = match self.sim.defect {

@@ -517,13 +517,13 @@ impl World {
         }
     }
 
-    /// Number of waiting requests and of calls in flight.
+    /// Number of waiting requests, of calls in flight and of starts in queues.
     pub(super) fn unfinished(&self) -> usize {
         let calls = self
             .replicas
             .iter()
             .flatten()
-            .map(|replica| replica.calls.len());
+            .map(|replica| replica.calls.len() + replica.queued());
         self.waiting.len() + calls.sum::<usize>()
     }
 

@@ -248,16 +248,28 @@ fn as_many_places_are_kept_as_requests_may_wait() {
     );
 }
 
+/// A name whose calls fail for ever would stop all starts.
 #[test]
-fn a_failed_call_gives_the_turn_to_others_only_while_it_pauses_for_nothing() {
+fn who_pauses_after_a_failed_call_holds_nobody_up() {
     let mut fixture = at_most(1);
     fixture.start(1, 100);
     fixture.start(2, 100);
+    fixture.start(3, 100);
     let failed = CallOutcome::Failed(unavailable(Verb::Create));
     assert_eq!(fixture.ends_of(&name(1), failed), NOTHING);
-    assert_eq!(fixture.tick(), NOTHING, "1 is the first, and pauses");
-    assert_eq!(fixture.pass(0.2), ["call create for ann"]);
-    assert_eq!(fixture.coordinator.starts(), [1, 1]);
+    assert_eq!(fixture.tick(), ["call create for ann"], "2 begins");
+    assert_eq!(fixture.pass(0.2), NOTHING);
+    // But it is still the first.
+    fixture.made(2, &json!({}));
+    assert_eq!(
+        fixture.is_ready(2),
+        ["2: ready 10.0.0.2", "call create for ann"]
+    );
+    fixture.made(1, &json!({}));
+    assert_eq!(
+        fixture.is_ready(1),
+        ["1: ready 10.0.0.1", "call create for ann"]
+    );
 }
 
 #[test]
