@@ -388,7 +388,7 @@ impl Coordinator {
             expectation: request.expectation,
             read_at: None,
             may_be_done: false,
-            is_patient: request.is_patient,
+            waits_for_place: request.is_patient,
             want: request.want,
             state,
             number: self.next_number,

@@ -176,3 +176,21 @@ fn a_stream_of_a_queued_start_ends_without_an_id() {
         assert_eq!(event.data["position"], 1);
     }
 }
+
+/// Its caller does not wait for a place, and others do.
+#[test]
+fn what_is_replaced_keeps_its_place() {
+    let environment = TestEnvironment::builder()
+        .annotation("max-instances", "1")
+        .start();
+    environment.start_instance(&path(0));
+    let waiting = environment.client().begin("GET", &path(1), &[PATIENT], "");
+    eventually_starts(&environment, [1, 0]);
+    for _ in 0..5 {
+        let replaced = environment.client().begin("PUT", &path(0), &[], "");
+        replaced.finish().expect(200);
+    }
+    assert_eq!(starts(&environment), [1, 0]);
+    environment.delete(&path(0)).expect(200);
+    waiting.finish().expect(200);
+}

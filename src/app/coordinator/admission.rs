@@ -106,18 +106,17 @@ impl Record {
         let Some(operation) = &self.operation else {
             return true;
         };
-        let Some(claim) = calls::claim(step.key, operation, step.context) else {
+        let Some(start) = calls::start(step.key, operation, step.context) else {
             return true;
         };
-        if !step.queue.is_needed(&claim) {
+        if !step.queue.is_needed(&start.claim) {
             return true;
         }
-        let is_patient = operation.starts().any(|(waiter, _)| waiter.is_patient);
         let places = Places {
             admissions: &step.context.cache.admissions().state(),
             starting: step.starting,
         };
-        let turn = step.queue.ask(step.key, claim, is_patient, places);
+        let turn = step.queue.ask(step.key, start, places);
         match turn {
             Turn::Begin => {
                 step.queue.begun(step.key, None);
@@ -128,7 +127,7 @@ impl Record {
                 let before = operation.waiters.len();
                 let response = Response::Failed(Error::NoPlace(refusal));
                 self.respond_all(&response, step, |waiter| {
-                    waiter.want.variables().is_some() && !waiter.is_patient
+                    waiter.want.variables().is_some() && !waiter.is_patient()
                 });
                 let after = self.operation.as_ref().map_or(0, |it| it.waiters.len());
                 *is_changed = after < before;
@@ -157,6 +156,12 @@ impl Record {
             Some(_) => Wish::Pause,
             None => Wish::Nothing,
         };
+        if let (Wish::Start | Wish::Pause, Some(operation)) = (wish, operation)
+            && operation.replacing().is_some()
+            && let Some(start) = calls::start(step.key, operation, step.context)
+        {
+            step.queue.reserve(step.key, start);
+        }
         step.queue.settle(step.key, wish);
     }
 

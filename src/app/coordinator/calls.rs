@@ -7,6 +7,7 @@ use super::memory::Memory;
 use super::operation::{Operation, Standing, Waiter};
 use super::resolve::{Observed, State};
 use super::retry::CallKind;
+use super::start_queue::Start;
 use crate::app::admissions::Claim;
 use crate::app::api_call::{Action, NewJob, StopCause};
 use crate::app::cache::Instance;
@@ -225,19 +226,23 @@ pub(super) fn new_job(
     Ok(new)
 }
 
-/// The places that the next start needs.
-pub(super) fn claim(
+/// What the next start asks for.
+pub(super) fn start(
     key: &InstanceKey,
     operation: &Operation,
     context: &Context<'_>,
-) -> Option<Claim> {
+) -> Option<Start> {
     let (_, settings, _) = context.catalog.startable(&key.app_type).ok()?.1;
     let mut starts = operation.starts();
     let by = starts.find_map(|(waiter, _)| waiter.by.as_ref())?;
-    Some(Claim {
-        app_type: key.app_type.clone(),
-        owner: by.owner.clone().unwrap_or_default(),
-        caps: settings.caps,
+    Some(Start {
+        claim: Claim {
+            app_type: key.app_type.clone(),
+            owner: by.owner.clone().unwrap_or_default(),
+            caps: settings.caps,
+        },
+        is_patient: operation.starts().any(|(waiter, _)| waiter.is_patient()),
+        is_first: operation.replacing().is_some(),
     })
 }
 

@@ -7,7 +7,7 @@ use super::context::Step;
 use super::operation::{CallState, Operation, WaitState, Waiter, Want};
 use super::record::{Record, Trigger};
 use super::resolve::{self, Facts, Observed};
-use super::retry::{CallKind, FORCE_PAUSE, Retry};
+use super::retry::{FORCE_PAUSE, Retry};
 use super::undecided::deadline;
 use crate::app::error::Error;
 use crate::app::request::Response;
@@ -138,7 +138,7 @@ impl Record {
             if let CallState::Retrying(retry) = &operation.call
                 && calls::due(operation, observed, is_overdue) == Some(retry.kind)
                 // It waits for its place, not for the time, once that is over.
-                && (retry.kind != CallKind::Create || retry.at > now)
+                && (retry.at > now || !step.queue.waits(step.key))
             {
                 wakes.push(retry.at);
             }

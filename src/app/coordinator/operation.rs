@@ -106,7 +106,7 @@ pub(super) struct Waiter {
     /// Whether its change may have been made by a call whose response was lost.
     pub(super) may_be_done: bool,
     /// Whether it waits for a place under a cap, instead of being refused.
-    pub(super) is_patient: bool,
+    pub(super) waits_for_place: bool,
     /// What it wants.
     pub(super) want: Want,
     /// Its wait state.
@@ -243,6 +243,12 @@ impl Waiter {
         } else {
             Error::PreconditionFailed(key.clone())
         }
+    }
+
+    /// Whether it waits for a place under a cap, instead of being refused: also if an instance was stopped for it.
+    #[must_use]
+    pub(super) const fn is_patient(&self) -> bool {
+        self.waits_for_place || self.is_pending()
     }
 
     /// Whether it waits for the result of our own call.

@@ -302,7 +302,7 @@ impl Record {
                 expectation: Expectation::None,
                 read_at: None,
                 may_be_done: false,
-                is_patient: false,
+                waits_for_place: false,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
                 // Older than a request that comes with this step.

@@ -95,7 +95,7 @@ impl Waiter {
     }
 
     /// Whether it starts an instance in place of one that was stopped.
-    fn is_pending(&self) -> bool {
+    pub(super) const fn is_pending(&self) -> bool {
         matches!(self.want, Want::Instance(Intent::Replace(_)))
     }
 

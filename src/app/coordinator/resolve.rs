@@ -516,7 +516,7 @@ fn awaited<'a>(waiter: &'a Waiter, observed: &Observed, facts: &Facts<'_>) -> &'
     let is_for_next = |job: &Uid| {
         facts.was_disrupted(job)
             || facts.was_stopped_before(job, waiter)
-            || waiter.is_patient && facts.had_no_place(job)
+            || waiter.is_patient() && facts.had_no_place(job)
     };
     let is_for_new = |job: &Uid| facts.is_replaced(job) || may_start && is_for_next(job);
     let is_kept = facts.kept_for.is_some() && !facts.is_deleting && observed.state != Deleting;

@@ -25,10 +25,10 @@ pub(super) struct StartQueue {
     keep: Duration,
     /// So many are kept at most.
     kept_max: usize,
-    tickets: BTreeMap<u64, Ticket>,
-    numbers: HashMap<InstanceKey, u64>,
+    tickets: BTreeMap<Number, Ticket>,
+    numbers: HashMap<InstanceKey, Number>,
     /// Until when places are kept.
-    kept: BTreeSet<(Instant, u64)>,
+    kept: BTreeSet<(Instant, Number)>,
     /// The places that are free for these tickets, or being taken, and that the watch does not show as taken.
     taken: HashMap<Scope, usize>,
     /// How many tickets may begin and have not yet.
@@ -38,6 +38,24 @@ pub(super) struct StartQueue {
     of: Option<(u64, usize)>,
     /// Those that have something to do since then.
     woken: Vec<InstanceKey>,
+}
+
+/// The place of a start in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Number {
+    is_behind: bool,
+    arrival: u64,
+}
+
+/// A start that asks for a place.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// The places that it needs.
+    pub(super) claim: Claim,
+    /// Whether one of its callers waits for a place under a cap; others are refused where there is none.
+    pub(super) is_patient: bool,
+    /// Whether it takes the place of one that was stopped for it: it comes before all others.
+    pub(super) is_first: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +68,19 @@ struct Ticket {
     kept_until: Option<Instant>,
     /// Why it waits; `None`: it may begin.
     blocked: Option<Blocked>,
+}
+
+impl Ticket {
+    fn new(key: &InstanceKey, start: Start, state: State) -> Self {
+        Self {
+            key: key.clone(),
+            claim: start.claim,
+            state,
+            is_patient: start.is_patient,
+            kept_until: None,
+            blocked: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,76 +179,75 @@ impl StartQueue {
         self.max_starting.is_some() || claim.caps.iter().next().is_some()
     }
 
-    /// Whether the start of this name may begin now. `is_patient`: one of its callers waits for a place under a
-    /// cap; others are refused where there is none.
-    pub(super) fn ask(
-        &mut self,
-        key: &InstanceKey,
-        claim: Claim,
-        is_patient: bool,
-        places: Places<'_>,
-    ) -> Turn {
-        let number = self.numbers.get(key).copied();
-        let known = number.and_then(|number| self.tickets.get_mut(&number));
-        let number = if let Some(ticket) = known {
-            let is_other = ticket.claim != claim
-                || ticket.is_patient != is_patient
-                || ticket.state != State::Waiting;
-            (ticket.claim, ticket.is_patient) = (claim, is_patient);
-            ticket.state = State::Waiting;
-            if is_other {
+    /// Whether the start of this name may begin now.
+    pub(super) fn ask(&mut self, key: &InstanceKey, start: Start, places: Places<'_>) -> Turn {
+        let known = self.numbers.get(key).copied();
+        let number = known.unwrap_or_else(|| self.next_number(start.is_first));
+        let before = self.tickets.get_mut(&number);
+        let is_as_before = before.is_some_and(|ticket| {
+            let is_same = ticket.claim == start.claim && ticket.is_patient == start.is_patient;
+            is_same && ticket.state == State::Waiting
+        });
+        if !is_as_before {
+            // Who comes last changes nothing for those before.
+            let is_last = known.is_none() && !start.is_first;
+            if is_last {
+                self.refresh(places);
+            }
+            let kept_until = self.tickets.remove(&number).and_then(|it| it.kept_until);
+            let mut ticket = Ticket {
+                kept_until,
+                ..Ticket::new(key, start, State::Waiting)
+            };
+            if is_last {
+                self.look(number, &mut ticket, places);
+            } else {
                 self.of = None;
             }
-            self.refresh(places);
-            number.unwrap_or_default()
-        } else {
-            self.refresh(places);
-            self.join(key, claim, is_patient, places)
-        };
-        let Some(ticket) = self.tickets.get(&number) else {
-            return Turn::Wait;
-        };
-        match &ticket.blocked {
-            None => Turn::Begin,
-            Some(Blocked::Starting(_)) => Turn::Wait,
-            Some(Blocked::Full(scope, full)) => Turn::Refused(self.refusal(number, scope, *full)),
+            self.tickets.insert(number, ticket);
+            self.numbers.insert(key.clone(), number);
+        }
+        self.refresh(places);
+        match self.tickets.get(&number).map(|ticket| &ticket.blocked) {
+            Some(None) => Turn::Begin,
+            Some(Some(Blocked::Full(scope, full))) => {
+                Turn::Refused(self.refusal(number, scope, *full))
+            }
+            Some(Some(Blocked::Starting(_))) | None => Turn::Wait,
         }
     }
 
-    fn join(
-        &mut self,
-        key: &InstanceKey,
-        claim: Claim,
-        is_patient: bool,
-        places: Places<'_>,
-    ) -> u64 {
+    /// What this start needs is kept for it until it asks: it takes the place of one that is being stopped.
+    pub(super) fn reserve(&mut self, key: &InstanceKey, start: Start) {
+        if !self.numbers.contains_key(key) && self.is_needed(&start.claim) {
+            let number = self.next_number(start.is_first);
+            self.numbers.insert(key.clone(), number);
+            self.tickets
+                .insert(number, Ticket::new(key, start, State::Paused));
+            self.of = None;
+        }
+    }
+
+    fn next_number(&mut self, is_first: bool) -> Number {
         self.next += 1;
-        let mut ticket = Ticket {
-            key: key.clone(),
-            claim,
-            state: State::Waiting,
-            is_patient,
-            kept_until: None,
-            blocked: None,
-        };
-        ticket.blocked = self.blocked(&ticket, self.next, places);
+        Number {
+            is_behind: !is_first,
+            arrival: self.next,
+        }
+    }
+
+    /// Looks whether this may begin; then there is one place less.
+    fn look(&mut self, number: Number, ticket: &mut Ticket, places: Places<'_>) {
+        ticket.blocked = self.blocked(ticket, number, places);
         if ticket.blocked.is_none() {
-            self.call(&ticket.claim);
-        }
-        self.tickets.insert(self.next, ticket);
-        self.numbers.insert(key.clone(), self.next);
-        self.next
-    }
-
-    /// There is a place for this.
-    fn call(&mut self, claim: &Claim) {
-        self.called += 1;
-        for (scope, _, _) in claim.scopes() {
-            *self.taken.entry(scope).or_default() += 1;
+            self.called += usize::from(ticket.state != State::Paused);
+            for (scope, _, _) in ticket.claim.scopes() {
+                *self.taken.entry(scope).or_default() += 1;
+            }
         }
     }
 
-    fn refusal(&self, number: u64, scope: &Scope, full: Full) -> Refusal {
+    fn refusal(&self, number: Number, scope: &Scope, full: Full) -> Refusal {
         if full.admitted >= usize::try_from(full.cap).unwrap_or(usize::MAX) {
             return Refusal::Full(full);
         }
@@ -225,7 +255,7 @@ impl StartQueue {
     }
 
     /// How many wait before this one for a place of that kind.
-    fn before(&self, number: u64, scope: &Scope) -> usize {
+    fn before(&self, number: Number, scope: &Scope) -> usize {
         let before = self.tickets.range(..number);
         let waits = |ticket: &Ticket| {
             !matches!(ticket.state, State::Begun(_))
@@ -235,7 +265,7 @@ impl StartQueue {
     }
 
     /// What stands in the way of this one.
-    fn blocked(&self, ticket: &Ticket, number: u64, places: Places<'_>) -> Option<Blocked> {
+    fn blocked(&self, ticket: &Ticket, number: Number, places: Places<'_>) -> Option<Blocked> {
         let mut scopes = ticket.claim.scopes();
         let full = scopes.find_map(|(scope, kind, cap)| {
             let (admitted, undecided) = places.admissions.count(&scope);
@@ -281,13 +311,10 @@ impl StartQueue {
         }
         // Those before each are in the queue when it is looked at.
         for (number, mut ticket) in tickets {
-            if ticket.state == State::Paused {
+            if ticket.state == State::Paused && number.is_behind {
                 ticket.blocked = None;
             } else if !matches!(ticket.state, State::Begun(_)) {
-                ticket.blocked = self.blocked(&ticket, number, places);
-                if ticket.blocked.is_none() {
-                    self.call(&ticket.claim);
-                }
+                self.look(number, &mut ticket, places);
                 let is_refused =
                     matches!(ticket.blocked, Some(Blocked::Full(..))) && !ticket.is_patient;
                 if ticket.state == State::Waiting && (ticket.blocked.is_none() || is_refused) {
@@ -351,7 +378,7 @@ impl StartQueue {
         self.of = None;
     }
 
-    fn remove(&mut self, number: u64) {
+    fn remove(&mut self, number: Number) {
         self.of = None;
         if let Some(ticket) = self.tickets.remove(&number) {
             self.numbers.remove(&ticket.key);
@@ -430,6 +457,14 @@ impl StartQueue {
         self.tickets.is_empty()
     }
 
+    /// Whether this name waits for a place.
+    #[must_use]
+    pub(super) fn waits(&self, key: &InstanceKey) -> bool {
+        let number = self.numbers.get(key);
+        let ticket = number.and_then(|number| self.tickets.get(number));
+        ticket.is_some_and(|ticket| !matches!(ticket.state, State::Begun(_)))
+    }
+
     /// How many wait for a place.
     #[must_use]
     pub(super) fn len(&self) -> usize {
@@ -442,7 +477,7 @@ impl StartQueue {
     /// # Errors
     /// The violated invariant.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        let is_known = |(number, ticket): (&u64, &Ticket)| {
+        let is_known = |(number, ticket): (&Number, &Ticket)| {
             self.numbers.get(&ticket.key) == Some(number)
                 && ticket
                     .kept_until

@@ -108,7 +108,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
             Want::Instance(Intent::Find)
         };
         let waiter = Waiter {
-            is_patient: false,
+            waits_for_place: false,
             handle: None,
             by: Some(origin("ann")),
             held: None,

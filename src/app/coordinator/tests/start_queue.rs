@@ -352,3 +352,20 @@ fn when_the_service_shuts_down_the_queue_is_answered() {
         ["1: node_not_ready Admitting", "2: node_not_ready Queued 1"]
     );
 }
+
+/// Else the caller of the PUT would have lost its instance to who waits.
+#[test]
+fn what_is_replaced_keeps_its_place_before_all_who_wait() {
+    let mut fixture = capped(1, 0);
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.start(2, 100), NOTHING);
+    fixture.is_patient = false;
+    assert_eq!(fixture.replace(1, ""), ["call delete u1 for bob"]);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.done(), NOTHING);
+    fixture.world.job_gone("u1");
+    assert_eq!(fixture.tick(), NOTHING, "it is the first to know");
+    assert_eq!(fixture.changed(), ["call create for bob"]);
+    assert_eq!(fixture.tick(), NOTHING);
+    assert_eq!(fixture.coordinator.starts(), [1, 1]);
+}
