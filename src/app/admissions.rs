@@ -8,9 +8,14 @@
 //! them are left than its cap, and refused once so many of them are admitted; else it waits until more of those
 //! before it are decided. The first that is undecided waits for nobody. So never more than the cap run, and nobody
 //! is refused while there is a place. A Job that a list has brought while it was undecided has no place in that
-//! order: all others count as its predecessors, which may refuse it for nothing, but never admits one too many.
+//! order until a list of the version of its creation gives it one ([`Admissions::place`]). Until then all others
+//! count as its predecessors, which may refuse it for nothing, but never admits one too many.
 //!
 #![doc = include_str!("caps.md")]
+
+mod decision;
+
+pub use decision::{Admission, Full, Refusal};
 
 use super::keys::key_of;
 use crate::kube::types::{Job, Uid};
@@ -27,101 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 /// So many Jobs that wait for the same places are looked at when one of them is decided, the first ones.
 const LOOKED_AT_MAX: usize = 512;
 
-/// What is to become of a Job that waits for its admission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It may run.
-    Admit,
-    /// There is no place for it.
-    Refuse(Full),
-    /// It depends on Jobs that are not decided yet, or the watch has not delivered it.
-    Wait,
-    /// It is decided, or gone.
-    Decided,
-}
-
-/// A cap that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// What it counts.
-    pub scope: CapScope,
-    /// The cap.
-    pub cap: u32,
-    /// How many are admitted and have not ended.
-    pub admitted: usize,
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = match self.scope {
-            CapScope::Type => "instances of this app type",
-            CapScope::Owner => "instances of this app type and owner",
-            CapScope::All => "instances of all app types",
-        };
-        let Self {
-            scope,
-            cap,
-            admitted,
-        } = self;
-        let setting = scope.setting();
-        write!(f, "{admitted} {of} run, and {setting} is {cap}")
-    }
-}
-
-/// Why a Job was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A cap is reached.
-    Full(Full),
-    /// So many starts wait for a place before it.
-    Behind(usize),
-    /// Whether there is a place was not known in time: others before it were not decided.
-    Undecided,
-    /// The service may not patch Jobs, so it can admit none.
-    NotPermitted,
-}
-
-impl Refusal {
-    /// In one word.
-    #[must_use]
-    pub const fn scope(&self) -> &'static str {
-        match self {
-            Self::Full(full) => full.scope.as_str(),
-            Self::Behind(_) => "behind",
-            Self::Undecided => "undecided",
-            Self::NotPermitted => "not_permitted",
-        }
-    }
-
-    /// What a caller can do, as the end of a sentence.
-    #[must_use]
-    pub const fn remedy(&self) -> &'static str {
-        match self {
-            Self::Full(_) | Self::Behind(_) | Self::Undecided => {
-                "; retry when an instance has ended, or wait for a place (Prefer: wait=60)"
-            }
-            Self::NotPermitted => "",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(full) => full.fmt(f),
-            Self::Behind(waiting) => write!(
-                f,
-                "the number of instances is limited, and {waiting} starts wait for a place before this one"
-            ),
-            Self::Undecided => f.write_str(
-                "the number of instances is limited, and starts before this one were not decided in time",
-            ),
-            Self::NotPermitted => f.write_str(
-                "the number of instances is limited, and config-controller may not patch Jobs: its Role needs the verb patch on jobs",
-            ),
-        }
-    }
-}
+/// A Job without a place is given one only if at most so many Jobs that are known by then are later.
+const LATER_MAX: usize = 1024;
 
 /// What Jobs a cap counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -236,10 +148,26 @@ enum State {
 struct Undecided {
     key: InstanceKey,
     caps: Caps,
-    /// Its creation was delivered by the watch, so its predecessors are known.
-    is_placed: bool,
-    /// Its name was reported since it can be decided.
-    is_reported: bool,
+    place: Place,
+    /// What its name was reported for.
+    reported: Option<Reported>,
+}
+
+/// Which Jobs are the predecessors of an undecided one.
+#[derive(Debug)]
+enum Place {
+    /// Those with smaller numbers: its creation was delivered by the watch.
+    InOrder,
+    /// Those with numbers below this one, but for these: a list of the version of its creation does not have them.
+    Listed(u64, Vec<Uid>),
+    /// All others.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reported {
+    WithoutPlace,
+    Decidable,
 }
 
 /// A list that is being delivered.
@@ -262,13 +190,17 @@ pub struct Admissions {
     next: u64,
     listing: Option<Listing>,
     /// Scopes with changes.
-    changed: Vec<Scope>,
+    changed: HashSet<Scope>,
     changes: u64,
 }
 
 impl Group {
     fn scope(&self, scope: CapScope) -> Scope {
         Scope::of(scope, &self.app_type, &self.owner)
+    }
+
+    fn scopes(&self) -> [Scope; 3] {
+        CapScope::ALL.map(|scope| self.scope(scope))
     }
 }
 
@@ -284,7 +216,7 @@ impl Admissions {
                     self.job(job, false);
                 }
             }
-            StoreEvent::Apply(job) => self.job(job, true),
+            StoreEvent::Apply(job) => self.job(job, self.listing.is_none()),
             StoreEvent::Delete { uid, .. } => {
                 self.remove(uid);
                 if let Some(listing) = &mut self.listing {
@@ -306,15 +238,13 @@ impl Admissions {
         let Some(undecided) = self.undecided.get(uid) else {
             return Admission::Decided;
         };
+        let is_placed = !matches!(undecided.place, Place::Unknown);
+        if !is_placed && self.listing.is_some() {
+            return Admission::Wait;
+        }
         let mut waits = false;
         for (scope, cap) in undecided.caps.iter() {
-            let Some(members) = self.scopes.get(&entry.group.scope(scope)) else {
-                continue;
-            };
-            let (admitted, waiting) = match undecided.is_placed {
-                true => members.before(entry.number),
-                false => (members.admitted, members.undecided.len() - 1),
-            };
+            let (admitted, waiting) = self.before(entry, &undecided.place, scope);
             let places = usize::try_from(cap).unwrap_or(usize::MAX);
             if admitted >= places {
                 return Admission::Refuse(Full {
@@ -325,10 +255,10 @@ impl Admissions {
             }
             waits |= admitted + waiting >= places;
         }
-        if waits {
-            Admission::Wait
-        } else {
-            Admission::Admit
+        match waits {
+            true if is_placed => Admission::Wait,
+            true => Admission::WaitWithoutPlace,
+            false => Admission::Admit,
         }
     }
 
@@ -349,6 +279,57 @@ impl Admissions {
     #[must_use]
     pub const fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// How many are admitted and undecided before this one, of those that the cap counts.
+    fn before(&self, entry: &Entry, place: &Place, scope: CapScope) -> (usize, usize) {
+        let scope = entry.group.scope(scope);
+        let Some(members) = self.scopes.get(&scope) else {
+            return (0, 0);
+        };
+        let (at, later) = match place {
+            Place::InOrder => return members.before(entry.number),
+            Place::Unknown => return (members.admitted, members.undecided.len() - 1),
+            Place::Listed(at, later) => (*at, later),
+        };
+        let (mut admitted, mut waiting) = members.before(at);
+        waiting -= 1;
+        for later in later.iter().filter_map(|uid| self.jobs.get(uid)) {
+            let is_counted = CapScope::ALL
+                .iter()
+                .any(|it| later.group.scope(*it) == scope);
+            match later.state {
+                State::Admitted if is_counted => admitted -= 1,
+                State::Undecided if is_counted => waiting -= 1,
+                _ => {}
+            }
+        }
+        (admitted, waiting)
+    }
+
+    /// Gives a Job that a list has brought its place: these and no others were there when it was created. Returns the
+    /// names of Jobs that can be decided now.
+    pub fn place(&mut self, uid: &Uid, there: &HashSet<Uid>) -> Vec<InstanceKey> {
+        let Some(undecided) = self.undecided.get_mut(uid) else {
+            return Vec::new();
+        };
+        // Without the Job itself the list is of another history. One that is being delivered may bring predecessors.
+        let is_open = matches!(undecided.place, Place::Unknown);
+        if !is_open || self.listing.is_some() || !there.contains(uid) {
+            return Vec::new();
+        }
+        let jobs = self.jobs.iter();
+        let later = jobs.filter(|(uid, it)| it.state != State::Over && !there.contains(uid));
+        let later: Vec<Uid> = later
+            .map(|(uid, _)| uid.clone())
+            .take(LATER_MAX + 1)
+            .collect();
+        if later.len() <= LATER_MAX {
+            undecided.place = Place::Listed(self.next + 1, later);
+        }
+        let scopes = self.jobs.get(uid).map(|it| it.group.scopes());
+        self.changed.extend(scopes.into_iter().flatten());
+        self.decidable()
     }
 
     fn job(&mut self, job: &Job, is_of_watch: bool) {
@@ -376,7 +357,7 @@ impl Admissions {
         self.enter(uid);
     }
 
-    fn add(&mut self, job: &Job, key: InstanceKey, is_placed: bool, is_over: bool) {
+    fn add(&mut self, job: &Job, key: InstanceKey, is_in_order: bool, is_over: bool) {
         let uid = &job.metadata.uid;
         let owner: Arc<str> = job::owner(job).unwrap_or_default().into();
         let of = (key.app_type.clone(), Arc::clone(&owner));
@@ -397,8 +378,11 @@ impl Admissions {
             let undecided = Undecided {
                 key,
                 caps: Caps::of(job),
-                is_placed,
-                is_reported: false,
+                place: match is_in_order {
+                    true => Place::InOrder,
+                    false => Place::Unknown,
+                },
+                reported: None,
             };
             self.undecided.insert(uid.clone(), undecided);
         }
@@ -430,6 +414,10 @@ impl Admissions {
         for uid in lost {
             self.remove(&uid);
         }
+        let open = self.undecided.iter();
+        let open = open.filter(|(_, it)| matches!(it.place, Place::Unknown));
+        let open = open.filter_map(|(uid, _)| self.jobs.get(uid));
+        self.changed.extend(open.flat_map(|it| it.group.scopes()));
     }
 
     /// Counts this Job in its scopes.
@@ -437,14 +425,14 @@ impl Admissions {
         let Some(entry) = self.jobs.get(uid).filter(|it| it.state != State::Over) else {
             return;
         };
-        for scope in CapScope::ALL.map(|scope| entry.group.scope(scope)) {
+        for scope in entry.group.scopes() {
             let members = self.scopes.entry(scope.clone()).or_default();
             if entry.state == State::Admitted {
                 members.admit(entry.number);
             } else {
                 members.undecided.insert(entry.number, uid.clone());
             }
-            self.changed.push(scope);
+            self.changed.insert(scope);
         }
     }
 
@@ -454,7 +442,7 @@ impl Admissions {
             return;
         };
         self.undecided.remove(uid);
-        for scope in CapScope::ALL.map(|scope| entry.group.scope(scope)) {
+        for scope in entry.group.scopes() {
             let Some(members) = self.scopes.get_mut(&scope) else {
                 continue;
             };
@@ -462,14 +450,18 @@ impl Admissions {
             if members.admitted == 0 && members.undecided.is_empty() {
                 self.scopes.remove(&scope);
             }
-            self.changed.push(scope);
+            self.changed.insert(scope);
         }
     }
 
-    /// The names of Jobs in changed scopes that can be decided, each once.
+    /// The names of Jobs in changed scopes that can be decided, or need a place: each once. While a list is being
+    /// delivered there are none.
     fn decidable(&mut self) -> Vec<InstanceKey> {
-        let mut waiting = Vec::new();
         self.changes += u64::from(!self.changed.is_empty());
+        if self.listing.is_some() {
+            return Vec::new();
+        }
+        let mut waiting = Vec::new();
         for scope in std::mem::take(&mut self.changed) {
             let members = self.scopes.get(&scope);
             let undecided = members.into_iter().flat_map(|it| it.undecided.values());
@@ -477,12 +469,15 @@ impl Admissions {
         }
         let mut keys = Vec::new();
         for uid in waiting {
-            if self.of(&uid) == Admission::Wait {
-                continue;
-            }
+            let reported = match self.of(&uid) {
+                Admission::Wait => continue,
+                Admission::WaitWithoutPlace => Some(Reported::WithoutPlace),
+                _ => Some(Reported::Decidable),
+            };
             if let Some(undecided) = self.undecided.get_mut(&uid)
-                && !std::mem::replace(&mut undecided.is_reported, true)
+                && undecided.reported < reported
             {
+                undecided.reported = reported;
                 keys.push(undecided.key.clone());
             }
         }
@@ -517,8 +512,18 @@ impl SharedAdmissions {
     /// [`Admissions::apply`]
     pub fn apply(&self, event: &StoreEvent<Job>) {
         let keys = lock(&self.state).apply(event);
+        self.report(&keys);
+    }
+
+    /// [`Admissions::place`]
+    pub fn place(&self, uid: &Uid, there: &HashSet<Uid>) {
+        let keys = lock(&self.state).place(uid, there);
+        self.report(&keys);
+    }
+
+    fn report(&self, keys: &[InstanceKey]) {
         if let Some(act) = self.on_decidable.get().filter(|_| !keys.is_empty()) {
-            act(&keys);
+            act(keys);
         }
     }
 

@@ -78,6 +78,13 @@ pub enum Action {
         /// Which Job.
         uid: Uid,
     },
+    /// LIST the Jobs that were there when this one was created: they come before it.
+    PlaceJob {
+        /// Which Job.
+        uid: Uid,
+        /// The version of its creation.
+        version: ResourceVersion,
+    },
     /// DELETE the pod with its own grace period, with its UID as precondition: its Job is gone.
     DeletePod {
         /// The Job that it was of.
@@ -126,6 +133,7 @@ impl Action {
             } => Some(by),
             Self::DeleteJob { .. }
             | Self::AdmitJob { .. }
+            | Self::PlaceJob { .. }
             | Self::DeletePod { .. }
             | Self::ForceDeletePod { .. }
             | Self::ReadJob { .. }
@@ -170,8 +178,8 @@ impl StopCause {
 /// The outcome of one attempt. Its result is already in the stores.
 #[derive(Clone, Debug)]
 pub enum CallOutcome {
-    /// The Job with this UID was created.
-    Created(Uid),
+    /// The Job with this UID was created, at this version.
+    Created(Uid, ResourceVersion),
     /// A read found the Job of the instance, with this UID. For a deletion these three mean that
     /// the Job was already gone, with the result of a later read.
     Found(Uid),

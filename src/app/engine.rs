@@ -42,6 +42,7 @@ use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use calls::Calls;
 use log::Level;
 use start_warnings::StartWarnings;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -282,6 +283,8 @@ enum Returned {
         is_first: bool,
     },
     Admitted(Job),
+    /// The Jobs that were there when this one was created, unless there were too many.
+    Before(Uid, Option<HashSet<Uid>>),
     Pod(Pod),
     PodDeleted,
 }
@@ -297,6 +300,7 @@ impl Returned {
             Self::Pod(pod) => Some(&pod.metadata.resource_version),
             Self::NotRendered(_)
             | Self::InUse
+            | Self::Before(..)
             | Self::Deleted { job: None, .. }
             | Self::PodDeleted => None,
         }
@@ -319,6 +323,12 @@ fn find(client: &Client, key: &InstanceKey, with_pods: bool) -> Result<Returned,
         .filter(|job| with_pods && key_of(job).as_ref() == Some(key));
     let pods = job.map(|job| client.pods_of(&job.metadata.uid));
     Ok(Returned::Found(found, pods.transpose()?))
+}
+
+/// Finds the Jobs that were there at that version, when this one was created.
+fn before(client: &Client, uid: &Uid, version: &ResourceVersion) -> Result<Returned, kube::Error> {
+    let there = client.jobs_at(version)?;
+    Ok(Returned::Before(uid.clone(), there))
 }
 
 impl Executor {
@@ -384,6 +394,7 @@ impl Executor {
                 let admitted = client.admit_job(&name, uid, change);
                 admitted.map(Returned::Admitted)
             }
+            Action::PlaceJob { uid, version } => before(client, uid, version),
             Action::LabelPod {
                 pod,
                 uid,
@@ -422,6 +433,8 @@ impl Executor {
                 version_of(self.cache.jobs.get(&name), uid)
             }
             Action::LabelPod { pod, uid, .. } => version_of(self.cache.pods.get(pod), uid),
+            // It is of the past.
+            Action::PlaceJob { .. } => None,
             Action::DeletePod { .. } | Action::ForceDeletePod { .. } => None,
         };
         least.unwrap_or_default()
@@ -442,8 +455,9 @@ impl Executor {
             Ok(Returned::Created(job, warnings)) => {
                 self.start_warnings.log(&call, warnings);
                 let uid = job.metadata.uid.clone();
+                let version = job.metadata.resource_version.clone();
                 let gone = self.writers.job_written(job);
-                (CallOutcome::Created(uid), gone)
+                (CallOutcome::Created(uid, version), gone)
             }
             Ok(Returned::NotRendered(error)) => (CallOutcome::NotRendered(error), None),
             Ok(Returned::InUse) => (CallOutcome::InUse, None),
@@ -463,6 +477,12 @@ impl Executor {
                 (CallOutcome::Deleted { is_first }, gone)
             }
             Ok(Returned::Admitted(job)) => (CallOutcome::Done, self.writers.job_written(job)),
+            Ok(Returned::Before(uid, there)) => {
+                if let Some(there) = there {
+                    self.cache.admissions().place(&uid, &there);
+                }
+                (CallOutcome::Done, None)
+            }
             Ok(Returned::Pod(pod)) => {
                 drop(self.writers.pods.own_write(pod));
                 (CallOutcome::Done, None)

@@ -483,7 +483,7 @@ impl Fixture {
             Some(Action::CreateJob(_)) => {
                 let job = self.world.cache.jobs.get(&n1().job_name());
                 let uid = job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone());
-                CallOutcome::Created(uid)
+                CallOutcome::Created(uid, "1".into())
             }
             Some(Action::ReadJob { .. }) => {
                 let job = self.world.cache.jobs.get(&n1().job_name());

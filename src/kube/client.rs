@@ -4,6 +4,8 @@
 //! [`crate::store`]). What a call means for an instance is decided in
 //! [`crate::app`]; the rights that these calls need are those of our manifests.
 
+mod admission;
+
 use super::containers::PodContainers;
 use super::error::{Class, Error, Failure, Verb};
 use super::request::{self, LogOptions, Precondition, Propagation, Request, Scope, UseReport};
@@ -157,21 +159,6 @@ impl Client {
         }
     }
 
-    /// Lets the Job with this UID run if its annotation still has that value; see [`request::admit_job`]. Returns the
-    /// Job as it is then: it may be being deleted.
-    ///
-    /// # Errors
-    /// `Invalid` or `Conflict` when it has another value or UID, `NotFound` when no object has that name.
-    pub fn admit_job(
-        &self,
-        name: &str,
-        uid: &Uid,
-        change: (&str, &str, &str),
-    ) -> Result<Job, Error> {
-        let request = request::admit_job(&self.namespace, name, uid, change)?;
-        self.call(request, |body| decode_object(body, name, Some(uid)))
-    }
-
     /// Applies a merge patch to the pod with this UID.
     ///
     /// # Errors
@@ -217,6 +204,10 @@ impl Client {
     ) -> Result<Page<K>, Error> {
         let mut request = request::list(K::COLLECTION, scope, continue_token, limit)?;
         request.is_apart = is_apart;
+        self.page(request)
+    }
+
+    fn page<K: Resource>(&self, request: Request) -> Result<Page<K>, Error> {
         self.call(request, |body| {
             let page = decode_list(body)?;
             check_is_list(&page.version)?;
@@ -369,8 +360,10 @@ fn check_is_list(version: &ResourceVersion) -> Result<(), serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::admission::PAGES_MAX;
     use super::*;
     use serde_json::json;
+    use std::collections::HashSet;
     use std::sync::Mutex;
 
     /// Returns the same response to every request, and records the requests.
@@ -419,6 +412,22 @@ mod tests {
         let found = client(200, list).0.find_job("hello-ann").unwrap();
         assert!(found.object.is_none());
         assert_eq!(found.version, "8".into());
+    }
+
+    #[test]
+    fn earlier_jobs_are_read_page_by_page_up_to_a_bound() {
+        let ours = json!({"config-controller.semafor.ch/instance-type": "hello", "config-controller.semafor.ch/instance-name": "ann"});
+        let item = json!({"metadata": {"name": "hello-ann", "uid": "u1", "resourceVersion": "6", "annotations": ours}});
+        let page = |more: &str| json!({"metadata": {"resourceVersion": "7", "continue": more}, "items": [item.clone()]});
+        let (last, transport) = client(200, page(""));
+        let there = last.jobs_at(&"7".into()).unwrap().unwrap();
+        assert_eq!(there, HashSet::from(["u1".into()]));
+        assert_eq!(transport.2.lock().unwrap().len(), 1);
+        let (endless, transport) = client(200, page("more"));
+        assert_eq!(endless.jobs_at(&"7".into()).unwrap(), None);
+        let sent = transport.2.lock().unwrap();
+        assert_eq!(sent.len(), PAGES_MAX);
+        assert!(sent[1].path_and_query.ends_with("?limit=100&continue=more"));
     }
 
     #[test]

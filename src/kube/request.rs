@@ -7,7 +7,7 @@
 mod admission;
 mod leases;
 
-pub use admission::admit_job;
+pub use admission::{admit_job, jobs_at};
 pub use leases::{UseReport, create_lease, report_uses};
 
 use super::error::{Error, Failure, Verb};

@@ -1,6 +1,8 @@
 //! Caps: never more instances than allowed, whoever starts them, and nobody refused for nothing.
 
+use crate::fake_kube::api::Logged;
 use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{
     NAMESPACE, PREFIX, ROLE, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
     eventually,
@@ -207,6 +209,39 @@ fn what_stays_undecided_is_decided_by_any_replica() {
     environment
         .get("/app/hello/late")
         .expect_error(429, "limit_reached");
+}
+
+/// The response to a watch from a version that etcd has compacted.
+const EXPIRED: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","reason":"Expired","code":410}"#;
+
+/// Lists have no order of creation, so the creator asks what was there before its Job.
+#[test]
+fn what_lists_bring_is_decided_in_its_order() {
+    let environment = replicas(1, &[("max-instances", "1")]);
+    let kube = &environment.kube;
+    kube.fault(FaultRule::new("watch", "jobs", Fault::Raw(410, EXPIRED)));
+    kube.cut_connections();
+    eventually("the watch is too old", || {
+        let requests = kube.requests();
+        let refused = |it: &&Logged| it.verb == "watch" && it.resource == "jobs" && it.code == 410;
+        requests.iter().find(refused).map(drop)
+    });
+    let names = ["ann", "bob", "cat"];
+    let pending = names.map(|name| {
+        environment
+            .client()
+            .begin_get(&format!("/app/hello/{name}"))
+    });
+    let responses = pending.map(|pending| pending.finish());
+    let refused = responses.iter().filter(|it| it.status != 200);
+    let refused: Vec<String> = refused
+        .map(|it| it.expect_error(429, "limit_reached"))
+        .collect();
+    assert_eq!(refused.len(), 2);
+    for text in refused {
+        let cap = "1 instances of this app type run, and max-instances is 1";
+        assert!(text.starts_with(cap), "{text}");
+    }
 }
 
 #[test]

@@ -177,9 +177,9 @@ fn what_a_list_brings_undecided_has_no_place_in_the_order() {
     admissions.apply(&StoreEvent::InitDone("5".into()));
     // u9 is gone, and the place of u1 is kept.
     assert_eq!(of(&admissions, "u1"), "admit");
-    assert_eq!(of(&admissions, "u2"), "wait");
-    assert_eq!(of(&admissions, "u3"), "wait");
-    assert_eq!(of(&admissions, "u4"), "wait");
+    assert_eq!(of(&admissions, "u2"), "waitwithoutplace");
+    assert_eq!(of(&admissions, "u3"), "waitwithoutplace");
+    assert_eq!(of(&admissions, "u4"), "waitwithoutplace");
     for number in [1, 3, 4] {
         let uid = format!("u{number}").as_str().into();
         let (name, version) = ("n".into(), "6".into());
@@ -188,6 +188,89 @@ fn what_a_list_brings_undecided_has_no_place_in_the_order() {
     assert_eq!(of(&admissions, "u2"), "admit");
     assert_eq!(admissions.jobs.len(), 1);
     assert_eq!((admissions.scopes.len(), admissions.groups.len()), (3, 1));
+}
+
+/// Lists these, and returns which can be decided or placed.
+fn list<'a>(admissions: &mut Admissions, made: impl IntoIterator<Item = &'a Made>) -> Vec<String> {
+    let made = made
+        .into_iter()
+        .map(|it| StoreEvent::InitApply(it.job()))
+        .collect();
+    let events: Vec<StoreEvent<Job>> = made;
+    let mut keys = admissions.apply(&StoreEvent::Init);
+    for event in events.into_iter().chain([StoreEvent::InitDone("5".into())]) {
+        keys.extend(admissions.apply(&event));
+    }
+    keys.iter().map(|key| key.name.to_string()).collect()
+}
+
+fn uids(numbers: impl IntoIterator<Item = usize>) -> HashSet<Uid> {
+    let uids = numbers.into_iter().map(|it| format!("u{it}"));
+    uids.map(|uid| uid.as_str().into()).collect()
+}
+
+#[test]
+fn a_list_of_the_version_of_its_creation_gives_a_job_its_place() {
+    let mut admissions = Admissions::default();
+    let caps = Some("type=1");
+    let mut made = [2, 1, 3].map(|it| Made::new(it, caps));
+    let other = Made::new(4, Some("owner=1"));
+    assert_eq!(
+        list(&mut admissions, made.iter().chain([&other])),
+        ["u2", "u1", "u3", "u4"]
+    );
+    for uid in ["u1", "u2", "u3", "u4"] {
+        assert_eq!(of(&admissions, uid), "waitwithoutplace");
+    }
+    let place = |admissions: &mut Admissions, uid: &str, there: &[usize]| {
+        let keys = admissions.place(&uid.into(), &uids(there.iter().copied()));
+        let keys: Vec<String> = keys.iter().map(|key| key.name.to_string()).collect();
+        keys.join(" ")
+    };
+    // A list without the Job itself says nothing, and one of a Job that is not known neither.
+    assert_eq!(place(&mut admissions, "u1", &[]), "");
+    assert_eq!(place(&mut admissions, "u7", &[7]), "");
+    assert_eq!(of(&admissions, "u1"), "waitwithoutplace");
+    assert_eq!(place(&mut admissions, "u3", &[0, 1, 2, 3]), "");
+    assert_eq!(of(&admissions, "u3"), "wait");
+    assert_eq!(place(&mut admissions, "u2", &[0, 1, 2]), "");
+    assert_eq!(place(&mut admissions, "u1", &[0, 1]), "u1");
+    assert_eq!(of(&admissions, "u1"), "admit");
+    // Later ones do not count before it, whatever becomes of them.
+    apply(&mut admissions, &Made::new(5, None));
+    assert_eq!(of(&admissions, "u1"), "admit");
+    assert_eq!(of(&admissions, "u5"), "decided");
+    made[1].is_admitted = true;
+    assert_eq!(apply(&mut admissions, &made[1]), ["u2", "u3"]);
+    assert_eq!(of(&admissions, "u2"), "refuse type 1");
+    assert_eq!(of(&admissions, "u3"), "refuse type 1");
+}
+
+#[test]
+fn too_many_later_jobs_give_no_place() {
+    for (count, expected) in [(LATER_MAX, "admit"), (LATER_MAX + 1, "waitwithoutplace")] {
+        let mut admissions = Admissions::default();
+        let caps = Some("type=1");
+        let made: Vec<Made> = (0..=count).map(|it| Made::new(it, caps)).collect();
+        list(&mut admissions, &made);
+        admissions.place(&"u0".into(), &uids([0]));
+        assert_eq!(of(&admissions, "u0"), expected);
+    }
+}
+
+/// What it has not brought yet may come before.
+#[test]
+fn nothing_is_decided_by_a_list_that_is_not_complete() {
+    let mut admissions = Admissions::default();
+    let made = Made::new(2, Some("type=1"));
+    admissions.apply(&StoreEvent::Init);
+    assert_eq!(admissions.apply(&StoreEvent::InitApply(made.job())), []);
+    assert_eq!(of(&admissions, "u2"), "wait");
+    assert_eq!(admissions.place(&"u2".into(), &uids([1, 2])), []);
+    admissions.apply(&StoreEvent::InitApply(Made::new(1, None).job()));
+    let keys = admissions.apply(&StoreEvent::InitDone("5".into()));
+    assert_eq!(keys.len(), 1);
+    assert_eq!(of(&admissions, "u2"), "refuse type 1");
 }
 
 /// The API server: all Jobs, and each change of one in its order.
@@ -234,6 +317,18 @@ impl Server {
         }
     }
 
+    /// Those that were there after so many changes.
+    fn at(&self, changes: usize) -> HashSet<Uid> {
+        let mut there = BTreeSet::new();
+        for (number, job) in &self.log[..changes] {
+            match job {
+                Some(_) => there.insert(*number),
+                None => there.remove(number),
+            };
+        }
+        uids(there)
+    }
+
     fn running(&self, owner: Option<&str>) -> usize {
         let jobs = self.jobs.values();
         let of = |job: &&Made| job.is_running() && owner.is_none_or(|owner| job.owner == owner);
@@ -248,7 +343,8 @@ struct Replica {
     at: usize,
     /// What it has seen of each.
     seen: BTreeMap<usize, Made>,
-    own: Vec<usize>,
+    /// Its own Jobs, and how many changes there were when each was created.
+    own: Vec<(usize, usize)>,
     is_stopped: bool,
 }
 
@@ -275,18 +371,20 @@ impl Replica {
     }
 
     fn list(&mut self, server: &Server) {
-        self.admissions.apply(&StoreEvent::Init);
-        for job in server.jobs.values() {
-            self.admissions.apply(&StoreEvent::InitApply(job.job()));
-        }
-        self.admissions.apply(&StoreEvent::InitDone(
-            server.log.len().to_string().as_str().into(),
-        ));
+        list(&mut self.admissions, server.jobs.values());
         (self.at, self.seen) = (server.log.len(), server.jobs.clone());
     }
 
     fn sees_running(&self) -> usize {
         self.seen.values().filter(|job| job.is_running()).count()
+    }
+
+    /// Asks what was there when this Job was created, if a list has brought it.
+    fn place(&mut self, server: &Server, number: usize, created: usize) {
+        let uid = format!("u{number}").as_str().into();
+        if self.admissions.of(&uid) == Admission::WaitWithoutPlace {
+            self.admissions.place(&uid, &server.at(created));
+        }
     }
 
     /// Decides on this Job, or does nothing; refuses it where that is not known, if `is_late`. Returns whether it
@@ -303,8 +401,8 @@ impl Replica {
                 return None;
             }
             Admission::Refuse(full) => Some(full),
-            Admission::Wait if is_late => None,
-            Admission::Wait | Admission::Decided => return None,
+            Admission::Wait | Admission::WaitWithoutPlace if is_late => None,
+            Admission::Wait | Admission::WaitWithoutPlace | Admission::Decided => return None,
         };
         // The version is the precondition.
         let is_same = |job: &Made| job.version == seen.version;
@@ -316,8 +414,29 @@ impl Replica {
     }
 }
 
-/// Three replicas and one API server; `is_calm`: nobody stops, no list is made, nobody is late.
-fn schedule(seed: u64, is_calm: bool) -> (usize, usize) {
+/// What may go wrong in a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Faults {
+    Nothing,
+    /// Lists are made.
+    Lists,
+    /// Lists are made, a replica stops, and others are late.
+    All,
+}
+
+impl Faults {
+    /// How many kinds of events there are.
+    fn kinds(self) -> usize {
+        match self {
+            Self::Nothing => 12,
+            Self::Lists => 13,
+            Self::All => 16,
+        }
+    }
+}
+
+/// Three replicas and one API server.
+fn schedule(seed: u64, faults: Faults) -> (usize, usize) {
     const CAPS: &str = "type=4 owner=3";
     let mut random = Random::new(seed);
     let mut server = Server::default();
@@ -333,29 +452,13 @@ fn schedule(seed: u64, is_calm: bool) -> (usize, usize) {
         if replica.is_stopped {
             continue;
         }
-        match random.below(if is_calm { 12 } else { 16 }) {
+        match random.below(faults.kinds()) {
             0 | 1 => {
                 let number = server.create(Some(CAPS), random.pick(&["ann", "bob"]));
-                replica.own.push(number);
+                replica.own.push((number, server.log.len()));
             }
             2..=6 => (0..3).for_each(|_| replica.deliver(&server)),
-            7..=9 => {
-                let own = std::mem::take(&mut replica.own);
-                for number in &own {
-                    let is_late = !is_calm && random.below(8) == 0;
-                    let Some(full) = replica.decide(&mut server, *number, is_late) else {
-                        continue;
-                    };
-                    refused += 1;
-                    let seen = replica.sees_running();
-                    assert!(
-                        full.scope != CapScope::Type || seen >= 4,
-                        "seed {seed}: {full:?}"
-                    );
-                }
-                let is_left = |number: &usize| server.jobs.contains_key(number);
-                replica.own = own.into_iter().filter(is_left).collect();
-            }
+            7..=9 => refused += decide_own(&mut random, &mut server, replica, faults),
             10 => {
                 let running = server.jobs.iter().filter(|(_, job)| job.is_running());
                 let running: Vec<usize> = running.map(|(number, _)| *number).collect();
@@ -369,8 +472,8 @@ fn schedule(seed: u64, is_calm: bool) -> (usize, usize) {
                     server.delete(number);
                 }
             }
-            12 if which == 0 => replica.is_stopped = random.below(20) == 0,
-            13 => replica.list(&server),
+            12 => replica.list(&server),
+            13 if which == 0 => replica.is_stopped = random.below(20) == 0,
             14 | 15 if !server.jobs.is_empty() => {
                 let all: Vec<usize> = server.jobs.keys().copied().collect();
                 replica.decide(&mut server, random.pick(&all), true);
@@ -384,14 +487,64 @@ fn schedule(seed: u64, is_calm: bool) -> (usize, usize) {
             assert!(server.running(Some(owner)) <= 3, "seed {seed}: {owner}");
         }
     }
+    if faults != Faults::All {
+        assert!(
+            finish(&mut server, replicas),
+            "seed {seed}: some wait for ever"
+        );
+    }
     (refused, most)
+}
+
+/// Decides on its own Jobs, and returns how many were refused for a full cap: never for nothing.
+fn decide_own(
+    random: &mut Random,
+    server: &mut Server,
+    replica: &mut Replica,
+    faults: Faults,
+) -> usize {
+    let mut refused = 0;
+    for (number, created) in std::mem::take(&mut replica.own) {
+        let is_late = faults == Faults::All && random.below(8) == 0;
+        if random.below(2) == 0 {
+            replica.place(server, number, created);
+        }
+        if let Some(full) = replica.decide(server, number, is_late) {
+            refused += 1;
+            let seen = replica.sees_running();
+            assert!(full.scope != CapScope::Type || seen >= 4, "{full:?}");
+        }
+        if server.jobs.contains_key(&number) {
+            replica.own.push((number, created));
+        }
+    }
+    refused
+}
+
+/// All changes are delivered, and all decisions made; returns whether none is left.
+fn finish(server: &mut Server, mut replicas: [Replica; 3]) -> bool {
+    let mut before = None;
+    while before != Some(server.log.len()) {
+        before = Some(server.log.len());
+        for replica in &mut replicas {
+            while replica.at < server.log.len() {
+                replica.deliver(server);
+            }
+            for (number, created) in std::mem::take(&mut replica.own) {
+                replica.place(server, number, created);
+                replica.decide(server, number, false);
+                replica.own.push((number, created));
+            }
+        }
+    }
+    server.jobs.values().all(|job| job.is_admitted)
 }
 
 #[test]
 fn never_more_than_the_cap_are_admitted_whatever_happens() {
     let mut full = 0;
     for seed in 0..200 {
-        let (_, most) = schedule(seed, false);
+        let (_, most) = schedule(seed, Faults::All);
         full += usize::from(most >= 4);
     }
     assert!(full > 150, "only {full} schedules reached the cap");
@@ -401,7 +554,8 @@ fn never_more_than_the_cap_are_admitted_whatever_happens() {
 fn nobody_is_refused_for_nothing_while_nobody_is_stopped() {
     let mut refused = 0;
     for seed in 0..60 {
-        refused += schedule(seed, true).0;
+        refused += schedule(seed, Faults::Nothing).0;
+        refused += schedule(seed, Faults::Lists).0;
     }
-    assert!(refused > 200, "only {refused} were refused");
+    assert!(refused > 400, "only {refused} were refused");
 }

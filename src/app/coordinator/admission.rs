@@ -3,7 +3,8 @@
 //! Pure. Whether there is a place is computed in [`crate::app::admissions`]; here follows what is done. The replica
 //! that has created the Job decides soon, and refuses it if that is not known in time, which is always safe. Of a Job
 //! that stays undecided, since its creator has stopped or its response was lost, any replica takes care. The API
-//! server lets one decision pass; whoever loses looks at the cache again.
+//! server lets one decision pass; whoever loses looks at the cache again. Where a list has brought the Job, its
+//! creator asks once what was there before it.
 
 use super::calls;
 use super::context::{Effect, Step};
@@ -33,7 +34,7 @@ impl Record {
             (Some(job), Some(known)) if known.uid == job.metadata.uid => Some(known),
             (Some(job), _) => {
                 let uid = job.metadata.uid.clone();
-                Some(Box::new(Undecided::new(uid, false, step.context.now)))
+                Some(Box::new(Undecided::new(uid, None, step.context.now)))
             }
             (None, _) => None,
         };
@@ -56,7 +57,7 @@ impl Record {
     /// Begins the call that decides on the Job, if that is due.
     pub(super) fn decide_admission(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let now = step.context.now;
-        let Some(undecided) = &self.undecided else {
+        let Some(undecided) = &mut self.undecided else {
             return;
         };
         let Some(instance) = observed.instance.as_deref() else {
@@ -70,31 +71,43 @@ impl Record {
             return;
         }
         let uid = undecided.uid.clone();
-        let refusal = match step.context.cache.admissions().of(&uid) {
-            _ if undecided.is_forbidden && now >= undecided.until => Some(Refusal::NotPermitted),
-            Admission::Admit => None,
-            Admission::Refuse(full) => Some(Refusal::Full(full)),
-            Admission::Wait if now >= undecided.until => Some(Refusal::Undecided),
+        let refuse = |refusal| Action::DeleteJob {
+            uid: uid.clone(),
+            version: Some(instance.job.metadata.resource_version.clone()),
+            cause: StopCause::NoPlace(refusal),
+            new: None,
+        };
+        let is_late = now >= undecided.until;
+        let action = match step.context.cache.admissions().of(&uid) {
+            _ if undecided.is_forbidden && is_late => refuse(Refusal::NotPermitted),
+            Admission::Admit => Action::AdmitJob { uid: uid.clone() },
+            Admission::Refuse(full) => refuse(Refusal::Full(full)),
+            Admission::Wait | Admission::WaitWithoutPlace if is_late => refuse(Refusal::Undecided),
+            Admission::WaitWithoutPlace => match undecided.created.take() {
+                Some(version) => Action::PlaceJob {
+                    uid: uid.clone(),
+                    version,
+                },
+                None => return,
+            },
             Admission::Wait | Admission::Decided => return,
         };
-        self.operation
-            .get_or_insert_default()
-            .set_refusal(&uid, refusal);
-        let action = match refusal {
-            None => Action::AdmitJob { uid },
-            Some(refusal) => Action::DeleteJob {
-                uid,
-                version: Some(instance.job.metadata.resource_version.clone()),
+        let refusal = match &action {
+            Action::DeleteJob {
                 cause: StopCause::NoPlace(refusal),
-                new: None,
-            },
+                ..
+            } => Some(*refusal),
+            _ => None,
         };
+        let operation = self.operation.get_or_insert_default();
+        operation.set_refusal(&uid, refusal);
+        let is_retry = undecided.tries > 0;
         let call = Arc::new(ApiCall {
             key: step.key.clone(),
             lane: Lane::Start,
             caller: None,
             action,
-            is_retry: undecided.tries > 0,
+            is_retry,
         });
         self.begin(Arc::clone(&call), observed, step);
         step.out.push(Effect::Call(call));
@@ -174,11 +187,12 @@ impl Record {
     ) {
         let now = step.context.now;
         match (&calling.call.action, outcome) {
-            (Action::CreateJob(new), CallOutcome::Created(uid))
+            (Action::CreateJob(new), CallOutcome::Created(uid, version))
                 if new.settings.caps.iter().next().is_some() =>
             {
                 step.queue.begun(step.key, Some(uid.clone()));
-                self.undecided = Some(Box::new(Undecided::new(uid.clone(), true, now)));
+                let undecided = Undecided::new(uid.clone(), Some(version.clone()), now);
+                self.undecided = Some(Box::new(undecided));
             }
             _ if matches!(calling.kind(), CallKind::Admit | CallKind::Refuse) => {
                 if let Some(undecided) = &mut self.undecided {

@@ -116,7 +116,8 @@ pub(super) fn lane(kind: CallKind, operation: &Operation) -> Lane {
         | CallKind::ForceDelete
         | CallKind::StopIdle
         | CallKind::Admit
-        | CallKind::Refuse => false,
+        | CallKind::Refuse
+        | CallKind::Place => false,
         CallKind::Read => operation.waiters.iter().any(|it| it.want.is_change()),
         CallKind::Delete => operation.stops().next().is_some(),
         CallKind::Label => true,
@@ -182,7 +183,7 @@ pub(super) fn next(
         (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
         (CallKind::ForceDelete, None) => Ok(observed.leaving().map(|pod| force_delete_pod(pod))),
         (CallKind::Label, Some(instance)) => label(operation, instance, memory, step),
-        (CallKind::StopIdle | CallKind::Admit | CallKind::Refuse, _)
+        (CallKind::StopIdle | CallKind::Admit | CallKind::Refuse | CallKind::Place, _)
         | (CallKind::Delete | CallKind::Label, None) => Ok(None),
     }
 }

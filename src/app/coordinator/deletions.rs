@@ -61,7 +61,7 @@ impl Operation {
     ) {
         match (&calling.call.action, outcome) {
             // It was created for them, so whatever deletes it comes later.
-            (_, CallOutcome::Created(uid)) => {
+            (_, CallOutcome::Created(uid, _)) => {
                 self.confirm(uid, calling.step);
                 // What the cache does not show or has lost is no Job to wait for.
                 if shown.is_some_and(|shown| shown.uid() == uid) {

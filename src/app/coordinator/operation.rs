@@ -286,9 +286,11 @@ impl Waiter {
             CallKind::Read => self.needs_call() || is_stop || is_label,
             CallKind::Delete => self.needs_call() || is_stop,
             CallKind::Label => is_label,
-            CallKind::ForceDelete | CallKind::StopIdle | CallKind::Admit | CallKind::Refuse => {
-                false
-            }
+            CallKind::ForceDelete
+            | CallKind::StopIdle
+            | CallKind::Admit
+            | CallKind::Refuse
+            | CallKind::Place => false,
         }
     }
 }
@@ -333,6 +335,7 @@ impl Calling {
             Action::CreateJob(_) => CallKind::Create,
             Action::ReadJob { .. } => CallKind::Read,
             Action::AdmitJob { .. } => CallKind::Admit,
+            Action::PlaceJob { .. } => CallKind::Place,
             Action::DeleteJob { cause, .. } => match cause {
                 StopCause::Stuck => CallKind::ForceDelete,
                 StopCause::Idle => CallKind::StopIdle,

@@ -104,7 +104,7 @@ impl Record {
             Track::gone(&mut self.track, &gone.uid, None, step);
         }
         match (calling.start.take(), &completed.outcome) {
-            (Some(start), CallOutcome::Created(uid)) => {
+            (Some(start), CallOutcome::Created(uid, _)) => {
                 Track::created(&mut self.track, uid, *start, step);
                 let lookup = step.context.cache.lookup(step.key);
                 if !matches!(lookup, Lookup::Instance(instance) if instance.uid() == uid) {
@@ -292,11 +292,7 @@ impl Rejected {
         let would_send_it = match &calling.call.action {
             Action::CreateJob(new) => waiter.want.variables() == Some(&new.variables),
             Action::LabelPod { waiters, .. } => has(waiters, waiter),
-            Action::ReadJob { .. }
-            | Action::AdmitJob { .. }
-            | Action::DeleteJob { .. }
-            | Action::DeletePod { .. }
-            | Action::ForceDeletePod { .. } => true,
+            _ => true,
         };
         waiter.needs(calling.kind()) && (self.is_for_all || would_send_it)
     }
@@ -515,7 +511,7 @@ impl Operation {
         self.disagreements = self.disagreements.saturating_add(1);
         match calling.kind() {
             CallKind::ForceDelete => self.call = CallState::Retrying(Retry::force_deletion(now)),
-            CallKind::StopIdle | CallKind::Admit | CallKind::Refuse => {}
+            kind if kind.is_looked_at_again() => {}
             // Without a grace it is never given up.
             kind => drop(self.retry_call(calling, kind, None, None, None, now)),
         }

@@ -495,6 +495,7 @@ impl Record {
                 operation.orphans.before_read = orphans.collect();
             }
             Action::AdmitJob { .. }
+            | Action::PlaceJob { .. }
             | Action::DeletePod { .. }
             | Action::ForceDeletePod { .. }
             | Action::LabelPod { .. } => {}

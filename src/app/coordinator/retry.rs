@@ -48,6 +48,8 @@ pub(super) enum CallKind {
     Admit,
     /// DELETE the Job, for which there is no place.
     Refuse,
+    /// LIST what was there before the Job.
+    Place,
     /// Any call that removes a pod on a lost node.
     ForceDelete,
     /// PATCH the pod.
@@ -60,7 +62,10 @@ impl CallKind {
     /// Whether the next look decides anew after a failure: no request needs such a call.
     #[must_use]
     pub(super) const fn is_looked_at_again(self) -> bool {
-        matches!(self, Self::StopIdle | Self::Admit | Self::Refuse)
+        matches!(
+            self,
+            Self::StopIdle | Self::Admit | Self::Refuse | Self::Place
+        )
     }
 }
 

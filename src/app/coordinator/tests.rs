@@ -175,7 +175,10 @@ fn work_of_abandoned_requests_is_bounded() {
     // A name with an operation needs no further capacity.
     assert_eq!(fixture.get(10), NOTHING);
     assert_eq!(
-        fixture.ends_of(&key("scim", "n0"), CallOutcome::Created("u0".into())),
+        fixture.ends_of(
+            &key("scim", "n0"),
+            CallOutcome::Created("u0".into(), "1".into())
+        ),
         NOTHING
     );
     assert_eq!(

@@ -3,7 +3,7 @@
 //! Plain data and times. What is decided is in [`super::admission`].
 
 use super::operation::Waiter;
-use crate::kube::types::Uid;
+use crate::kube::types::{ResourceVersion, Uid};
 use std::time::{Duration, Instant};
 
 /// How long the replica that has created a Job waits until those before it are decided.
@@ -27,6 +27,8 @@ pub(super) struct Undecided {
     pub(super) uid: Uid,
     /// Whether this replica has created it.
     pub(super) is_own: bool,
+    /// The version of its creation, if this replica has created it and has not asked what was there before it.
+    pub(super) created: Option<ResourceVersion>,
     /// This replica decides from then on.
     pub(super) from: Instant,
     /// It is refused then if it is not known whether there is a place.
@@ -44,8 +46,9 @@ pub(super) fn awaited_from(since: Instant) -> Instant {
 }
 
 impl Undecided {
-    /// This replica has created it, or has just seen it for the first time.
-    pub(super) fn new(uid: Uid, is_own: bool, now: Instant) -> Self {
+    /// This replica has created it at this version, or has just seen it for the first time.
+    pub(super) fn new(uid: Uid, created: Option<ResourceVersion>, now: Instant) -> Self {
+        let is_own = created.is_some();
         let (from, until) = match is_own {
             true => (now, now + DECIDED_WITHIN),
             false => (now + TAKEN_AFTER, now + TAKEN_AFTER),
@@ -53,6 +56,7 @@ impl Undecided {
         Self {
             uid,
             is_own,
+            created,
             from,
             until,
             pause: now,

@@ -277,7 +277,7 @@ fn a_created_job_replaces_the_one_before_in_the_cache() {
     for (cached, was) in [(&before[..], Some("u1")), (&[], None)] {
         let (executor, writer) = executor(&[(201, job("ann", "u2", "8"))], cached);
         let completed = made(&executor, create(""));
-        assert!(matches!(completed.outcome, CallOutcome::Created(uid) if uid == "u2".into()));
+        assert!(matches!(completed.outcome, CallOutcome::Created(uid, _) if uid == "u2".into()));
         assert_eq!(completed.gone, gone(was));
         let shown = writer.store().get(&key().job_name()).unwrap();
         assert_eq!(shown.metadata.uid, "u2".into());
@@ -440,7 +440,7 @@ fn a_worker_that_waits_for_its_manifest_is_not_stuck() {
     let Input::Completed(_, completed) = *input.unwrap() else {
         panic!("it is no result");
     };
-    assert!(matches!(completed.outcome, CallOutcome::Created(uid) if uid == "u1".into()));
+    assert!(matches!(completed.outcome, CallOutcome::Created(uid, _) if uid == "u1".into()));
 }
 
 /// A caller hangs up while the inbox is full.

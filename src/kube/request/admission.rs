@@ -1,11 +1,23 @@
-//! The request that lets a suspended Job run.
+//! The requests for the admission of a suspended Job: which were there before it, and that it runs.
 //!
 //! Pure, a part of [`super`]. Which Job may run is decided in `crate::app::admissions`.
 
-use super::{Request, on_object, with_body};
+use super::{Query, Request, on_collection, on_object, with_body};
 use crate::kube::error::{Error, Verb};
-use crate::kube::types::{JOBS, Uid};
+use crate::kube::types::{JOBS, ResourceVersion, Uid};
 use serde_json::json;
+
+/// The first page of the Jobs as they were at exactly this version; the next ones are those of [`super::list`].
+///
+/// # Errors
+/// When the namespace is not a valid name.
+pub fn jobs_at(namespace: &str, version: &ResourceVersion, limit: u32) -> Result<Request, Error> {
+    let mut query = Query::default();
+    query.add("limit", &limit.to_string());
+    query.add("resourceVersion", &version.to_string());
+    query.add("resourceVersionMatch", "Exact");
+    on_collection(Verb::List, JOBS, namespace, &query)
+}
 
 /// Lets the Job with this UID run, if the annotation `marker` still has the value `before` (JSON patch): it has `after`
 /// then. Of several such requests, one is carried out; the others get a 422.
@@ -33,6 +45,13 @@ pub fn admit_job(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_an_exact_version_says_so() {
+        let request = jobs_at("demo", &"7".into(), 100).unwrap();
+        let expected = "/apis/batch/v1/namespaces/demo/jobs?limit=100&resourceVersion=7&resourceVersionMatch=Exact";
+        assert_eq!(request.path_and_query, expected);
+    }
 
     #[test]
     fn one_request_tests_and_replaces() {

@@ -284,6 +284,9 @@ impl World {
             {
                 self.count("merged labels");
             }
+            if let Action::PlaceJob { .. } = &call.action {
+                self.count("placed by a list");
+            }
             calls.push(call);
         }
         if let Some(replica) = &mut self.replicas[number] {
@@ -552,7 +555,7 @@ pub(super) fn key_of(pair: &Pair) -> InstanceKey {
 /// The UID of the object that a call must change; `None` for a new one.
 fn target_of(action: &Action) -> Option<String> {
     match action {
-        Action::CreateJob(_) | Action::ReadJob { .. } => None,
+        Action::CreateJob(_) | Action::ReadJob { .. } | Action::PlaceJob { .. } => None,
         Action::DeleteJob { uid, .. }
         | Action::AdmitJob { uid }
         | Action::DeletePod { uid, .. }
@@ -573,6 +576,7 @@ fn verb_of(action: &Action) -> String {
         Action::ReadJob { .. } => "read".to_owned(),
         Action::DeleteJob { uid, .. } => format!("delete {uid}"),
         Action::AdmitJob { uid } => format!("admit {uid}"),
+        Action::PlaceJob { uid, .. } => format!("place {uid}"),
         Action::DeletePod { pod, .. } => format!("delete pod {pod}"),
         Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),
         Action::LabelPod { pod, .. } => format!("label {pod}"),

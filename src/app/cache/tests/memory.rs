@@ -139,7 +139,7 @@ fn followed_starts_take_no_more_and_not_much_less_than_is_counted() {
                     &waiting_pod("ImagePullBackOff"),
                 );
                 let uid = uid_of("job", number);
-                fixture.ends_of(&key, CallOutcome::Created(uid.as_str().into()));
+                fixture.ends_of(&key, CallOutcome::Created(uid.as_str().into(), "1".into()));
                 fixture.hang_up(request);
             }
         });

@@ -1,8 +1,9 @@
 //! Admissions of Jobs that a cap holds for.
 
 use super::NOTHING;
-use crate::app::fixture::{Fixture, conflict, decode, invalid, key, n1, no_right};
+use crate::app::fixture::{Fixture, conflict, decode, invalid, key, n1, no_right, response_error};
 use crate::kube::error::Verb;
+use crate::kube::types::Uid;
 use crate::kube::watch::StoreEvent;
 use crate::store::Sink as _;
 use serde_json::{Value, json};
@@ -190,6 +191,48 @@ fn without_the_right_to_patch_jobs_nothing_starts() {
     assert_eq!(calls.last().unwrap(), "call refuse u1 not_permitted");
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["1: NoPlace"]);
+}
+
+/// A list has brought the Job, and another one that is undecided.
+fn listed(fixture: &mut Fixture) -> Vec<String> {
+    created(fixture);
+    let other = (fixture.world).job_json(&key("scim", "first"), "u0", &undecided());
+    let own = fixture.world.job_json(&n1(), "u1", &undecided());
+    let jobs = &fixture.world.jobs;
+    drop(jobs.apply(StoreEvent::Init));
+    for job in [own, other] {
+        drop(jobs.apply(StoreEvent::InitApply(decode(&job))));
+    }
+    drop(jobs.apply(StoreEvent::InitDone("9".into())));
+    fixture.changed()
+}
+
+#[test]
+fn the_creator_of_a_job_that_a_list_brings_asks_what_was_there_before_it() {
+    for (before, expected) in [
+        (["u1", "u9"], "call admit u1"),
+        (["u1", "u0"], "call refuse u1 undecided"),
+    ] {
+        let mut fixture = capped(&[]);
+        assert_eq!(listed(&mut fixture), ["call place u1 at 1"]);
+        let before = before.into_iter().map(Uid::from).collect();
+        let admissions = fixture.world.cache.admissions();
+        admissions.place(&"u1".into(), &before);
+        let mut lines = fixture.done();
+        lines.extend(fixture.pass(2.1));
+        assert_eq!(lines, [expected]);
+    }
+}
+
+/// Its version may be too old.
+#[test]
+fn that_is_asked_once() {
+    let mut fixture = capped(&[]);
+    listed(&mut fixture);
+    let error = response_error(Verb::List, 410, "Expired", Value::Null);
+    assert_eq!(fixture.fails(error), NOTHING);
+    assert_eq!(fixture.pass(1.9), NOTHING);
+    assert_eq!(fixture.pass(0.2), ["call refuse u1 undecided"]);
 }
 
 /// Results of own calls are not in the order of the watch.

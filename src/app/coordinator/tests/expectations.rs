@@ -86,7 +86,7 @@ fn an_instance_that_is_being_replaced_is_not_compared() {
     assert_eq!(fixture.changed(), ["call create for ann"]);
     fixture.world.job("u2", made_with("b"));
     fixture.world.ready("u2", "10.0.0.2");
-    let outcome = CallOutcome::Created("u2".into());
+    let outcome = CallOutcome::Created("u2".into(), "1".into());
     assert_eq!(fixture.ends(outcome), ["1: ready 10.0.0.2"]);
 }
 

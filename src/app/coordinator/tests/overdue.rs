@@ -175,7 +175,7 @@ fn an_overdue_pod_is_force_deleted_once_there_is_capacity() {
     assert_eq!(fixture.pass(31.0), NOTHING);
     assert_eq!(fixture.wakes, 3, "it is looked at every ten seconds");
     fixture.hang_up(1);
-    let created = CallOutcome::Created("u2".into());
+    let created = CallOutcome::Created("u2".into(), "1".into());
     assert_eq!(fixture.ends_of(&n2, created), NOTHING);
     assert_eq!(fixture.pass(3.9), NOTHING);
     assert_eq!(fixture.pass(0.1), ["call remove p-u1"]);

@@ -376,7 +376,10 @@ impl RandomSchedule {
                 }
             },
             // There are no caps, and no pod here is being deleted.
-            Action::AdmitJob { .. } | Action::DeletePod { .. } | Action::ForceDeletePod { .. } => {
+            Action::AdmitJob { .. }
+            | Action::PlaceJob { .. }
+            | Action::DeletePod { .. }
+            | Action::ForceDeletePod { .. } => {
                 panic!("{key}: a pod is removed")
             }
             Action::LabelPod { uid, .. } => {
@@ -396,10 +399,13 @@ impl RandomSchedule {
             self.gone = removed(change.as_slice());
         }
         match &call.action {
-            Action::CreateJob(_) => CallOutcome::Created(self.live[key].uid.as_str().into()),
+            Action::CreateJob(_) => {
+                CallOutcome::Created(self.live[key].uid.as_str().into(), "1".into())
+            }
             Action::ReadJob { .. } => CallOutcome::Found(self.live[key].uid.as_str().into()),
             Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
             Action::AdmitJob { .. }
+            | Action::PlaceJob { .. }
             | Action::DeletePod { .. }
             | Action::ForceDeletePod { .. }
             | Action::LabelPod { .. } => CallOutcome::Done,

@@ -30,7 +30,7 @@ impl Fixture {
     fn made(&mut self, n: u64, patch: &Value) -> Vec<String> {
         let job = format!("u{n}");
         self.world.job_of(&name(n), &job, patch.clone());
-        let mut lines = self.ends_of(&name(n), CallOutcome::Created(uid(&job)));
+        let mut lines = self.ends_of(&name(n), CallOutcome::Created(uid(&job), "1".into()));
         lines.extend(self.tick());
         lines
     }
