@@ -37,6 +37,16 @@ const STOP_CAUSES: [&str; 5] = ["asked", "replaced", "disrupted", "idle", "force
 /// The results of [`Metrics::use_report`].
 const REPORT_RESULTS: [&str; 3] = ["sent", "failed", "received"];
 
+/// The scopes of [`Metrics::start_refused`].
+const REFUSED_SCOPES: [&str; 6] = [
+    "type",
+    "owner",
+    "all",
+    "behind",
+    "undecided",
+    "not_permitted",
+];
+
 /// The causes of [`Metrics::rejected`].
 const REJECTED_CAUSES: [&str; 13] = [
     "auth_missing",
@@ -105,6 +115,7 @@ pub struct Metrics {
     time_to_verdict: HistogramVec,
     stops: IntCounterVec,
     use_reports: IntCounterVec,
+    starts_refused: IntCounterVec,
     rejected: IntCounterVec,
     kube_requests: IntCounterVec,
     kube_duration: HistogramVec,
@@ -126,6 +137,10 @@ impl Metrics {
         for result in REPORT_RESULTS {
             use_reports.with_label_values(&[result]);
         }
+        let starts_refused = counters(&STARTS_REFUSED);
+        for scope in REFUSED_SCOPES {
+            starts_refused.with_label_values(&[scope]);
+        }
         Self {
             http: Tally::new(io_threads, routes, bounds(&HTTP_REQUEST_DURATION)),
             starts: counters(&STARTS),
@@ -135,6 +150,7 @@ impl Metrics {
             time_to_verdict: histograms(&TIME_TO_VERDICT),
             stops: counters(&STOPS),
             use_reports,
+            starts_refused,
             rejected,
             kube_requests: counters(&KUBE_REQUESTS),
             kube_duration: histograms(&KUBE_REQUEST_DURATION),
@@ -191,6 +207,12 @@ impl Metrics {
         }
     }
 
+    /// A start was refused since there is no place for it, for that reason.
+    pub fn start_refused(&self, scope: &str) {
+        debug_assert!(REFUSED_SCOPES.contains(&scope), "{scope} is in the table");
+        self.starts_refused.with_label_values(&[scope]).inc();
+    }
+
     /// A request was refused behind the front: at a bound, or by authentication.
     pub fn rejected(&self, cause: &str) {
         debug_assert!(REJECTED_CAUSES.contains(&cause), "{cause} is in the table");
@@ -220,6 +242,7 @@ impl Metrics {
             registry.count(&USAGE_INSTANCES, &[app_type], *count);
             registry.value(&USAGE_READY, &[app_type], *secs);
         }
+        registry.collect(&STARTS_REFUSED, &self.starts_refused);
         registry.collect(&REJECTED, &self.rejected);
         registry.collect(&KUBE_REQUESTS, &self.kube_requests);
         registry.collect(&KUBE_REQUEST_DURATION, &self.kube_duration);

@@ -410,6 +410,9 @@ impl Dispatcher {
                 let denied = Denied::Forbidden(app_type.to_string());
                 self.instrumentation.metrics.rejected(denied.cause());
             }
+            Error::NoPlace(refusal) => {
+                self.instrumentation.metrics.start_refused(refusal.scope());
+            }
             Error::InstancesTakeMemory { .. } => {
                 self.instrumentation.metrics.rejected(INSTANCE_BYTES);
             }

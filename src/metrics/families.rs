@@ -65,6 +65,8 @@ families! {
         "Ended instances that this replica has reported; add up replicas";
     USAGE_READY = "config_controller_usage_ready_seconds_total", COUNTER, ["type"],
         "Seconds that those were ready, as far as seen; add up replicas";
+    STARTS_REFUSED = "config_controller_starts_refused_total", COUNTER, ["scope"],
+        "Responses to starts for which a cap has no place: `type`, `owner` or `all` (that cap is reached), `behind` (others wait before it), `undecided` (not known in time), `not_permitted` (no right to patch Jobs)";
     STARTS_QUEUED = "config_controller_starts_queued", GAUGE, [],
         "Starts that wait for a place at this replica: under a cap, or for `MAX_STARTING`";
     STARTS_IN_PROGRESS = "config_controller_starts_in_progress", GAUGE, [],

@@ -84,6 +84,13 @@ fn of_100_callers_exactly_20_get_an_instance() {
         text.contains("config_controller_stops_total{cause=\"limit\",type=\"hello\"}"),
         "{text}"
     );
+    let refused = "config_controller_starts_refused_total{scope=\"type\"} ";
+    let refused = text.lines().find_map(|line| line.strip_prefix(refused));
+    let refused = refused.and_then(|count| count.parse::<usize>().ok());
+    assert!(
+        refused.is_some_and(|count| (1..=34).contains(&count)),
+        "{text}"
+    );
     // One that is there is found at every replica, and a place that becomes free is given away.
     let there = codes.iter().position(|code| *code == 200);
     let there = there.expect("20 are there");

@@ -52,6 +52,13 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::USAGE_INSTANCES, Moves(stop)),
     (&metrics::USAGE_READY, Moves(stop)),
     (
+        &metrics::STARTS_REFUSED,
+        Within(
+            "tests/it/caps.rs",
+            "of_100_callers_exactly_20_get_an_instance",
+        ),
+    ),
+    (
         &metrics::STARTS_QUEUED,
         Within("tests/it/start_queue.rs", "callers_that_go_leave_the_queue"),
     ),
