@@ -143,11 +143,15 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
     );
     let of_instances = RIGHTS.iter().map(|right| (&client, right));
     let all = of_instances.chain(OWN_RIGHTS.iter().map(|right| (&own, right)));
+    let mut may_admit = true;
     for (client, right) in all.chain([(&client, &rights::LOGS)]) {
-        if let Err(error) = rights::check(client, *right, true, &mut report) {
-            // The other permissions would fail in the same way.
-            report.add(CheckResult::Bad, "the API server", error.to_string());
-            return Ok(report);
+        match rights::check(client, *right, true, &mut report) {
+            Ok(may) => may_admit &= may || !rights::is_for_caps(*right),
+            Err(error) => {
+                // The other permissions would fail in the same way.
+                report.add(CheckResult::Bad, "the API server", error.to_string());
+                return Ok(report);
+            }
         }
     }
     if matches!(config.auth, Auth::Kubernetes { .. })
@@ -155,7 +159,15 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
     {
         report.add(CheckResult::Bad, "the API server", error.to_string());
     }
-    cluster::check_templates(&client, config, clock, &mut report);
+    let is_capped = cluster::check_templates(&client, config, clock, &mut report);
+    if is_capped && !may_admit {
+        let text = "missing: types with max-instances or max-per-owner, and all with MAX_INSTANCES, do not start";
+        report.add(
+            CheckResult::Worse,
+            "caps",
+            format!("patch jobs.batch {text}"),
+        );
+    }
     Ok(report)
 }
 

@@ -16,21 +16,22 @@ use crate::kube::{self, Class, Client};
 use crate::sorting;
 use crate::store::left_out_of;
 use serde_json::json;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// The name of the Job that is tried to see whether the namespace exists.
 const PROBE: &str = "config-controller-check";
 
-/// Adds rows about the templates of the namespace.
+/// Adds rows about the templates of the namespace; returns whether one has a cap.
 pub(super) fn check_templates(
     client: &Client,
     config: &Config,
     clock: &Arc<dyn Clock>,
     report: &mut Report,
-) {
+) -> bool {
     if !namespace_exists(client) {
-        return report.fail_first("it does not exist; create it, or set JOB_NAMESPACE to another");
+        report.fail_first("it does not exist; create it, or set JOB_NAMESPACE to another");
+        return false;
     }
     let mut config_maps = match config_maps(client, &config.configmap_selector, report) {
         Ok(config_maps) => config_maps,
@@ -39,7 +40,8 @@ pub(super) fn check_templates(
                 "{error}; CONFIGMAP_SELECTOR is {}",
                 config.configmap_selector
             );
-            return report.add(CheckResult::Bad, "the templates", text);
+            report.add(CheckResult::Bad, "the templates", text);
+            return false;
         }
     };
     sorting::sort_by(&mut config_maps, |a, b| {
@@ -58,7 +60,11 @@ pub(super) fn check_templates(
         Arc::new(|| {}),
     );
     let untried = RefCell::new(None);
+    let is_capped = Cell::new(false);
     let try_now: templates::TryNow<'_> = &|app_type, offer| {
+        let settings = offer.settings.as_ref().ok();
+        let has_caps = settings.is_some_and(|it| it.caps.iter().next().is_some());
+        is_capped.set(is_capped.get() || has_caps);
         let tried = dry_runs.try_now(app_type, offer);
         if tried.verdict == Verdict::Valid {
             untried.borrow_mut().clone_from(&tried.message);
@@ -76,6 +82,7 @@ pub(super) fn check_templates(
         report.add(CheckResult::Good, "create pods", why);
     }
     references::check(client, &rendered, report);
+    is_capped.get()
 }
 
 /// Lists of a namespace that does not exist are empty, and rights may be had there: only a new object is

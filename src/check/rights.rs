@@ -40,9 +40,7 @@ pub const RIGHTS: &[Right] = &[
         Verb::Patch,
         "batch",
         "jobs",
-        Without::Less(
-            "types with max-instances or max-per-owner, and all with MAX_INSTANCES, do not start",
-        ),
+        Without::Off("only types with a cap need it"),
     ),
     (Verb::Watch, "batch", "jobs", POLLED),
     (Verb::Get, "", "configmaps", UNCHECKED),
@@ -86,7 +84,12 @@ pub(super) const LOGS: Right = (
     Without::Off("GET …/logs is 501; manifests/read-logs (chart: readLogs) grants it"),
 );
 
-/// Adds a row about this permission.
+/// Whether a missing permission lets no type with a cap start.
+pub(super) fn is_for_caps((verb, _, resource, _): Right) -> bool {
+    (verb, resource) == (Verb::Patch, "jobs")
+}
+
+/// Adds a row about this permission, and returns whether it is there.
 ///
 /// # Errors
 /// If the API server does not say; then it says nothing of others either.
@@ -95,7 +98,7 @@ pub(super) fn check(
     (verb, group, resource, without): Right,
     in_namespace: bool,
     report: &mut Report,
-) -> Result<(), kube::Error> {
+) -> Result<bool, kube::Error> {
     let may = client.may(verb, group, resource, in_namespace)?;
     let (result, text) = match (may, without) {
         (true, _) => (CheckResult::Good, String::new()),
@@ -106,5 +109,5 @@ pub(super) fn check(
     let of = if group.is_empty() { "" } else { "." };
     let verb = verb.as_str();
     report.add(result, format!("{verb} {resource}{of}{group}"), text);
-    Ok(())
+    Ok(may)
 }

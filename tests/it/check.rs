@@ -107,7 +107,6 @@ fn under_the_role_of_2_7_1_checks_report_warnings() {
     assert_eq!(
         what,
         [
-            "warn patch jobs.batch",
             "warn watch jobs.batch",
             "warn watch configmaps",
             "warn list events",
@@ -119,7 +118,30 @@ fn under_the_role_of_2_7_1_checks_report_warnings() {
         ]
     );
     let idle = "missing: instances that nobody uses are not stopped (idle-timeout)";
-    assert!(warned[7].ends_with(idle), "{warned:?}");
+    assert!(warned[6].ends_with(idle), "{warned:?}");
+}
+
+/// Without caps it is not needed.
+#[test]
+fn the_right_to_patch_jobs_is_missed_where_there_is_a_cap() {
+    for (annotation, argument, expected) in [
+        (("max-lifetime", "1h"), "--workers=2", 0),
+        (("max-lifetime", "1h"), "--max-instances=5", 1),
+        (("max-instances", "2"), "--workers=2", 1),
+        (("max-per-owner", "2"), "--workers=2", 1),
+    ] {
+        let environment = TestEnvironment::builder().role(ROLE_OF_THE_ORIGINAL);
+        let environment = environment.annotation(annotation.0, annotation.1);
+        let environment = environment.unstarted().start();
+        let (code, lines, _) = check(Some(&environment.kubeconfig()), &[argument]);
+        assert_eq!(code, Some(0), "{lines:?}");
+        let warned = with("warn caps patch jobs.batch missing", &with("warn", &lines));
+        assert_eq!(
+            warned.len(),
+            expected,
+            "{annotation:?} {argument}: {lines:?}"
+        );
+    }
 }
 
 /// The Role of the fake counts in the namespace of the replica alone.
