@@ -22,6 +22,7 @@
 //! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
+//! | `usage` | each ended instance has one usage line, whoever of the replicas is left |
 //! | `caps` | never more instances than allowed, with a replica that stops or dies |
 //! | `streams` | a start followed on a real node; a storm, told to 300 readers |
 //! | `logs` | logs of crash loops, of several containers, of pods that go; 100 MB to a slow reader |
@@ -77,6 +78,7 @@ mod starts;
 mod storms;
 mod streams;
 mod templates;
+mod usage;
 mod visibility;
 mod watcher;
 mod wire;

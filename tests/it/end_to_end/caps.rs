@@ -7,8 +7,8 @@ use super::environment::{STAND_IN, TestEnvironment};
 use super::program::Program;
 use super::{LONG_WAIT, eventually, number_from_env};
 use crate::cluster;
-use crate::harness::Response;
-use serde_json::Value;
+use crate::harness::{PREFIX, Response};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -271,4 +271,141 @@ fn while_instances_come_and_go_nobody_is_refused_for_nothing() {
         ready >= ENOUGH && refused >= ENOUGH,
         "{ready} ready, {refused} refused"
     );
+}
+
+/// The owner is the name of the token; two of them share three replicas.
+#[test]
+#[ignore = "needs a cluster"]
+fn each_owner_has_its_own_places() {
+    const OWNERS: [&str; 2] = ["portal", "daemon"];
+    let cluster = cluster::shared();
+    let _beside = cluster::beside_others();
+    let environment = TestEnvironment::new(cluster);
+    offer(&environment, &[("max-per-owner", "5")]);
+    let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
+    let secret = |owner: &str| format!("{owner}-0123456789abcdef");
+    let tokens = kubeconfig.with_file_name("tokens");
+    let lines = OWNERS.map(|owner| format!("{} {owner}\n", secret(owner)));
+    std::fs::write(&tokens, lines.concat()).expect("the file can be written");
+    let tokens = tokens.display().to_string();
+    let settings = [("AUTH", "token"), ("AUTH_TOKENS_FILE", tokens.as_str())];
+    let replicas = [(); REPLICAS].map(|()| Program::start_ready(&kubeconfig, &settings));
+    let bearers = OWNERS.map(|owner| format!("Bearer {}", secret(owner)));
+    let mut pending = Vec::new();
+    for number in 0..40 {
+        let (owner, replica) = (number % 2, &replicas[number % REPLICAS]);
+        let headers = [("Authorization", bearers[owner].as_str())];
+        let path = format!("/app/stand-in/{}{number}", OWNERS[owner]);
+        pending.push((owner, replica.client().begin("GET", &path, &headers, "")));
+    }
+    let mut ready = [0; 2];
+    for (owner, one) in pending {
+        let response = one.finish();
+        if response.status == 200 {
+            ready[owner] += 1;
+            continue;
+        }
+        let text = response.expect_error(429, "limit_reached");
+        let texts = [
+            "and owner run, and max-per-owner is 5",
+            "not decided in time",
+            "was stopped",
+        ];
+        assert!(texts.iter().any(|it| text.contains(it)), "{text}");
+    }
+    assert_eq!(ready, [5, 5]);
+    eventually("no others are there", || {
+        (environment.list("jobs").len() == 10).then_some(())
+    });
+    for job in environment.list("jobs") {
+        let metadata = &job["metadata"];
+        let owner = metadata["labels"][format!("{PREFIX}owner")].as_str();
+        let name = metadata["name"].as_str().unwrap_or_default();
+        assert!(
+            owner.is_some_and(|owner| name.contains(owner)),
+            "{metadata}"
+        );
+    }
+}
+
+/// A Job of our names, suspended as a queueing controller would have it.
+fn queued(environment: &TestEnvironment<'_>, name: &str, is_suspended: bool) {
+    let names = json!({
+        format!("{PREFIX}instance-type"): "stand-in",
+        format!("{PREFIX}instance-name"): name,
+    });
+    let mut template: Value = serde_yaml::from_str(STAND_IN).expect("a template is YAML");
+    template["metadata"] = json!({"annotations": names, "labels": names});
+    let job = json!({
+        "metadata": {
+            "name": format!("stand-in-{name}"),
+            "labels": {"kueue.x-k8s.io/queue-name": "all"},
+            "annotations": names,
+        },
+        "spec": {"suspend": is_suspended, "template": template},
+    });
+    environment
+        .api
+        .post(&environment.all("jobs"), &job)
+        .expect(201);
+}
+
+/// What decides on a suspended Job is never ours to change: it counts, and stays as it is.
+#[test]
+#[ignore = "needs a cluster"]
+fn what_a_queueing_controller_suspends_is_left_alone() {
+    let cluster = cluster::shared();
+    let _beside = cluster::beside_others();
+    let environment = TestEnvironment::new(cluster);
+    offer(&environment, &[("max-instances", "4")]);
+    queued(&environment, "queued", true);
+    let replicas = environment.replicas::<2>();
+    replicas[0].get_prefer("/app/stand-in/ours", LONG_WAIT).ip();
+    replicas[1]
+        .get_prefer("/app/stand-in/other", LONG_WAIT)
+        .ip();
+    // It suspends one that we have admitted, too.
+    let path = |name: &str| format!("{}/stand-in-{name}", environment.all("jobs"));
+    let suspend = |is: bool| json!({"spec": {"suspend": is}});
+    environment.kubectl(&[
+        "patch",
+        "job",
+        "stand-in-ours",
+        "--patch",
+        &suspend(true).to_string(),
+    ]);
+    let spec = |name: &str| environment.api.get(&path(name)).expect(200)["spec"].clone();
+    eventually("its pod is gone", || {
+        (!environment.is_running("stand-in-ours")).then_some(())
+    });
+    let before = ["queued", "ours"].map(spec);
+    let asked = (0..6).map(|it| begin(&replicas[it % 2], &format!("new{it}")));
+    let responses: Vec<Response> = asked.flatten().map(|it| it.finish()).collect();
+    let ready = responses.iter().filter(|it| it.status == 200).count();
+    assert_eq!(
+        (responses.len(), ready),
+        (6, 1),
+        "both suspended ones count"
+    );
+    // Longer than a Job of ours may stay undecided.
+    let began = Instant::now();
+    eventually("time has passed", || {
+        std::thread::park_timeout(Duration::from_millis(200));
+        (began.elapsed() > Duration::from_secs(8)).then_some(())
+    });
+    assert_eq!(["queued", "ours"].map(spec), before);
+    for name in ["queued", "ours"] {
+        let patch = suspend(false).to_string();
+        environment.kubectl(&[
+            "patch",
+            "job",
+            &format!("stand-in-{name}"),
+            "--patch",
+            &patch,
+        ]);
+        replicas[0]
+            .get_prefer(&format!("/app/stand-in/{name}"), LONG_WAIT)
+            .ip();
+    }
+    assert_eq!(environment.list("jobs").len(), 4);
 }
