@@ -5,6 +5,7 @@
 //! reports all of them. What a value means is decided where it is used, not here.
 
 mod auth;
+mod names;
 mod relations;
 mod settings;
 mod syntax;
@@ -24,7 +25,6 @@ use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
 use crate::model::job::JobSettings;
 use crate::model::labels::AllBounds;
-use crate::model::names::is_dns_label;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -305,7 +305,7 @@ impl Reader<'_> {
         };
         let mut config = Config {
             namespace: self.namespace(),
-            pod_name: self.raw("POD_NAME").map(Into::into),
+            pod_name: self.pod_name(),
             pod_uid: self.raw("POD_UID").map(Into::into),
             configmap_selector: self.selector(),
             listen: self.parsed("LISTEN", "an IP address such as 127.0.0.1 or ::"),
@@ -427,16 +427,6 @@ impl Reader<'_> {
             );
             parse_duration(Self::default(name)).expect("the defaults of the table are tested")
         })
-    }
-
-    fn namespace(&mut self) -> Option<String> {
-        let namespace = self.raw("JOB_NAMESPACE")?.to_owned();
-        // A namespace is a DNS-1123 label (Kubernetes, "Object Names and IDs").
-        if namespace.len() > 63 || !is_dns_label(&namespace) {
-            let expected = "at most 63 characters of a-z, 0-9 and -";
-            self.unexpected("JOB_NAMESPACE", &namespace, expected);
-        }
-        Some(namespace)
     }
 
     fn selector(&mut self) -> String {

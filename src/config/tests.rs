@@ -105,6 +105,7 @@ fn all_problems_are_reported_together() {
         &[
             ("SERVICE_PORT", "70000"),
             ("JOB_NAMESPACE", "Apps"),
+            ("POD_NAME", "Pod_1"),
             ("LOG_FORMAT", "xml"),
             ("IDLE_TIMEOUT", "5s"),
             ("WORKERS", "0"),
@@ -114,6 +115,7 @@ fn all_problems_are_reported_together() {
             "unknown argument '--nope'; see --help",
             "--start-wait needs a value: --start-wait=VALUE",
             "JOB_NAMESPACE is 'Apps'; expected at most 63 characters of a-z, 0-9 and -",
+            "POD_NAME is 'Pod_1'; expected the name of this pod (fieldPath metadata.name): at most 253 characters of a-z, 0-9, - and .",
             "SERVICE_PORT is '70000'; expected a port from 0 to 65535",
             "POLL is 'soon'; expected a duration such as 500ms, 10s or 5m, at most 720h",
             "WORKERS is 0; expected a whole number from 1 to 256",

@@ -111,7 +111,7 @@ impl State {
         self.news.missed = Some(now);
         if !std::mem::replace(&mut self.has_overflowed, true) {
             log::warn!(
-                "more than {REPLICAS_MAX} Leases of replicas of this service (label {USES_OF}): instances that nobody uses may not be stopped; delete those of replicas that are gone, and set POD_UID"
+                "more than {REPLICAS_MAX} Leases of replicas of this service (label {USES_OF}): instances that nobody uses may not be stopped; delete those of replicas that are gone, and set POD_NAME and POD_UID from the downward API"
             );
         }
     }
