@@ -100,8 +100,8 @@ pub(super) enum Pending {
     Stop,
     /// A DELETE of many instances.
     StopMany,
-    /// A start by the older route.
-    Create(Starts),
+    /// A start by the older route, and whether it is a use.
+    Create(Starts, bool),
     /// A stop by the older route, of the instance with this name or session.
     Release(String),
 }
@@ -186,10 +186,12 @@ impl Api {
             }
             // There is none yet, and this caller may not start it.
             (
-                Pending::Ensure(Starts::Refused, ..) | Pending::Create(Starts::Refused),
+                Pending::Ensure(Starts::Refused, ..) | Pending::Create(Starts::Refused, _),
                 Failed(Error::NoInstance(key)),
             ) => failed(Error::NameOfOtherType(key)),
-            (Pending::Create(starts), response) => self.created(response, starts, failed),
+            (Pending::Create(starts, touches), response) => {
+                self.created(response, starts, touches, failed)
+            }
             (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
             (Pending::Ensure(_, condition, _, touches), Ready { ready, timings }) => {
                 let left = self.app.found(&ready, touches);
@@ -236,11 +238,12 @@ impl Api {
         &self,
         response: app::Response,
         starts: Starts,
+        touches: bool,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
         use app::Response::{Progress, Ready};
         let (timings, left) = match &response {
-            Ready { ready, timings } => (timings.clone(), self.app.found(ready, true)),
+            Ready { ready, timings } => (timings.clone(), self.app.found(ready, touches)),
             Progress { timings, .. } => (timings.clone(), None),
             _ => (None, None),
         };

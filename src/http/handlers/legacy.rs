@@ -9,7 +9,7 @@ use super::{Api, Call, Outcome, Pending, Starts, expiring, reply};
 use crate::app::{self, Error, Expectation, InstanceRequest, Intent};
 use crate::budget::Purpose;
 use crate::http::message::Response;
-use crate::http::{body, problem};
+use crate::http::{body, prefer, problem};
 use crate::model::labels::SESSION_ID;
 use crate::model::names::InstanceKey;
 use serde_json::json;
@@ -32,22 +32,28 @@ impl Api {
         };
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
         key.name.check_in_urls().map_err(Error::BadName)?;
+        let touches = prefer::touches(&call.request.headers);
         if let Some(ready) = self.app.ready(&key, &Expectation::None)? {
-            let (left, timings) = (self.app.found(&ready, true), None);
+            let (left, timings) = (self.app.found(&ready, touches), None);
             let found = app::Response::Ready { ready, timings };
             let response = created(found, Starts::AsAsked)?;
             return reply(self.aged(expiring(response, left)));
         }
         let intent = Intent::StartOrStop(variables.into());
         let (intent, starts) = self.start(call, &key, intent)?;
-        call.park(key, Purpose::Start, Pending::Create(starts), |request| {
-            let request = InstanceRequest {
-                wait: Some(CREATE_WAIT),
-                is_patient: false,
-                ..request
-            };
-            self.app.ensure(request, intent)
-        })
+        call.park(
+            key,
+            Purpose::Start,
+            Pending::Create(starts, touches),
+            |request| {
+                let request = InstanceRequest {
+                    wait: Some(CREATE_WAIT),
+                    is_patient: false,
+                    ..request
+                };
+                self.app.ensure(request, intent)
+            },
+        )
     }
 
     /// `GET /release/{name}`: stops the first instance with this name or session whose type the

@@ -271,7 +271,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         Pending::Label(_) => (Method::Patch, "/app/scim/n1"),
         Pending::StopMany => (Method::Delete, "/instances"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
-        Pending::Create(_) => (Method::Get, "/create/scim"),
+        Pending::Create(..) => (Method::Get, "/create/scim"),
         Pending::Release(_) => (Method::Get, "/release/s-1"),
     };
     let exchange = Exchange {
