@@ -1,8 +1,7 @@
 //! Settings: from environment variables and flags to a checked [`Config`].
 //!
-//! Pure: the environment and the arguments are parameters. The table [`SETTINGS`] lists the
-//! settings; this file parses and checks them. It collects all problems, so that one restart
-//! reports all of them. What a value means is decided where it is used, not here.
+//! Pure: the environment and the arguments are parameters. The table [`SETTINGS`] lists the settings; this file parses and
+//! checks them, and collects all problems. What a value means is decided where it is used, not here.
 
 mod auth;
 mod names;
@@ -105,6 +104,8 @@ pub struct Config {
     pub waits: Waits,
     /// The longest use of an instance that one request may claim.
     pub heartbeat_max: Duration,
+    /// How long nobody has used an instance that is restarted when it is idle.
+    pub restart_idle_after: Duration,
     /// Settings of templates that do not say otherwise.
     pub template_defaults: JobSettings,
     /// How long requests are still accepted after SIGTERM.
@@ -146,8 +147,7 @@ pub struct Config {
 /// Variables that are read in addition to [`SETTINGS`].
 const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HOME"];
 
-/// As [`parse`], from the operating system's strings, which need not be UTF-8. `further` finds the
-/// problems of a service that only the machine knows: those of files and of its limits.
+/// As [`parse`], from strings that need not be UTF-8. `further` finds the problems that only the machine knows.
 ///
 /// # Errors
 /// As [`parse`], and those of `further`; if an argument or a variable that is read is not UTF-8,
@@ -189,8 +189,7 @@ pub fn parse_os(
     }
 }
 
-/// Reads arguments (without the program's name) and environment; a flag takes precedence over its
-/// variable.
+/// Reads arguments (without the program's name) and environment; a flag takes precedence over its variable.
 ///
 /// # Errors
 /// All problems, in the order of the table.
@@ -318,6 +317,7 @@ impl Reader<'_> {
                 start_wait_max: self.duration("START_WAIT_MAX"),
             },
             heartbeat_max: self.duration("HEARTBEAT_MAX"),
+            restart_idle_after: self.duration("RESTART_IDLE_AFTER"),
             template_defaults: self.template_defaults(),
             drain_delay: self.duration("DRAIN_DELAY"),
             drain: self.duration("DRAIN"),

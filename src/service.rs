@@ -281,7 +281,8 @@ impl Service {
         let config_maps_left_out = Arc::clone(&stores.left_out);
         let templates = (&catalog, &dry_runs);
         let watches = background.reflectors(stores, templates, &inbox, (&cache, &census))?;
-        let reported = background.idle(own_client, &reporters, (&cache, &census), &inbox)?;
+        let of_cache = (&cache, &census);
+        let reported = background.idle(own_client, &reporters, of_cache, &inbox, templates)?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),

@@ -45,6 +45,8 @@ pub struct NewJob {
     pub variables: Arc<Variables>,
     /// Consecutive failures of this name before it.
     pub failures: u32,
+    /// Whether it takes the place of one of another revision of the template.
+    pub is_restart: bool,
     /// The request that it is made for.
     pub by: Origin,
     /// What that request holds: the values stay in memory until the call has ended, even if its
@@ -153,11 +155,24 @@ pub enum StopCause {
     Disrupted,
     /// Nobody has used it for its timeout. No waiter needs this call.
     Idle,
+    /// Its template has changed, and a new one takes its place. No waiter needs this call.
+    Outdated(Arc<Outdated>),
     /// There is no place for it: a cap is reached. No waiter needs this call.
     NoPlace(Refusal),
     /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer. No
     /// waiter needs this call.
     Stuck,
+}
+
+/// The revisions of a template from which and to which an instance is restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// That of the instance; empty if an older version of this program has made it.
+    pub old: Box<str>,
+    /// The present one.
+    pub new: Arc<str>,
+    /// Whether it is restarted only while nobody uses it.
+    pub if_unused: bool,
 }
 
 impl StopCause {
@@ -169,6 +184,7 @@ impl StopCause {
             Self::Replaced => "replaced",
             Self::Disrupted => "disrupted",
             Self::Idle => "idle",
+            Self::Outdated(_) => "outdated",
             Self::NoPlace(_) => "limit",
             Self::Stuck => "stuck",
         }

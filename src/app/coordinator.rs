@@ -49,7 +49,7 @@ pub use operation::Want;
 pub use record::WRITE_WAIT;
 pub use resolve::REPORT_HOLD;
 
-use super::api_call::{Completed, GoneJob};
+use super::api_call::{Completed, GoneJob, Outdated};
 use super::error::{Bound, Error};
 use super::expectation::Expectation;
 use super::request::{Origin, Response};
@@ -128,6 +128,9 @@ pub enum Input {
     Completed(InstanceKey, Completed),
     /// Nobody uses this Job, which has this version.
     Idle(InstanceKey, Uid, ResourceVersion),
+    /// The template of this Job, which has this version, has changed to that revision: it is to be restarted, if
+    /// nobody uses it perhaps.
+    Outdated(InstanceKey, Uid, ResourceVersion, Arc<Outdated>),
     /// Nobody uses this Job, which may be stopped after this time.
     IdleSoon(InstanceKey, Uid, Duration),
     /// The cache of these names has changed.
@@ -272,6 +275,11 @@ impl Coordinator {
             Input::Idle(key, uid, version) => self.advance(&key, context, out, |record, step| {
                 record.stop_idle(&uid, &version, step);
             }),
+            Input::Outdated(key, uid, version, revisions) => {
+                self.advance(&key, context, out, |record, step| {
+                    record.restart(&uid, &version, &revisions, step);
+                });
+            }
             Input::IdleSoon(key, uid, left) => self.advance(&key, context, out, |_, step| {
                 step.idle_soon(&uid, left);
             }),

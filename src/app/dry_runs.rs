@@ -257,6 +257,7 @@ impl Shared {
         };
         let app_type = task.app_type.as_str();
         let new = NewJob {
+            is_restart: false,
             template: Arc::clone(template),
             settings: settings.clone(),
             template_revision: Arc::clone(revision),

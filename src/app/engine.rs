@@ -368,12 +368,7 @@ impl Executor {
                 Err(error) => Ok(Returned::NotRendered(error)),
             },
             Action::ReadJob { with_pods } => find(client, &call.key, *with_pods),
-            // A call may wait for a worker, and what is used meanwhile lives.
-            Action::DeleteJob {
-                uid,
-                cause: StopCause::Idle,
-                ..
-            } if !self.uses.is_idle(uid, self.clock.now()) => Ok(Returned::InUse),
+            action if self.is_in_use(action) => Ok(Returned::InUse),
             Action::DeleteJob { .. } if manifest.is_err() => {
                 Ok(manifest.map_or_else(Returned::NotRendered, |_| Returned::InUse))
             }
@@ -420,6 +415,19 @@ impl Executor {
             call,
             result,
             least,
+        }
+    }
+
+    /// Whether this would stop, since nobody uses it, what was used since: a call may wait for a worker.
+    fn is_in_use(&self, action: &Action) -> bool {
+        let now = self.clock.now();
+        match action {
+            Action::DeleteJob { uid, cause, .. } => match cause {
+                StopCause::Idle => !self.uses.is_idle(uid, now),
+                StopCause::Outdated(it) => it.if_unused && !self.uses.may_restart(uid, now),
+                _ => false,
+            },
+            _ => false,
         }
     }
 

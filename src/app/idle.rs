@@ -8,7 +8,9 @@
 use super::cache::Cache;
 use super::coordinator::Input;
 use super::engine::Inbox;
-use super::lifetimes::{Due, REPORT_EVERY};
+use super::lifetimes::{Due, REPORT_EVERY, Timeouts};
+use super::restarter::{Known, Restarter};
+use super::restarts::Seen;
 use super::rights::MissingRights;
 use super::uses::Uses;
 use crate::clock::Clock;
@@ -16,7 +18,7 @@ use crate::kube::request::{Scope, UseReport};
 use crate::kube::types::{Job, Lease, Page, USES_OF, Uid};
 use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
-use crate::model::job::idle_timeout;
+use crate::model::job::{OnChange, idle_timeout};
 use crate::model::names::InstanceKey;
 use crate::model::uses;
 use crate::shutdown::Stop;
@@ -108,6 +110,8 @@ pub struct IdleStopper {
     pub clock: Arc<dyn Clock>,
     /// Whether the rights on Leases are missing.
     pub rights: MissingRights,
+    /// What is restarted since its template has changed.
+    pub restarter: Restarter,
 }
 
 /// What the thread knows from one step to the next.
@@ -121,6 +125,8 @@ pub struct Progress {
     jobs: Option<u64>,
     /// From when this replica may write again that it is there.
     joins_from: Option<Instant>,
+    /// What may be restarted.
+    restarts: Known,
 }
 
 /// What was sent in a step.
@@ -193,22 +199,68 @@ impl IdleStopper {
         if !idle.is_empty() && may_stop {
             self.stop(idle);
         }
+        self.restart(progress, may_stop, now);
         progress.wakes = Some(self.clock.now() + STEP_EVERY);
     }
 
-    /// Adds new instances with a timeout, and removes those that are gone.
+    /// Adds new instances with a timeout, and removes those that are gone. Of those that may be restarted when nobody
+    /// uses them all uses count.
     fn know_jobs(&self, progress: &mut Progress, now: Instant) {
+        let is_changed = self.restarter.look(&mut progress.restarts);
         let changes = self.jobs.changes();
-        if progress.jobs.replace(changes) == Some(changes) {
+        if progress.jobs.replace(changes) == Some(changes) && !is_changed {
             return;
         }
-        let jobs = self.jobs.filter(|job| idle_timeout(job).is_some());
-        let mut lifetimes = self.uses.lifetimes();
-        let known = jobs.iter().filter_map(|job| {
-            let timeout = idle_timeout(job).filter(|_| !job.metadata.is_deleting())?;
-            Some((super::keys::key_of(job)?, &job.metadata.uid, timeout))
+        let known = &progress.restarts;
+        let is_known = |job: &Job| idle_timeout(job).is_some() || known.has_type_of(job);
+        let mut jobs = self.jobs.filter(is_known);
+        let mut waits = false;
+        let tracked = jobs.iter().filter(|job| !job.metadata.is_deleting());
+        let tracked = tracked.filter_map(|job| {
+            let timeouts = Timeouts {
+                idle: idle_timeout(job),
+                restart: self.restarter.restarts_after(known, job),
+            };
+            waits |= timeouts.restart.is_some();
+            let is_any = timeouts.idle.is_some() || timeouts.restart.is_some();
+            let key = super::keys::key_of(job).filter(|_| is_any)?;
+            Some((key, &job.metadata.uid, timeouts))
         });
-        lifetimes.set(known, now);
+        self.uses.lifetimes().set(tracked, now);
+        self.uses.note_all(waits);
+        jobs.retain(|job| known.has_type_of(job));
+        progress.restarts.jobs = jobs;
+    }
+
+    /// Has instances restarted whose template has changed; those that wait until nobody uses them only if it is
+    /// known how they are used.
+    fn restart(&self, progress: &mut Progress, knows_uses: bool, now: Instant) {
+        if progress.restarts.jobs.is_empty() || !self.cache.is_synced() {
+            return;
+        }
+        let is_unused = |seen: &Seen| {
+            if self.is_in_use(&seen.key) {
+                self.uses.lifetimes().in_use(&seen.uid, now);
+            }
+            knows_uses && self.uses.may_restart(&seen.uid, now)
+        };
+        let mut has_heard = None;
+        for (app_type, kind, all) in progress.restarts.outdated(&self.cache, is_unused) {
+            let restarts = &mut progress.restarts.restarts;
+            let if_unused = kind.on_change == OnChange::RestartIdle;
+            for seen in restarts.next(&app_type, &kind.revision, &all, now) {
+                if if_unused
+                    && !(*has_heard.get_or_insert_with(|| self.hear_all())
+                        && self.uses.may_restart(&seen.uid, self.clock.now()))
+                {
+                    continue;
+                }
+                let revisions = restarts.begin(seen, (&kind.revision, if_unused), now);
+                let (key, uid) = (seen.key.clone(), seen.uid.clone());
+                self.inbox
+                    .send(Input::Outdated(key, uid, seen.version.clone(), revisions));
+            }
+        }
     }
 
     /// Takes what was used here, and what other replicas report.
@@ -301,8 +353,8 @@ impl IdleStopper {
         })
     }
 
-    /// Has these stopped that are still idle after all that other replicas have reported by now.
-    fn stop(&self, idle: Vec<(InstanceKey, Uid)>) {
+    /// Takes what other replicas have reported by now; whether that is known.
+    fn hear_all(&self) -> bool {
         match self.reporting.list() {
             Ok(page) => {
                 let are_all = page.continue_token.is_none();
@@ -310,10 +362,18 @@ impl IdleStopper {
             }
             Err(error) => {
                 log::debug!("nothing is stopped as idle: {error}");
-                return;
+                return false;
             }
         }
         self.take();
+        true
+    }
+
+    /// Has these stopped that are still idle after all that other replicas have reported by now.
+    fn stop(&self, idle: Vec<(InstanceKey, Uid)>) {
+        if !self.hear_all() {
+            return;
+        }
         let now = self.clock.now();
         for (key, uid) in idle {
             let job = self.cache.jobs.get(&key.job_name());

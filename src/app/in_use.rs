@@ -31,11 +31,11 @@ impl App {
     /// nobody uses it, if there is a limit.
     #[must_use]
     pub fn found(&self, ready: &Ready, touches: bool) -> Option<Duration> {
-        let (uses, timeout) = (self.uses.as_ref()?, ready.idle_timeout?);
+        let (uses, timeout) = (self.uses.as_ref()?, ready.idle_timeout);
         let (uid, now) = (&ready.version.uid, self.clock.now());
         match touches {
             true => uses.note(uid, timeout, Duration::ZERO, now),
-            false => uses.left(uid, timeout, now),
+            false => uses.left(uid, timeout?, now),
         }
     }
 
@@ -53,9 +53,10 @@ impl App {
         };
         match self.cache.lookup(key) {
             Lookup::Instance(instance) if alive(&instance) => {
-                let uses = self.uses.as_ref().zip(idle_timeout(&instance.job));
+                let timeout = idle_timeout(&instance.job);
                 let now = self.clock.now();
-                Ok(uses.and_then(|(uses, timeout)| uses.note(instance.uid(), timeout, lasts, now)))
+                let uses = self.uses.as_ref();
+                Ok(uses.and_then(|uses| uses.note(instance.uid(), timeout, lasts, now)))
             }
             _ => Err(Error::NoInstance(key.clone())),
         }

@@ -64,7 +64,7 @@ pub const fn place_of(status: &InstanceStatus, verdict: Verdict, has_min_ready: 
             Verdict::None | Verdict::Failing => READY,
         },
         InstanceStatus::Failed { .. } => FAILED,
-        InstanceStatus::Finished(_) => 3,
+        InstanceStatus::Finished(_) => FINISHED,
         InstanceStatus::Stopping { .. } => 4,
     }
 }
@@ -74,6 +74,9 @@ pub(super) const READY: usize = 1;
 
 /// One whose callers get an error.
 const FAILED: usize = 2;
+
+/// One that has ended well.
+pub(super) const FINISHED: usize = 3;
 
 /// What the cache takes for a Job or a pod beside its name and texts, in bytes; measured, as the factors
 /// below. A test holds them against the allocator.

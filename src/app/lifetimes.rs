@@ -9,6 +9,7 @@ use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::model::uses::{self, Mark, Use};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// Beside the interval of reports, a use may take so long to reach the other replicas.
@@ -23,6 +24,39 @@ pub const SOON: Duration = Duration::from_secs(30);
 
 /// The longest use by one request that a report of another replica may claim.
 pub const USE_LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long nobody has used an instance that is restarted when it is idle.
+pub const RESTART_IDLE_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=USE_LONGEST;
+
+/// What follows when nobody has used an instance for how long; one of them at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// It ends.
+    pub idle: Option<Duration>,
+    /// It may be restarted, since its template has changed.
+    pub restart: Option<Duration>,
+}
+
+impl From<Duration> for Timeouts {
+    fn from(idle: Duration) -> Self {
+        Self {
+            idle: Some(idle),
+            restart: None,
+        }
+    }
+}
+
+impl Timeouts {
+    fn shortest(&self) -> Duration {
+        let all = self.idle.into_iter().chain(self.restart);
+        all.min().unwrap_or(USE_LONGEST)
+    }
+
+    fn longest(&self) -> Duration {
+        let all = self.idle.into_iter().chain(self.restart);
+        all.max().unwrap_or_default()
+    }
+}
 
 /// The interval of reports where this is the shortest timeout: a quarter of it, within [`REPORT_EVERY`].
 #[must_use]
@@ -78,9 +112,11 @@ pub struct Lifetimes {
 struct Instance {
     key: InstanceKey,
     mark: Mark,
-    timeout: Duration,
+    timeouts: Timeouts,
     /// The last use that is known of.
     used: Instant,
+    /// Since when it may be restarted when nobody uses it.
+    restarts_since: Instant,
     /// The last use through this replica.
     used_here: Option<Instant>,
     /// It was announced that it ends soon, and it was not used since.
@@ -98,18 +134,8 @@ impl Instance {
         }
     }
 
-    /// When it counts as idle: other replicas may have heard of a use that has not arrived here yet.
-    fn idle_at(&self) -> Instant {
-        self.expires_at() + report_interval(self.timeout) + DELIVERY
-    }
-
-    /// When it may be stopped at the earliest.
-    fn expires_at(&self) -> Instant {
-        self.used + self.timeout
-    }
-
-    fn soon_at(&self) -> Instant {
-        self.used + (self.timeout - announced_before(self.timeout))
+    fn soon_at(&self, timeout: Duration) -> Instant {
+        self.used + (timeout - announced_before(timeout))
     }
 }
 
@@ -133,28 +159,46 @@ impl Lifetimes {
         }
     }
 
-    /// There is an instance with this timeout. It counts as used now, if it is new.
-    pub fn add(&mut self, key: &InstanceKey, uid: &Uid, timeout: Duration, now: Instant) {
+    /// There is an instance with these timeouts. It counts as used now, if it is new.
+    pub fn add(
+        &mut self,
+        key: &InstanceKey,
+        uid: &Uid,
+        timeouts: impl Into<Timeouts>,
+        now: Instant,
+    ) {
+        let timeouts = timeouts.into();
+        let shortest = timeouts.shortest();
         if let Some(known) = self.instances.get_mut(uid) {
             known.count = self.counts;
+            let before = known.timeouts;
+            if before != timeouts {
+                known.timeouts = timeouts;
+                known.restarts_since = now;
+                self.forget_timeout(before.shortest());
+                *self.timeouts.entry(shortest).or_default() += 1;
+            }
             return;
         }
         let mark = Mark::of(uid);
         let mut instance = Instance {
             key: key.clone(),
             mark,
-            timeout,
+            timeouts,
             used: now,
+            restarts_since: now,
             used_here: None,
             is_announced: false,
             look: now,
             count: self.counts,
         };
         // It may be in use whatever requests say.
-        instance.look = now + report_interval(timeout);
-        self.looks.insert((instance.look, uid.clone()));
+        if let Some(timeout) = timeouts.idle {
+            instance.look = now + report_interval(timeout);
+            self.looks.insert((instance.look, uid.clone()));
+        }
         self.by_mark.insert(mark, uid.clone());
-        *self.timeouts.entry(timeout).or_default() += 1;
+        *self.timeouts.entry(shortest).or_default() += 1;
         self.instances.insert(uid.clone(), instance);
     }
 
@@ -165,10 +209,14 @@ impl Lifetimes {
         };
         self.looks.remove(&(instance.look, uid.clone()));
         self.by_mark.remove(&instance.mark);
-        if let Some(count) = self.timeouts.get_mut(&instance.timeout) {
+        self.forget_timeout(instance.timeouts.shortest());
+    }
+
+    fn forget_timeout(&mut self, shortest: Duration) {
+        if let Some(count) = self.timeouts.get_mut(&shortest) {
             *count -= 1;
             if *count == 0 {
-                self.timeouts.remove(&instance.timeout);
+                self.timeouts.remove(&shortest);
             }
         }
     }
@@ -221,19 +269,19 @@ impl Lifetimes {
     pub fn left(&self, uid: &Uid, now: Instant) -> Option<Duration> {
         let instance = self.instances.get(uid)?;
         let used = instance.used.max(self.known_since);
-        Some((used + instance.timeout).saturating_duration_since(now))
+        Some((used + instance.timeouts.idle?).saturating_duration_since(now))
     }
 
-    /// These are all instances with a timeout, each with its own; see [`Lifetimes::add`].
-    pub fn set<'a>(
+    /// These are all instances with timeouts, each with its own; see [`Lifetimes::add`].
+    pub fn set<'a, T: Into<Timeouts>>(
         &mut self,
-        all: impl IntoIterator<Item = (InstanceKey, &'a Uid, Duration)>,
+        all: impl IntoIterator<Item = (InstanceKey, &'a Uid, T)>,
         now: Instant,
     ) {
         self.counts += 1;
         let mut there = 0;
-        for (key, uid, timeout) in all {
-            self.add(&key, uid, timeout, now);
+        for (key, uid, timeouts) in all {
+            self.add(&key, uid, timeouts, now);
             there += 1;
         }
         if there == self.instances.len() {
@@ -277,7 +325,7 @@ impl Lifetimes {
         self.reports += 1;
         let uses = self.instances.values().filter_map(|instance| {
             let age = age(now, instance.used_here?);
-            let is_recent = age <= seconds(instance.timeout);
+            let is_recent = age <= seconds(instance.timeouts.longest());
             is_recent.then_some((instance.mark, age))
         });
         let of_all = self.is_new.then(|| age(now, self.known_since));
@@ -320,7 +368,10 @@ impl Lifetimes {
             && self.looks.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, uid)) = self.looks.pop_first()
         {
-            let Some(instance) = self.instances.get_mut(&uid) else {
+            let instance = self.instances.get_mut(&uid);
+            let Some((instance, timeout)) =
+                instance.and_then(|it| it.timeouts.idle.map(|idle| (it, idle)))
+            else {
                 continue;
             };
             instance.used(self.known_since);
@@ -328,14 +379,15 @@ impl Lifetimes {
             if is_in_use {
                 instance.used(now);
             }
-            let (soon_at, idle_at) = (instance.soon_at(), instance.idle_at());
+            let (soon_at, expires_at) = (instance.soon_at(timeout), instance.used + timeout);
+            let idle_at = unused_at(instance.used, timeout);
             instance.look = if is_in_use {
-                now + report_interval(instance.timeout)
+                now + report_interval(timeout)
             } else if now < soon_at {
                 soon_at
             } else if now < idle_at {
                 if !std::mem::replace(&mut instance.is_announced, true) {
-                    let left = instance.expires_at().saturating_duration_since(now);
+                    let left = expires_at.saturating_duration_since(now);
                     due.push(Due::Soon(instance.key.clone(), uid.clone(), left));
                 }
                 idle_at
@@ -352,8 +404,34 @@ impl Lifetimes {
     #[must_use]
     pub fn is_idle(&self, uid: &Uid, now: Instant) -> bool {
         let instance = self.instances.get(uid);
-        instance.is_some_and(|it| it.idle_at() <= now && self.known_since <= it.used)
+        let idle = instance.and_then(|it| Some((it, it.timeouts.idle?)));
+        idle.is_some_and(|(it, timeout)| {
+            unused_at(it.used, timeout) <= now && self.known_since <= it.used
+        })
     }
+
+    /// It is in use now, whatever requests say.
+    pub fn in_use(&mut self, uid: &Uid, now: Instant) {
+        if let Some(instance) = self.instances.get_mut(uid) {
+            instance.used(now);
+        }
+    }
+
+    /// Whether nobody has used this instance for as long as it takes until it may be restarted, as far as is known.
+    #[must_use]
+    pub fn may_restart(&self, uid: &Uid, now: Instant) -> bool {
+        let instance = self.instances.get(uid);
+        let restart = instance.and_then(|it| Some((it, it.timeouts.restart?)));
+        restart.is_some_and(|(it, after)| {
+            let used = it.used.max(self.known_since).max(it.restarts_since);
+            unused_at(used, after) <= now
+        })
+    }
+}
+
+/// When nobody has used it for so long since: other replicas may have heard of a use that has not arrived here yet.
+fn unused_at(used: Instant, timeout: Duration) -> Instant {
+    used + timeout + report_interval(timeout) + DELIVERY
 }
 
 /// The moment that is so many seconds ago, if this machine ran then. One that is too far in the future counts as

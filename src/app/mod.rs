@@ -10,6 +10,7 @@
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
 //! | `lost_pods` | how pods ended that are gone by now |
 //! | `lifetimes`, `idle` | when instances with a timeout were used last, here and at other replicas; the thread that ends those that nobody uses |
+//! | `restarter`, `restarts` | which instances are restarted since their template has changed |
 //! | `admissions` | which Jobs may run where caps hold, by the order of their creation |
 //! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
@@ -57,6 +58,8 @@ pub mod reporter;
 mod request;
 mod request_handle;
 mod request_id;
+pub mod restarter;
+pub mod restarts;
 pub mod review;
 pub mod rights;
 pub mod stops;

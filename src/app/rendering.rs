@@ -150,6 +150,8 @@ fn manifests(key: &InstanceKey, new: &NewJob, with_pod: bool) -> Result<Manifest
         template_revision: &new.template_revision,
         values_revision: &values_revision,
         failures: new.failures,
+        variables: &new.variables,
+        is_restart: new.is_restart,
     };
     let mut manifest = job::manifest(rendered, &parts);
     let job = manifest.to_string().into_bytes();

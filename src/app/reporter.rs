@@ -231,6 +231,14 @@ fn log_stop(key: &InstanceKey, cause: Option<&StopCause>) {
             None,
             "stopping {key}, which nobody has used for its idle-timeout (Job {job})"
         ),
+        Some(StopCause::Outdated(revisions)) => log_line!(
+            Info,
+            key,
+            None,
+            "restarting {key}, whose template has changed from revision {} to {} (Job {job})",
+            revisions.old,
+            revisions.new
+        ),
         Some(StopCause::NoPlace(refusal)) => log_line!(
             Info,
             key,

@@ -3,12 +3,12 @@
 //!
 //! Only kept here: whoever makes a call finds out, and the log has the error itself.
 
-use crate::model::job::JobSettings;
+use crate::model::job::{JobSettings, OnChange};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is not done without the rights on Leases.
-const NO_LEASES: &str = "idle-timeout has no effect: the service cannot list, watch, create and patch Leases in its own namespace, so nothing is stopped as idle (its log has the error)";
+const NO_LEASES: &str = "idle-timeout has no effect, nor has restart-idle: the service cannot list, watch, create and patch Leases in its own namespace, so nothing is stopped as idle (its log has the error)";
 
 /// The rights that are missing; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,9 @@ impl MissingRights {
     /// What the author of a template with these settings should know.
     #[must_use]
     pub fn warning(&self, settings: &JobSettings) -> Option<&'static str> {
-        (settings.idle_timeout.is_some() && self.leases()).then_some(NO_LEASES)
+        let is_about_uses =
+            settings.idle_timeout.is_some() || settings.on_change == OnChange::RestartIdle;
+        (is_about_uses && self.leases()).then_some(NO_LEASES)
     }
 }
 

@@ -8,6 +8,7 @@ use super::rights::MissingRights;
 use crate::kube::types::Uid;
 use crate::threads::lock;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ struct Shared {
     /// Those that last: until when, by any replica.
     lasting: Mutex<HashMap<Uid, Instant>>,
     lifetimes: Mutex<Lifetimes>,
+    /// Whether uses of instances without a timeout count, too.
+    are_all_noted: AtomicBool,
     rights: MissingRights,
 }
 
@@ -36,20 +39,31 @@ impl Uses {
                 noted: Mutex::default(),
                 lasting: Mutex::default(),
                 lifetimes: Mutex::new(Lifetimes::new(now)),
+                are_all_noted: AtomicBool::new(false),
                 rights,
             }),
         }
     }
 
-    /// This instance, which has that timeout, is used through this replica for so long from now on: how long it
+    /// Uses of instances without a timeout count, too, or not: some are restarted once nobody uses them.
+    pub(super) fn note_all(&self, are_all_noted: bool) {
+        self.shared
+            .are_all_noted
+            .store(are_all_noted, Ordering::Relaxed);
+    }
+
+    /// This instance, which has that timeout or none, is used through this replica for so long from now on: how long it
     /// lives if nobody uses it again, if there is a limit. No more are kept than the cache has instances.
     pub fn note(
         &self,
         uid: &Uid,
-        timeout: Duration,
+        timeout: Option<Duration>,
         lasts: Duration,
         now: Instant,
     ) -> Option<Duration> {
+        if timeout.is_none() && !self.shared.are_all_noted.load(Ordering::Relaxed) {
+            return None;
+        }
         let until = now + lasts;
         {
             let mut noted = lock(&self.shared.noted);
@@ -63,7 +77,7 @@ impl Uses {
         if lasts > Duration::ZERO && until > before {
             lasting.insert(uid.clone(), until);
         }
-        let left = until.max(before).saturating_duration_since(now) + timeout;
+        let left = until.max(before).saturating_duration_since(now) + timeout?;
         Some(left).filter(|_| !self.shared.rights.leases())
     }
 
@@ -93,6 +107,12 @@ impl Uses {
     /// What is known of all instances with a timeout.
     pub(super) fn lifetimes(&self) -> MutexGuard<'_, Lifetimes> {
         lock(&self.shared.lifetimes)
+    }
+
+    /// Whether this instance may be restarted, since nobody has used it for long, up to now and as far as is known.
+    #[must_use]
+    pub fn may_restart(&self, uid: &Uid, now: Instant) -> bool {
+        !self.is_noted(uid) && self.lifetimes().may_restart(uid, now)
     }
 
     /// Whether nobody has used this instance for its timeout, up to now and as far as is known here.

@@ -67,6 +67,7 @@ pub(super) fn job(
     };
     let variables = Variables::from_query(query).map_err(|error| error.to_string())?;
     let new = NewJob {
+        is_restart: false,
         template: Arc::clone(template),
         settings: settings.clone(),
         template_revision: offer.revision.clone().unwrap_or_default(),

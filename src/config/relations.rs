@@ -3,7 +3,7 @@
 //! Pure, a part of [`super`], which checks each setting alone.
 
 use super::{Config, Reader};
-use crate::app::lifetimes::USE_LONGEST;
+use crate::app::lifetimes::{RESTART_IDLE_AFTER, USE_LONGEST};
 use std::time::Duration;
 
 /// How many of the largest requests the budget of bytes must have room for: what a request holds while
@@ -66,6 +66,10 @@ impl Reader<'_> {
         if config.heartbeat_max > USE_LONGEST {
             let text = self.text("HEARTBEAT_MAX");
             self.unexpected("HEARTBEAT_MAX", &text, "at most 168h");
+        }
+        if !RESTART_IDLE_AFTER.contains(&config.restart_idle_after) {
+            let text = self.text("RESTART_IDLE_AFTER");
+            self.unexpected("RESTART_IDLE_AFTER", &text, "1s to 168h");
         }
         for (name, value) in [
             ("POLL", config.poll),

@@ -80,6 +80,8 @@ settings! {
         "Default of the annotation `idle-timeout`";
     "HEARTBEAT_MAX" = "24h",
         "Longest `for` of a heartbeat; at most 7 days";
+    "RESTART_IDLE_AFTER" = "5m",
+        "With `on-change: restart-idle`: how long nobody has used an instance when it is restarted; 1s to 7 days";
     "INSTANCE_MAX_LIFETIME" = "never",
         "Default of the annotation `max-lifetime`";
     "INSTANCE_TTL_AFTER_FINISHED" = "never",

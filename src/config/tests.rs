@@ -149,6 +149,8 @@ fn values_that_cannot_be_honoured_are_refused() {
             "at least 2162688, 4 times HEAD_BYTES_MAX and BODY_BYTES_MAX together: raise it, or lower those".into(),
         ),
         ("HEARTBEAT_MAX", "169h", "at most 168h".into()),
+        ("RESTART_IDLE_AFTER", "999ms", "1s to 168h".into()),
+        ("RESTART_IDLE_AFTER", "169h", "1s to 168h".into()),
         ("POLL", "0", "at least 1ms".into()),
         ("HEAD_TIMEOUT", "0ms", "at least 1ms".into()),
         ("BODY_TIMEOUT", "0s", "at least 1ms".into()),

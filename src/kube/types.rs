@@ -40,10 +40,10 @@ pub use messages::{
     OBJECT_MESSAGES_BYTES_MAX, SHORT_BYTES_MAX, SHORT_CONTAINERS_MAX, SHORT_MESSAGES_BYTES_MAX,
 };
 pub use own::{
-    CONTROLLER_UID, META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, VALUE_BYTES_MAX,
-    decode_pair, encode_pair, meta_bytes,
+    CONTROLLER_UID, JOB_VALUES_BYTES_MAX, META_ANNOTATION, META_BYTES_MAX, META_LABEL,
+    META_PAIRS_MAX, VALUE_BYTES_MAX, decode_pair, encode_pair, meta_bytes,
 };
-pub use pairs::{LeftOut, Pairs};
+pub use pairs::{JOB_VALUES, LeftOut, Pairs, RESTARTED_FOR};
 pub use review::TokenReview;
 pub use scalars::{ResourceVersion, Timestamp, UID_BYTES_MAX, Uid, time_of};
 pub use unread::{UNREAD_KEYS_MAX, UnreadCause, UnreadKey};

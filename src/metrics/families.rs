@@ -58,7 +58,7 @@ families! {
     TIME_TO_VERDICT = "config_controller_time_to_verdict_seconds", START_SECS, [],
         "Time from the call that created the Job until this replica found that the start failed, or that a phase exceeded its budget; once for each start";
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
-        "Deletions by this replica that Kubernetes accepted: `asked` (by a caller), `replaced` (the Job had ended), `disrupted` (eviction, drain, preemption or deletion of its pod), `idle` (nobody used it), `limit` (a cap is reached), `forced` (its node is lost). Replicas may both count one Job";
+        "Deletions by this replica that Kubernetes accepted: `asked` (by a caller), `replaced` (the Job had ended), `disrupted` (eviction, drain, preemption or deletion of its pod), `idle` (nobody used it), `outdated` (its template has changed), `limit` (a cap is reached), `forced` (its node is lost). Replicas may both count one Job";
     USE_REPORTS = "config_controller_use_reports_total", COUNTER, ["result"],
         "Reports of which instances are used: `sent`, `failed`, or `received` from another replica";
     USAGE_INSTANCES = "config_controller_usage_instances_total", COUNTER, ["type"],

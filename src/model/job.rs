@@ -5,6 +5,7 @@
 
 mod annotations;
 mod caps;
+mod on_change;
 mod settings;
 
 pub use annotations::{
@@ -13,6 +14,8 @@ pub use annotations::{
 pub use caps::{
     ADMISSION, ADMITTED, CAP_MAX, CapScope, Caps, UNDECIDED, is_undecided, owner, parse_cap,
 };
+pub(super) use on_change::mark as carry_values;
+pub use on_change::{OnChange, is_restarted};
 pub use settings::{
     IDLE_TIMEOUT_MIN, JobSettings, MAX_LIFETIME_MIN, NEVER, RESTART_DELAY, RESTART_DELAY_MAX,
     parse_lifetime,
@@ -22,6 +25,7 @@ use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
 use super::status::has_job_ended;
+use super::template::Variables;
 use crate::kube::types::Job;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -49,6 +53,10 @@ pub struct JobParts<'a> {
     pub values_revision: &'a str,
     /// Consecutive failures of this name before this Job.
     pub failures: u32,
+    /// The values.
+    pub variables: &'a Variables,
+    /// Whether it takes the place of one of another revision of the template.
+    pub is_restart: bool,
 }
 
 /// The manifest of the Job: the rendered pod template, our labels, and two kinds of fields. Some
@@ -91,6 +99,11 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     }
     if let Some(timeout) = parts.settings.idle_timeout {
         metadata["annotations"][IDLE_TIMEOUT] = json!(format!("{}ms", timeout.as_millis()));
+    }
+    if parts.settings.on_change != OnChange::Keep {
+        let restarted_for = parts.is_restart.then_some(parts.template_revision);
+        let annotations = &mut metadata["annotations"];
+        carry_values(annotations, parts.variables, restarted_for);
     }
     parts.settings.caps.suspend(&mut metadata, &mut spec);
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
@@ -158,7 +171,10 @@ mod tests {
     use super::*;
     use crate::kube::types::Resource as _;
     use crate::model::names::{AppType, InstanceName};
-    use crate::model::template::{Template, Variables};
+    use crate::model::template::Template;
+    use std::sync::LazyLock;
+
+    static NO_VALUES: LazyLock<Variables> = LazyLock::new(Variables::default);
 
     fn key(name: &str) -> InstanceKey {
         InstanceKey {
@@ -176,6 +192,8 @@ mod tests {
             template_revision: "7e",
             values_revision: "ab",
             failures: 0,
+            variables: &NO_VALUES,
+            is_restart: false,
         }
     }
 

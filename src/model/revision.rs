@@ -8,6 +8,7 @@
 
 use super::job::JobSettings;
 use super::template::{Digest, RenderError, Template, Variables, json_digest};
+use crate::kube::types::{JOB_VALUES, Job};
 use serde_json::{Map, json};
 
 /// Hexadecimal digits of a template's revision. Whoever may write a template may run anything, so nobody
@@ -68,6 +69,19 @@ pub fn of_values_soon(
     Some(digest.map(|digest| hex(&digest, VALUES_DIGITS)))
 }
 
+/// The values that a Job was made with, if they are known. One that does not carry them may have been made without
+/// any.
+#[must_use]
+pub fn values_of(job: &Job, template: &Template) -> Option<Variables> {
+    let Some(text) = job.metadata.annotations.get(JOB_VALUES) else {
+        let none = Variables::default();
+        let revision = of_values(template, &none).ok()?;
+        return (job.values_revision() == Some(&*revision)).then_some(none);
+    };
+    let pairs: Vec<(String, String)> = serde_json::from_str(text).ok()?;
+    Variables::from_pairs(pairs).ok()
+}
+
 /// The first hexadecimal digits.
 fn hex(digest: &Digest, digits: usize) -> String {
     let bytes = digest.iter().take(digits / 2);
@@ -77,6 +91,9 @@ fn hex(digest: &Digest, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::types::{JOB_VALUES_BYTES_MAX, Resource as _};
+    use crate::model::job::carry_values;
+    use serde_json::Value;
     use std::time::Duration;
 
     fn template(text: &str) -> Template {
@@ -225,5 +242,65 @@ mod tests {
         let error = of_values(&template(FILLED), &Variables::default()).unwrap_err();
         let name = "lang".to_owned();
         assert_eq!(error, RenderError::VariableMissing { name });
+    }
+
+    fn job(annotations: &Value) -> Job {
+        let job = json!({"metadata": {"name": "a", "annotations": annotations}, "spec": {"template": {"metadata": {
+            "labels": {"config-controller.semafor.ch/instance-type": "t", "config-controller.semafor.ch/instance-name": "n"},
+        }}}});
+        Job::decode(job.to_string().as_bytes()).unwrap().unwrap()
+    }
+
+    fn valued() -> Template {
+        let text =
+            "spec:\n  containers:\n  - {name: a, image: \"i:${alternatives.get('x', '1')}\"}\n";
+        Template::parse("t.yaml", text).unwrap()
+    }
+
+    #[test]
+    fn a_job_carries_its_values() {
+        for query in ["", "x=1", "b=2&a=%22%F0%9F%98%80&b=3", "x=%0A"] {
+            let variables = Variables::from_query(query).unwrap();
+            let mut annotations = json!({});
+            carry_values(&mut annotations, &variables, None);
+            assert_eq!(
+                values_of(&job(&annotations), &valued()),
+                Some(variables),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_carried_up_to_a_bound() {
+        let most = JOB_VALUES_BYTES_MAX - r#"[["x",""]]"#.len();
+        for (length, is_carried) in [(most, true), (most + 1, false)] {
+            let query = format!("x={}", "v".repeat(length));
+            let variables = Variables::from_query(&query).unwrap();
+            let mut annotations = json!({});
+            carry_values(&mut annotations, &variables, None);
+            let known = values_of(&job(&annotations), &valued());
+            assert_eq!(known, is_carried.then_some(variables), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_job_without_values_is_known_by_their_revision() {
+        let of = |query: &str| {
+            let variables = Variables::from_query(query).unwrap();
+            let revision = of_values(&valued(), &variables).unwrap();
+            let job = job(&json!({"config-controller.semafor.ch/values-revision": revision}));
+            values_of(&job, &valued())
+        };
+        assert_eq!(of(""), Some(Variables::default()));
+        assert_eq!(of("x=2"), None);
+        assert_eq!(values_of(&job(&json!({})), &valued()), None);
+        for text in ["", "{}", "[[\"a\"]]", "[[\"a\", 1]]"] {
+            assert_eq!(
+                values_of(&job(&json!({ JOB_VALUES: text })), &valued()),
+                None,
+                "{text}"
+            );
+        }
     }
 }

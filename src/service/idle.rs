@@ -4,8 +4,11 @@
 
 use super::{Background, Error, no_thread, on_death};
 use crate::app::cache::{Cache, Census};
+use crate::app::catalog::SharedCatalog;
+use crate::app::dry_runs::DryRuns;
 use crate::app::engine::Inbox;
 use crate::app::idle::{IdleStopper, Reporting};
+use crate::app::restarter::Restarter;
 use crate::app::rights::MissingRights;
 use crate::app::usage::Reporters;
 use crate::clock::Clock;
@@ -41,7 +44,13 @@ impl Background<'_> {
         of: &Reporters,
         (cache, census): (&Cache, &Census),
         inbox: &Inbox,
+        (catalog, dry_runs): (&Arc<SharedCatalog>, &DryRuns),
     ) -> Result<Stop, Error> {
+        let restarter = Restarter {
+            catalog: Arc::clone(catalog),
+            reports: Arc::new(dry_runs.clone()),
+            idle_after: self.config.restart_idle_after,
+        };
         let reports = of.leases.clone();
         let reporting = Reporting {
             client: client.clone(),
@@ -73,6 +82,7 @@ impl Background<'_> {
             inbox: inbox.clone(),
             clock: Arc::clone(self.clock),
             rights: self.rights.clone(),
+            restarter,
         };
         let started = stopper.start(self.stop.clone(), self.heartbeats, on_death(self.endings));
         started.map_err(no_thread)

@@ -211,6 +211,8 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
 fn check_manifest(pod_template: Value) {
     let key = InstanceKey::new("fuzz", "n").expect("valid names");
     let parts = JobParts {
+        variables: &Variables::default(),
+        is_restart: false,
         key: &key,
         settings: &JobSettings::default(),
         started_by: "fuzz",

@@ -90,6 +90,7 @@ fn all_that_is_known_of_a_template_is_listed() {
             "settings": {
                 "backoff-limit": null, "idle-timeout": null, "max-instances": null, "max-per-owner": null, "max-lifetime": null, "ttl-after-finished": null,
                 "restart-failed": "after-delay", "restart-delay": "7s", "min-ready": "1500ms",
+            "on-change": "keep",
                 "start-budget.creating": "15s", "start-budget.scheduling": "600s",
                 "start-budget.mounting": "300s", "start-budget.pulling": "300s",
                 "start-budget.pull-error": "10s", "start-budget.initialising": "300s",

@@ -8,6 +8,7 @@
 //! | `wait` | how long a start is waited for, what a 202 says, how a failure is reported |
 //! | `stop` | DELETE, and a start while the same name goes |
 //! | `replace` | PUT: an instance is stopped, and started anew |
+//! | `on_change` | edits of templates whose instances are restarted then |
 //! | `labels` | PATCH, and what reads show of it |
 //! | `stored` | what other clients store beyond our bounds: labels, entries of ConfigMaps, sizes of lists |
 //! | `reads` | responses from the cache make no call to Kubernetes |
@@ -96,6 +97,7 @@ mod lists;
 mod logs;
 mod manifests;
 mod metrics;
+mod on_change;
 mod openapi;
 mod outage;
 mod page;

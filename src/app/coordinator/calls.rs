@@ -4,7 +4,7 @@
 
 use super::context::{Context, Step};
 use super::memory::Memory;
-use super::operation::{Operation, Standing, Waiter};
+use super::operation::{Operation, Standing, Waiter, Want};
 use super::resolve::{Observed, State};
 use super::retry::CallKind;
 use super::start_queue::Start;
@@ -14,7 +14,7 @@ use crate::app::cache::Instance;
 use crate::app::error::Error;
 use crate::app::queue::Lane;
 use crate::app::rendering;
-use crate::app::request::{Origin, Response};
+use crate::app::request::{Intent, Origin, Response};
 use crate::budget::Account;
 use crate::kube::types::Pod;
 use crate::model::labels::{self, Size};
@@ -214,7 +214,9 @@ pub(super) fn new_job(
     context: &Context<'_>,
 ) -> Result<NewJob, Error> {
     let (template, settings, revision) = context.catalog.startable(&key.app_type)?.1;
+    let is_restart = matches!(&waiter.want, Want::Instance(Intent::Replace(new)) if new.is_restart);
     let new = NewJob {
+        is_restart,
         template: Arc::clone(template),
         settings: settings.clone(),
         template_revision: Arc::clone(revision),

@@ -338,7 +338,7 @@ impl Calling {
             Action::PlaceJob { .. } => CallKind::Place,
             Action::DeleteJob { cause, .. } => match cause {
                 StopCause::Stuck => CallKind::ForceDelete,
-                StopCause::Idle => CallKind::StopIdle,
+                StopCause::Idle | StopCause::Outdated(_) => CallKind::StopIdle,
                 StopCause::NoPlace(_) => CallKind::Refuse,
                 _ => CallKind::Delete,
             },

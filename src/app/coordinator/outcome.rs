@@ -50,6 +50,7 @@ impl Record {
         };
         self.report_outcome(&mut calling, &completed, step);
         self.admission_completed(&calling, &completed.outcome, step);
+        self.restart_goes_on(&calling, &completed.outcome, step);
         if let (CallKind::Read, Some(operation)) = (calling.kind(), &mut self.operation) {
             operation.was_read(&calling, &completed.outcome, step.number);
         }
@@ -153,8 +154,7 @@ impl Record {
             // Job is older than the request. So this Job is stopped as well.
             (Action::ReadJob { .. }, CallOutcome::Found(uid)) => {
                 operation.forget_deletions_sent(Some(uid));
-                // The cache knows that this Job is gone: the API server that was asked lags behind, or
-                // went back.
+                // The cache knows that this Job is gone: the API server that was asked lags behind, or went back.
                 if shown.as_ref() != Some(uid) && !operation.waiters.is_empty() {
                     operation.read_again(calling, None, now);
                 }
@@ -174,7 +174,7 @@ impl Record {
             }
             (Action::DeleteJob { uid, cause, .. }, _) => {
                 operation.lose(uid);
-                if matches!(cause, StopCause::Requested(_)) {
+                if matches!(cause, StopCause::Requested(_) | StopCause::Outdated(_)) {
                     self.memory.stopped(Some(uid));
                 }
                 self.stopped(uid, calling, outcome, step);

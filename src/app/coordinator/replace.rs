@@ -6,21 +6,28 @@
 //! starts.
 
 use super::calls;
+use super::confirm::Trust;
 use super::context::Step;
 use super::memory::Memory;
-use super::operation::{Operation, WaitState, Waiter, Want};
+use super::operation::{Calling, Operation, WaitState, Waiter, Want};
 use super::record::{Record, WRITE_WAIT};
 use super::resolve::{Facts, Observed, Resolution, State};
-use crate::app::api_call::{Action, NewJob};
+use crate::app::api_call::{Action, CallOutcome, NewJob, Outdated, StopCause};
 use crate::app::error::Error;
-use crate::app::expectation::Expectation;
-use crate::app::request::{Intent, Replacement, Response};
-use crate::kube::types::Uid;
+use crate::app::expectation::{Expectation, Precondition};
+use crate::app::request::{Intent, Origin, Replacement, Response};
+use crate::app::request_id::RequestId;
+use crate::kube::types::{Job, Uid};
+use crate::model::{job, revision};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a start in place of a stopped instance is pending when no caller waits for it: pods may take long to
 /// end. What then asks for the instance starts it.
 const PENDING_LONGEST: Duration = Duration::from_secs(3600);
+
+/// The caller and the request that a restart is logged with.
+const ON_CHANGE: &str = "on-change";
 
 /// What a start for this waiter would create, or the error that it would get.
 pub(super) fn new_job(
@@ -222,5 +229,94 @@ impl Record {
             Want::Replace { new, .. } => new.variables == of.variables,
             _ => false,
         });
+    }
+
+    /// What this Job is restarted as, if its values are known and fit.
+    pub(super) fn new_of_restart(
+        &self,
+        job: &Job,
+        revisions: &Outdated,
+        step: &Step<'_>,
+    ) -> Option<NewJob> {
+        let now = step.context.now;
+        let (template, _, revision) = step.context.catalog.startable(&step.key.app_type).ok()?.1;
+        if *revision != revisions.new {
+            return None;
+        }
+        let by = Origin {
+            caller: ON_CHANGE.into(),
+            owner: job::owner(job).map(Into::into),
+            request: RequestId::given(ON_CHANGE.as_bytes()).unwrap_or_default(),
+            trace: None,
+        };
+        let new = Replacement {
+            variables: Arc::new(revision::values_of(job, template)?),
+            revision: None,
+            stopped: None,
+            is_restart: true,
+        };
+        let waiter = own_waiter(by, new.clone(), step.number - 1, now);
+        new_job(&waiter, &new, &self.memory, step).ok()
+    }
+
+    /// The call that was to stop a Job for its restart has ended: then it is started.
+    pub(super) fn restart_goes_on(
+        &mut self,
+        calling: &Calling,
+        outcome: &CallOutcome,
+        step: &Step<'_>,
+    ) {
+        let Action::DeleteJob {
+            uid,
+            cause: StopCause::Outdated(_),
+            new: Some(new),
+            ..
+        } = &calling.call.action
+        else {
+            return;
+        };
+        let stopped = match outcome {
+            CallOutcome::Deleted { .. } => Some(uid.clone()),
+            // It may have been carried out.
+            CallOutcome::Failed(error) if error.is_ambiguous() => None,
+            _ => return,
+        };
+        let (is_known, now) = (stopped.is_some(), step.context.now);
+        let new_one = Replacement {
+            variables: Arc::clone(&new.variables),
+            revision: None,
+            stopped,
+            is_restart: true,
+        };
+        let mut waiter = own_waiter(new.by.clone(), new_one, calling.step - 1, now);
+        if !is_known {
+            // Only after a read that has not failed.
+            waiter.trust = Trust::AfterRead(waiter.deadline);
+            waiter.expectation = Expectation::Precondition(Precondition::any().into());
+        }
+        if let Some(operation) = &mut self.operation {
+            operation.waiters.push(waiter);
+        }
+    }
+}
+
+/// A start that the coordinator itself makes in place of a Job.
+fn own_waiter(by: Origin, new: Replacement, number: u64, now: Instant) -> Waiter {
+    Waiter {
+        handle: None,
+        by: Some(by),
+        held: None,
+        since: now,
+        confirmed: None,
+        deadline: now + PENDING_LONGEST,
+        trust: Trust::Cache,
+        expectation: Expectation::None,
+        read_at: None,
+        may_be_done: false,
+        waits_for_place: true,
+        want: Want::Instance(Intent::Replace(Box::new(new))),
+        state: WaitState::Next,
+        // That of a waiter of the coordinator's own in that step.
+        number,
     }
 }

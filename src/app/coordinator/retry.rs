@@ -42,7 +42,7 @@ pub(super) enum CallKind {
     Read,
     /// DELETE the Job.
     Delete,
-    /// DELETE the Job that nobody uses.
+    /// DELETE the Job that nobody uses, or whose template has changed.
     StopIdle,
     /// PATCH the Job, so that it runs.
     Admit,

@@ -20,6 +20,7 @@ mod random;
 mod reads;
 mod recoveries;
 mod replace;
+mod restarts;
 mod start_queue;
 mod starts;
 mod stops;

@@ -64,6 +64,7 @@ mod tests {
 
     fn create(template: &Arc<Template>) -> ApiCall {
         let new = NewJob {
+            is_restart: false,
             template: Arc::clone(template),
             settings: JobSettings::default(),
             template_revision: "7e".into(),

@@ -126,6 +126,7 @@ fn made(executor: &Executor, action: Action) -> Completed {
 fn create(line: &str) -> Action {
     let text = format!("spec:\n  containers:\n  - name: app\n{line}");
     Action::CreateJob(Box::new(NewJob {
+        is_restart: false,
         template: Arc::new(Template::parse("t", &text).unwrap()),
         settings: JobSettings::default(),
         template_revision: "7e".into(),

@@ -194,7 +194,7 @@ fn a_replica_that_starts_says_that_all_were_used() {
     world.advance(secs(8));
     assert!(!world.deliver(0));
     // What is gone is forgotten.
-    world.replicas[0].set([], world.now);
+    world.replicas[0].set::<Duration>([], world.now);
     assert_eq!(world.replicas[0].left(&uid(0), world.now), None);
 }
 
@@ -255,7 +255,7 @@ fn instances_that_are_gone_are_forgotten() {
     assert_eq!(replica.left(&uid(1), now), None);
     assert!(replica.lasting(now).is_empty());
     assert_eq!(replica.interval(), Some(secs(2)));
-    replica.set([], now);
+    replica.set::<Duration>([], now);
     assert_eq!(replica.interval(), None);
 }
 
@@ -411,4 +411,49 @@ fn nothing_that_is_used_is_idle_and_nothing_else_lives() {
             assert!((0..4).all(|number| replica.is_idle(&uid(number), world.now)));
         }
     }
+}
+
+/// When it may be restarted says nothing of when it ends.
+#[test]
+fn what_nobody_uses_may_be_restarted_before_it_ends() {
+    let (mut replica, mut now) = (Lifetimes::new(Instant::now()), Instant::now());
+    let ann = key("scim", "n0");
+    let with = |idle: Option<u64>| Timeouts {
+        idle: idle.map(secs),
+        restart: Some(secs(4)),
+    };
+    replica.set(
+        [
+            (ann.clone(), &uid(0), secs(60)),
+            (ann.clone(), &uid(1), secs(60)),
+        ],
+        now,
+    );
+    now += secs(30);
+    let both = [
+        (ann.clone(), &uid(0), with(Some(60))),
+        (ann.clone(), &uid(1), with(None)),
+    ];
+    replica.set(both, now);
+    assert_eq!(replica.interval(), Some(secs(1)));
+    for n in [0, 1] {
+        // It counts as used when it becomes outdated, for that alone.
+        assert!(!replica.may_restart(&uid(n), now + secs(6)), "{n}");
+        assert!(replica.may_restart(&uid(n), now + secs(7)), "{n}");
+    }
+    assert_eq!(replica.left(&uid(0), now), Some(secs(30)));
+    assert_eq!(replica.left(&uid(1), now), None);
+    replica.used(&uid(0), now + secs(3), now + secs(3));
+    replica.in_use(&uid(1), now + secs(3));
+    for n in [0, 1] {
+        assert!(!replica.may_restart(&uid(n), now + secs(9)), "{n}");
+        assert!(replica.may_restart(&uid(n), now + secs(10)), "{n}");
+    }
+    replica.all_used(now + secs(20));
+    assert!(!replica.may_restart(&uid(0), now + secs(23)));
+    assert!(replica.may_restart(&uid(0), now + secs(27)));
+    // It is that no longer.
+    replica.set([(ann, &uid(0), secs(60))], now);
+    assert!(!replica.may_restart(&uid(0), now + secs(99)));
+    assert_eq!(replica.interval(), Some(secs(15)));
 }

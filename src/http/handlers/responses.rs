@@ -205,6 +205,7 @@ fn settings(settings: &JobSettings) -> Value {
         "restart-failed": restart,
         "restart-delay": duration(settings.restart_delay),
         "min-ready": duration(settings.min_ready),
+        "on-change": settings.on_change.as_str(),
     });
     for budget in Budget::ALL {
         let name = format!("start-budget.{}", budget.as_str());

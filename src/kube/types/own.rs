@@ -8,7 +8,7 @@
 
 use super::Uid;
 use super::bounded::Text;
-use super::pairs::{LeftOut, Pairs, is_ours};
+use super::pairs::{JOB_VALUES, LeftOut, Pairs, is_ours};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,10 +32,13 @@ pub const VALUE_BYTES_MAX: usize = 256;
 /// How much of the value of a setting with values for a template is kept, in bytes.
 pub(super) const EXAMPLE_BYTES_MAX: usize = 4096;
 
-/// Whether it is the key of such a setting, for all types or for one.
-fn is_example(key: &str) -> bool {
-    key.strip_suffix("example")
-        .is_some_and(|before| before.ends_with(['/', '.']))
+/// The longest such values, in bytes; longer ones are not written.
+pub const JOB_VALUES_BYTES_MAX: usize = EXAMPLE_BYTES_MAX;
+
+/// Whether it is the key of values for a template, of all types or of one.
+fn has_values(key: &str) -> bool {
+    let example = key.strip_suffix("example");
+    key == JOB_VALUES || example.is_some_and(|before| before.ends_with(['/', '.']))
 }
 
 /// The label with which the Job controller marks the pods that it has made or taken over; the value is
@@ -216,7 +219,7 @@ impl<'de> Visitor<'de> for OwnVisitor {
                 _ if key.starts_with(META_LABEL) || key.starts_with(META_ANNOTATION) => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                _ if is_example(&key) => {
+                _ if has_values(&key) => {
                     let value: Option<Text<EXAMPLE_BYTES_MAX>> = map.next_value()?;
                     let value = value.map(|text| text.0).unwrap_or_default();
                     own.plain.push((key, value));

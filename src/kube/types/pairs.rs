@@ -13,7 +13,7 @@ use std::fmt;
 const END: char = '\0';
 
 /// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
-pub(super) const COMMON_KEYS: [&str; 10] = [
+pub(super) const COMMON_KEYS: [&str; 12] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
     "config-controller.semafor.ch/failures",
@@ -24,7 +24,15 @@ pub(super) const COMMON_KEYS: [&str; 10] = [
     CAPS,
     TEMPLATE_REVISION,
     VALUES_REVISION,
+    JOB_VALUES,
+    RESTARTED_FOR,
 ];
+
+/// Annotation of a Job: the values for its template that it was made with, in JSON.
+pub const JOB_VALUES: &str = "config-controller.semafor.ch/values";
+
+/// Annotation of a Job that was made since its template had changed: the revision of that template.
+pub const RESTARTED_FOR: &str = "config-controller.semafor.ch/restarted-for";
 
 /// Annotations of Jobs about caps, see `model/job/caps.rs`.
 const OWNER: &str = "config-controller.semafor.ch/owner";
@@ -32,8 +40,15 @@ const ADMISSION: &str = "config-controller.semafor.ch/admission";
 const CAPS: &str = "config-controller.semafor.ch/caps";
 
 /// Those of them that are read of Jobs only, to save memory: pods repeat them.
-pub(super) const KEYS_OF_JOBS: [&str; 5] =
-    [TEMPLATE_REVISION, VALUES_REVISION, OWNER, ADMISSION, CAPS];
+pub(super) const KEYS_OF_JOBS: [&str; 7] = [
+    TEMPLATE_REVISION,
+    VALUES_REVISION,
+    OWNER,
+    ADMISSION,
+    CAPS,
+    JOB_VALUES,
+    RESTARTED_FOR,
+];
 
 /// Stands in the place of a key before what was left out, which is held as a pair: it costs nothing
 /// where nothing was.

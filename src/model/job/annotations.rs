@@ -87,7 +87,7 @@ pub fn setting_key(app_type: &str, setting: &str) -> String {
 }
 
 /// The settings, without budgets.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 11] = [
     "backoff-limit",
     "example",
     "idle-timeout",
@@ -95,6 +95,7 @@ const SETTINGS: [&str; 10] = [
     "max-lifetime",
     "max-per-owner",
     "min-ready",
+    "on-change",
     "restart-delay",
     "restart-failed",
     "ttl-after-finished",

@@ -5,6 +5,7 @@
 
 use super::annotations::{Annotations, START_BUDGET};
 use super::caps::{Caps, parse_cap};
+use super::on_change::OnChange;
 use crate::model::duration::parse_duration;
 use crate::model::status::{Budget, Budgets};
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct JobSettings {
     pub ttl_after_finished: Option<Duration>,
     /// `max-instances`, `max-per-owner` and the setting `MAX_INSTANCES`: how many instances may run.
     pub caps: Caps,
+    /// `on-change`: what becomes of instances when their template changes.
+    pub on_change: OnChange,
     /// `restart-failed`: whether the next GET replaces a failed instance; `never` keeps it until DELETE.
     pub restart_failed: bool,
     /// `restart-delay`: how long a failed instance is kept, doubled with each consecutive failure.
@@ -57,6 +60,7 @@ impl Default for JobSettings {
             max_lifetime: None,
             ttl_after_finished: None,
             caps: Caps::default(),
+            on_change: OnChange::Keep,
             restart_failed: true,
             restart_delay: RESTART_DELAY,
             min_ready: Duration::ZERO,
@@ -82,6 +86,19 @@ pub fn parse_lifetime(text: &str, least: Duration) -> Result<Option<Duration>, S
     }
 }
 
+/// The value of a setting, or the problem with its annotation.
+fn parsed<T>(
+    found: Option<(String, &str)>,
+    default: T,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    let Some((key, value)) = found else {
+        return Ok(default);
+    };
+    let problem = |expected| format!("the annotation {key} is '{value}'; expected {expected}");
+    parse(value).map_err(problem)
+}
+
 impl JobSettings {
     /// Parses the annotations of a ConfigMap for one of its types; where there is none, the budgets and lifetimes
     /// of `defaults` hold.
@@ -102,39 +119,25 @@ impl JobSettings {
                 format!("the annotation {key} is '{value}'; expected a duration such as 10s or 5m")
             }),
         };
-        let lifetime = |setting: &str, default, least| match find(setting) {
-            None => Ok(default),
-            Some((key, value)) => parse_lifetime(value, least).map_err(|expected| {
-                format!("the annotation {key} is '{value}'; expected {expected}")
-            }),
+        let lifetime = |setting: &str, default, least| {
+            parsed(find(setting), default, |value| parse_lifetime(value, least))
         };
-        let cap = |setting: &str| match find(setting) {
-            None => Ok(None),
-            Some((key, value)) => parse_cap(value).map_err(|expected| {
-                format!("the annotation {key} is '{value}'; expected {expected}")
-            }),
-        };
+        let cap = |setting: &str| parsed(find(setting), None, parse_cap);
         let caps = Caps {
             of_type: cap("max-instances")?,
             per_owner: cap("max-per-owner")?,
             ..defaults.caps
         };
-        let backoff_limit = match find("backoff-limit") {
-            None => None,
-            Some((key, value)) => Some(value.parse().map_err(|_| {
-                format!("the annotation {key} is '{value}'; expected a whole number of 0 or more")
-            })?),
-        };
-        let restart_failed = match find("restart-failed") {
-            None => true,
-            Some((_, NEVER)) => false,
-            Some((_, "after-delay")) => true,
-            Some((key, value)) => {
-                return Err(format!(
-                    "the annotation {key} is '{value}'; expected {NEVER} or after-delay"
-                ));
-            }
-        };
+        let backoff_limit = parsed(find("backoff-limit"), None, |value| {
+            let expected = || "a whole number of 0 or more".to_owned();
+            value.parse().map(Some).map_err(|_| expected())
+        })?;
+        let restart_failed = parsed(find("restart-failed"), true, |value| match value {
+            NEVER => Ok(false),
+            "after-delay" => Ok(true),
+            _ => Err(format!("{NEVER} or after-delay")),
+        })?;
+        let on_change = parsed(find("on-change"), OnChange::Keep, OnChange::parse)?;
         for budget in Budget::ALL {
             if let Some(limit) = duration(&format!("{START_BUDGET}{}", budget.as_str()))? {
                 budgets.set(budget, limit);
@@ -150,6 +153,7 @@ impl JobSettings {
                 Duration::ZERO,
             )?,
             caps,
+            on_change,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
             min_ready: duration("min-ready")?.unwrap_or_default(),

@@ -36,8 +36,18 @@ impl Variables {
         if query.len() > QUERY_BYTES_MAX {
             return Err(VariablesError::TooLong);
         }
+        Self::from_pairs(query_pairs(query))
+    }
+
+    /// These names and values.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn from_pairs(
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, VariablesError> {
         let mut variables = Self::default();
-        for (name, value) in query_pairs(query) {
+        for (name, value) in pairs {
             variables.set(name, value);
             if variables.pairs.len() > VARIABLES_MAX {
                 return Err(VariablesError::TooMany);

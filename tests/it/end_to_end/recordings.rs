@@ -77,6 +77,8 @@ impl<'a> Fixture<'a> {
             name: InstanceName::new("ann").expect("it is a name"),
         };
         let parts = JobParts {
+            variables: &config_controller::model::template::Variables::default(),
+            is_restart: false,
             key: &key,
             settings,
             started_by: "127.0.0.1",

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config_controller::app::cache::Ready;
+use config_controller::app::catalog::Offer;
 use config_controller::app::coordinator::Input;
+use config_controller::app::dry_runs::{Report, Reports};
 use config_controller::app::engine::{Inbox, Inputs};
 use config_controller::app::idle::{IdleStopper, Progress, Reporting, STEP_EVERY};
+use config_controller::app::restarter::Restarter;
 use config_controller::app::rights::MissingRights;
 use config_controller::app::uses::Uses;
 use config_controller::clock::Clock;
@@ -19,6 +22,7 @@ use config_controller::kube::Client;
 use config_controller::kube::types::{Job, USES, Uid};
 use config_controller::metrics::Metrics;
 use config_controller::model::job::idle_timeout;
+use config_controller::model::names::AppType;
 use config_controller::model::uses::{self, Mark, Use};
 use config_controller::store::UseReports;
 use serde_json::Value;
@@ -34,6 +38,16 @@ use crate::harness::NAMESPACE;
 
 /// How long an instance may be unused, where the templates say so.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Templates are not tried.
+#[derive(Debug)]
+struct NoReports;
+
+impl Reports for NoReports {
+    fn report(&self, _: &AppType, _: &Arc<Offer>) -> Option<Arc<Report>> {
+        None
+    }
+}
 
 /// The thread of a replica.
 pub(super) struct Idle {
@@ -83,6 +97,11 @@ impl Idle {
             inbox,
             clock: Arc::clone(clock),
             rights,
+            restarter: Restarter {
+                catalog: Arc::clone(&replica.catalog),
+                reports: Arc::new(NoReports),
+                idle_after: IDLE_TIMEOUT,
+            },
         };
         Self {
             stopper,

@@ -79,7 +79,7 @@ pub(super) struct Replica {
     broken: Option<String>,
     inbox: Inbox,
     inputs: Inputs,
-    catalog: Arc<SharedCatalog>,
+    pub(super) catalog: Arc<SharedCatalog>,
     executor: Executor,
     pub(super) time: Time,
     clock: Arc<dyn Clock>,
