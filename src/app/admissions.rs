@@ -65,6 +65,21 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// Whether one of its caps counts this.
+    #[must_use]
+    pub fn is_for(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::All => self.caps.of_all.is_some(),
+            Scope::Type(app_type) => self.caps.of_type.is_some() && *app_type == self.app_type,
+            Scope::Owner(app_type, owner) => {
+                let is_theirs = *app_type == self.app_type && *owner == self.owner;
+                self.caps.per_owner.is_some() && is_theirs
+            }
+        }
+    }
+}
+
 impl Scope {
     fn of(kind: CapScope, app_type: &AppType, owner: &Arc<str>) -> Self {
         match kind {

@@ -82,7 +82,7 @@ pub struct Limits {
     pub division: Division,
     /// Starts that may be in progress at the same time (`MAX_STARTING`); `None`: any number.
     pub max_starting: Option<u32>,
-    /// How long the place of a queued start is kept for its caller to ask again (`START_WAIT`).
+    /// How long a queued start goes on without its caller, who is to ask again (`START_WAIT`).
     pub place_kept: Duration,
     /// Up to where a PATCH may lengthen the meta labels of all instances together.
     pub label_bounds: AllBounds,
@@ -223,7 +223,7 @@ impl Coordinator {
     /// A coordinator without records.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let queue = StartQueue::new(limits.max_starting(), limits.place_kept, limits.parked_max);
+        let queue = StartQueue::new(limits.max_starting());
         Self {
             limits,
             queue,
@@ -253,8 +253,7 @@ impl Coordinator {
     /// When to call [`Coordinator::tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(self.queue.next_wake()).min()
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Processes one input.
@@ -317,7 +316,6 @@ impl Coordinator {
 
     /// Advances the starts that have a place now, or never will.
     fn begin_queued(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
-        self.queue.expire(context.now);
         if self.queue.is_empty() {
             return;
         }
@@ -397,6 +395,7 @@ impl Coordinator {
             read_at: None,
             may_be_done: false,
             waits_for_place: request.is_patient,
+            is_kept: false,
             want: request.want,
             state,
             number: self.next_number,
@@ -461,6 +460,7 @@ impl Coordinator {
         let (number, is_draining) = (self.next_number, self.is_draining);
         let label_bounds = self.limits.label_bounds;
         let may_force = self.limits.force_stop;
+        let place_kept = self.limits.place_kept;
         let before = out.len();
         let mut queue = std::mem::take(&mut self.queue);
         self.change(key, |record, others, label_growth_of_type| {
@@ -473,6 +473,7 @@ impl Coordinator {
                 may_follow: others.followed < FOLLOWED_MAX,
                 starting: others.starting,
                 queue: &mut queue,
+                place_kept,
                 label_growth: others.label_growth,
                 label_growth_of_type,
                 label_bounds,

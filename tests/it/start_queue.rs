@@ -64,16 +64,27 @@ fn who_waits_gets_the_place_that_becomes_free_and_newcomers_are_refused() {
     first.finish().expect(200);
     environment.delete(&path(1)).expect(200);
     second.finish().expect(200);
-    // The place of the third is kept, so it goes to nobody else.
+    // The third has its turn, also without its caller.
     environment.delete(&path(2)).expect(200);
-    eventually("there is a place, and it is kept", || {
-        let refused = environment.get(&path(5));
-        let text = refused.expect_error(429, "limit_reached");
-        text.contains("1 starts wait for a place before")
-            .then_some(())
-    });
-    let taken = environment.client().begin("GET", &path(4), &[PATIENT], "");
-    taken.finish().expect(200);
+    environment.wait_job("hello-i4");
+    environment.get(&path(4)).expect(200);
+}
+
+/// A portal does so when its user logs out.
+#[test]
+fn a_delete_ends_a_start_that_waits() {
+    let environment = TestEnvironment::builder()
+        .annotation("max-instances", "1")
+        .start();
+    environment.start_instance(&path(0));
+    let waiting = environment.client().begin("GET", &path(1), &[PATIENT], "");
+    eventually_starts(&environment, [1, 0]);
+    environment.delete(&path(1)).expect(200);
+    waiting.finish().expect_error(409, "stopped");
+    eventually_starts(&environment, [0, 0]);
+    environment
+        .delete(&path(1))
+        .expect_detail(404, "No job found", "not_found");
 }
 
 #[test]

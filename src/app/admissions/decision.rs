@@ -91,7 +91,7 @@ impl fmt::Display for Refusal {
             Self::Full(full) => full.fmt(f),
             Self::Behind(waiting) => write!(
                 f,
-                "the number of instances is limited, and {waiting} starts wait for a place before this one"
+                "the number of instances is limited, and others wait for a place before this one ({waiting})"
             ),
             Self::Undecided => f.write_str(
                 "the number of instances is limited, and starts before this one were not decided in time",

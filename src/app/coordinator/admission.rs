@@ -8,7 +8,7 @@
 
 use super::calls;
 use super::context::{Effect, Step};
-use super::operation::{Calling, Operation};
+use super::operation::{Calling, Operation, Waiter, Want};
 use super::record::Record;
 use super::resolve::{Observed, State};
 use super::retry::CallKind;
@@ -149,6 +149,28 @@ impl Record {
         false
     }
 
+    /// There is no Job: stops that came up to that number end what waited for a place before them.
+    pub(super) fn end_queued(&mut self, until: u64, step: &mut Step<'_>) {
+        let is_stop = |waiter: &Waiter| {
+            let is_free = !waiter.expectation.is_precondition();
+            matches!(waiter.want, Want::Stop { .. }) && is_free && waiter.number <= until
+        };
+        let operation = self.operation.as_deref();
+        let operation = operation.filter(|_| step.queue.waits(step.key));
+        let stops = operation.map(|it| it.waiters.iter().filter(|it| is_stop(it)));
+        let Some(last) = stops.and_then(|it| it.map(|stop| stop.number).max()) else {
+            return;
+        };
+        let waits = |waiter: &Waiter| {
+            waiter.want.variables().is_some() && waiter.needs_call() && waiter.number < last
+        };
+        let mut waiters = operation.iter().flat_map(|it| &it.waiters);
+        if waiters.any(waits) {
+            self.respond_all(&Response::Failed(Error::Stopped), step, waits);
+            self.respond_all(&Response::Done, step, is_stop);
+        }
+    }
+
     /// Keeps the queue of starts and the count of those in progress in step with this record.
     pub(super) fn settle_start(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let operation = self.operation.as_deref();
@@ -163,14 +185,16 @@ impl Record {
             let is_due = calls::due(operation, observed, false) == Some(CallKind::Create);
             is_due && operation.pauses_until().is_none_or(|at| at <= now)
         };
-        let wish = match operation.filter(|it| waits(it)) {
+        // Also while the one that it replaces may be gone already.
+        let is_first = operation.is_some_and(Operation::is_replacing);
+        let wish = match operation.filter(|it| waits(it) || is_first) {
             _ if is_creating || is_undecided => Wish::Begun,
             Some(operation) if can_begin(operation) => Wish::Start,
             Some(_) => Wish::Pause,
             None => Wish::Nothing,
         };
         if let (Wish::Start | Wish::Pause, Some(operation)) = (wish, operation)
-            && operation.replacing().is_some()
+            && is_first
             && let Some(start) = calls::start(step.key, operation, step.context)
         {
             step.queue.reserve(step.key, start);

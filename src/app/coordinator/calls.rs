@@ -237,15 +237,18 @@ pub(super) fn start(
 ) -> Option<Start> {
     let (_, settings, _) = context.catalog.startable(&key.app_type).ok()?.1;
     let mut starts = operation.starts();
-    let by = starts.find_map(|(waiter, _)| waiter.by.as_ref())?;
+    let by = starts.find_map(|(waiter, _)| waiter.by.as_ref());
+    let mut sent = operation.stops().filter_map(|waiter| waiter.by.as_ref());
+    let by = by.or_else(|| sent.next())?;
+    let is_first = operation.is_replacing();
     Some(Start {
         claim: Claim {
             app_type: key.app_type.clone(),
             owner: by.owner.clone().unwrap_or_default(),
             caps: settings.caps,
         },
-        is_patient: operation.starts().any(|(waiter, _)| waiter.is_patient()),
-        is_first: operation.replacing().is_some(),
+        is_patient: is_first || operation.starts().any(|(waiter, _)| waiter.is_patient()),
+        is_first,
     })
 }
 

@@ -88,6 +88,8 @@ pub(super) struct Step<'a> {
     pub(super) starting: usize,
     /// The starts that wait for a place.
     pub(super) queue: &'a mut StartQueue,
+    /// See [`super::Limits::place_kept`].
+    pub(super) place_kept: Duration,
     /// Bytes by which the calls in flight for other names lengthen meta labels.
     pub(super) label_growth: usize,
     /// The same for other names of the type.

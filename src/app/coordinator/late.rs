@@ -13,6 +13,37 @@ use crate::app::error::Error;
 use crate::app::request::Response;
 use std::time::Instant;
 
+impl Waiter {
+    /// It was answered that it is queued: whether it goes on, so that its caller can ask again.
+    pub(super) fn keeps_place(&mut self, response: &Response, step: &Step<'_>) -> bool {
+        let response = match response {
+            Response::Unread(response) => response,
+            response => response,
+        };
+        let is_queued =
+            matches!(response, Response::Progress { progress, .. } if progress.position.is_some());
+        if self.handle.is_none() || !is_queued || self.want.variables().is_none() {
+            return false;
+        }
+        self.handle = None;
+        self.is_kept = true;
+        self.deadline = step.context.now + step.place_kept;
+        true
+    }
+}
+
+impl Operation {
+    /// Of those whose place is kept the last one goes on: its values count, and one is enough.
+    pub(super) fn keep_last(&mut self) {
+        let mut kept = self.waiters.iter().filter(|waiter| waiter.is_kept);
+        let Some(last) = kept.next_back().map(|waiter| waiter.number) else {
+            return;
+        };
+        self.waiters
+            .retain(|waiter| !waiter.is_kept || waiter.number == last);
+    }
+}
+
 impl Record {
     /// Responds to waiters at their deadline.
     pub(super) fn expire(&mut self, observed: &Observed, step: &mut Step<'_>) {
@@ -37,11 +68,8 @@ impl Record {
             .iter()
             .flat_map(|it| it.waiters.iter().map(move |of| (it, of)));
         let late = waiters.filter(|(operation, waiter)| these(operation, waiter));
-        let mut wants = late.map(|(_, waiter)| &waiter.want).peekable();
-        let queued = wants.peek().and_then(|_| step.queue.queued(step.key));
-        if queued.is_some() && wants.any(|want| want.variables().is_some()) {
-            step.queue.keep(step.key, step.context.now);
-        }
+        let is_any_late = late.count() > 0;
+        let queued = is_any_late.then(|| step.queue.queued(step.key)).flatten();
         self.respond_each(observed, step, |operation, waiter, facts| {
             let facts = &Facts {
                 queued: queued.as_ref(),

@@ -107,6 +107,9 @@ pub(super) struct Waiter {
     pub(super) may_be_done: bool,
     /// Whether it waits for a place under a cap, instead of being refused.
     pub(super) waits_for_place: bool,
+    /// Whether its caller was answered that it is queued: then it goes on for a while, so that the caller can ask
+    /// again.
+    pub(super) is_kept: bool,
     /// What it wants.
     pub(super) want: Want,
     /// Its wait state.

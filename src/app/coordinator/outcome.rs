@@ -217,6 +217,7 @@ impl Record {
 
     /// A read has found nothing to stop or to label.
     fn nothing_to_change(&mut self, calling: &Calling, step: &mut Step<'_>) {
+        self.end_queued(calling.step, step);
         let key = step.key;
         let is_sent = |waiter: &Waiter| {
             matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step

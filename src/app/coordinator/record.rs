@@ -303,6 +303,7 @@ impl Record {
                 read_at: None,
                 may_be_done: false,
                 waits_for_place: false,
+                is_kept: false,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
                 // Older than a request that comes with this step.
@@ -361,11 +362,14 @@ impl Record {
         waiters.retain_mut(|waiter| match act(&operation, waiter, &facts) {
             Some(response) => {
                 step.respond(waiter, response.clone());
-                !step.is_draining && waiter.goes_on(&response, context.now)
+                !step.is_draining
+                    && (waiter.goes_on(&response, context.now)
+                        || waiter.keeps_place(&response, step))
             }
             None => true,
         });
         operation.waiters = waiters;
+        operation.keep_last();
         self.operation = Some(operation);
     }
 

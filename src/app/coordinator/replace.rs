@@ -83,7 +83,7 @@ impl Waiter {
                 new.stopped.is_some() || matches!(self.state, WaitState::Sent(_))
             }
             Want::Instance(Intent::Replace(_)) => true,
-            want => want.is_change(),
+            want => want.is_change() || self.is_kept,
         }
     }
 
@@ -153,6 +153,15 @@ impl Operation {
     pub(super) fn replacing(&self) -> Option<&Waiter> {
         let mut waiters = self.waiters.iter().rev();
         waiters.find(|it| it.is_pending())
+    }
+
+    /// Whether an instance is started in place of another, whose deletion was sent at least.
+    pub(super) fn is_replacing(&self) -> bool {
+        let is_sent = |waiter: &Waiter| {
+            let is_replace = matches!(waiter.want, Want::Replace { .. });
+            is_replace && matches!(waiter.state, WaitState::Sent(_))
+        };
+        self.replacing().is_some() || self.waiters.iter().any(is_sent)
     }
 
     /// What waits for the instance waits for the one in its place.

@@ -6,33 +6,23 @@
 //! does not overtake, and who waits for another cap, or whose calls fail, does not hold others up. Taking it is left to the
 //! admission of its Job, which other replicas may win: then the start is in the queue again, where it was.
 //!
-//! A start whose caller was answered that it is queued keeps its place for a while, also one that has become free,
-//! so that a caller that asks again and again is not overtaken by those who wait.
+//! A start whose caller was answered that it is queued goes on for a while without it, so that who asks again and
+//! again is not overtaken, and a place that becomes free is used at once.
 
 use crate::app::admissions::{Admissions, Claim, Full, Refusal, Scope};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
 
 /// The starts that wait for a place, and those that are about to have one.
 #[derive(Debug, Default)]
 pub(super) struct StartQueue {
     max_starting: Option<usize>,
-    /// How long a place is kept for a caller that is to ask again.
-    keep: Duration,
-    /// So many are kept at most.
-    kept_max: usize,
     tickets: BTreeMap<Number, Ticket>,
     numbers: HashMap<InstanceKey, Number>,
-    /// Until when places are kept.
-    kept: BTreeSet<(Instant, Number)>,
-    /// The places that are free for these tickets, or being taken, and that the watch does not show as taken.
-    taken: HashMap<Scope, usize>,
-    /// How many tickets may begin and have not yet.
-    called: usize,
+    given: Given,
     next: u64,
     /// The changes of admissions, and the starts in progress, that this was computed for.
     of: Option<(u64, usize)>,
@@ -58,6 +48,23 @@ pub(super) struct Start {
     pub(super) is_first: bool,
 }
 
+/// What is given to tickets.
+#[derive(Debug, Default)]
+struct Given {
+    /// The places that are free for them, or being taken, and that the watch does not show as taken.
+    taken: HashMap<Scope, usize>,
+    /// How many tickets may begin and have not yet.
+    called: usize,
+}
+
+impl Given {
+    fn take(&mut self, claim: &Claim) {
+        for (scope, _, _) in claim.scopes() {
+            *self.taken.entry(scope).or_default() += 1;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Ticket {
     key: InstanceKey,
@@ -65,7 +72,6 @@ struct Ticket {
     state: State,
     /// Whether one of its callers waits for a place under a cap.
     is_patient: bool,
-    kept_until: Option<Instant>,
     /// Why it waits; `None`: it may begin.
     blocked: Option<Blocked>,
 }
@@ -77,7 +83,6 @@ impl Ticket {
             claim: start.claim,
             state,
             is_patient: start.is_patient,
-            kept_until: None,
             blocked: None,
         }
     }
@@ -89,8 +94,6 @@ enum State {
     Waiting,
     /// They do, but the Job cannot be created now: calls fail, or the one before is not gone.
     Paused,
-    /// None does, but the place is kept.
-    Kept,
     /// The Job is being created, or waits for its admission.
     Begun(Option<Uid>),
 }
@@ -108,7 +111,10 @@ impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting(max) => {
-                write!(f, "{max} starts are in progress, and MAX_STARTING is {max}")
+                write!(
+                    f,
+                    "as many starts are in progress as MAX_STARTING says ({max})"
+                )
             }
             Self::Full(_, full) => full.fmt(f),
         }
@@ -155,21 +161,12 @@ pub(super) struct Queued {
 }
 
 impl StartQueue {
-    /// `kept_max`: places are kept for so many callers that do not wait at present.
+    /// An empty one.
     #[must_use]
-    pub(super) fn new(max_starting: Option<usize>, keep: Duration, kept_max: usize) -> Self {
+    pub(super) fn new(max_starting: Option<usize>) -> Self {
         Self {
             max_starting,
-            keep,
-            kept_max,
-            tickets: BTreeMap::new(),
-            numbers: HashMap::new(),
-            kept: BTreeSet::new(),
-            taken: HashMap::new(),
-            called: 0,
-            next: 0,
-            of: None,
-            woken: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -194,16 +191,14 @@ impl StartQueue {
             if is_last {
                 self.refresh(places);
             }
-            let kept_until = self.tickets.remove(&number).and_then(|it| it.kept_until);
-            let mut ticket = Ticket {
-                kept_until,
-                ..Ticket::new(key, start, State::Waiting)
-            };
+            let mut given = std::mem::take(&mut self.given);
+            let mut ticket = Ticket::new(key, start, State::Waiting);
             if is_last {
-                self.look(number, &mut ticket, places);
+                ticket.blocked = self.look(number, &ticket, places, &mut given);
             } else {
                 self.of = None;
             }
+            self.given = given;
             self.tickets.insert(number, ticket);
             self.numbers.insert(key.clone(), number);
         }
@@ -236,17 +231,6 @@ impl StartQueue {
         }
     }
 
-    /// Looks whether this may begin; then there is one place less.
-    fn look(&mut self, number: Number, ticket: &mut Ticket, places: Places<'_>) {
-        ticket.blocked = self.blocked(ticket, number, places);
-        if ticket.blocked.is_none() {
-            self.called += usize::from(ticket.state != State::Paused);
-            for (scope, _, _) in ticket.claim.scopes() {
-                *self.taken.entry(scope).or_default() += 1;
-            }
-        }
-    }
-
     fn refusal(&self, number: Number, scope: &Scope, full: Full) -> Refusal {
         if full.admitted >= usize::try_from(full.cap).unwrap_or(usize::MAX) {
             return Refusal::Full(full);
@@ -258,18 +242,23 @@ impl StartQueue {
     fn before(&self, number: Number, scope: &Scope) -> usize {
         let before = self.tickets.range(..number);
         let waits = |ticket: &Ticket| {
-            !matches!(ticket.state, State::Begun(_))
-                && ticket.claim.scopes().any(|(it, _, _)| it == *scope)
+            !matches!(ticket.state, State::Begun(_)) && ticket.claim.is_for(scope)
         };
         before.filter(|(_, ticket)| waits(ticket)).count()
     }
 
-    /// What stands in the way of this one.
-    fn blocked(&self, ticket: &Ticket, number: Number, places: Places<'_>) -> Option<Blocked> {
+    /// What stands in the way of this one, after what is given to others; if nothing does, it is given a place.
+    fn look(
+        &self,
+        number: Number,
+        ticket: &Ticket,
+        places: Places<'_>,
+        given: &mut Given,
+    ) -> Option<Blocked> {
         let mut scopes = ticket.claim.scopes();
         let full = scopes.find_map(|(scope, kind, cap)| {
             let (admitted, undecided) = places.admissions.count(&scope);
-            let taken = self.taken.get(&scope).copied().unwrap_or_default();
+            let taken = given.taken.get(&scope).copied().unwrap_or_default();
             let is_full = admitted + undecided + taken >= usize::try_from(cap).ok()?;
             let full = Full {
                 scope: kind,
@@ -283,10 +272,14 @@ impl StartQueue {
             Blocked::Full(scope, _) => ticket.is_patient || self.before(number, scope) > 0,
             Blocked::Starting(_) => true,
         });
-        let max = self
-            .max_starting
-            .filter(|max| places.starting + self.called >= *max);
-        full.or_else(|| max.map(Blocked::Starting))
+        let max = self.max_starting;
+        let max = max.filter(|max| places.starting + given.called >= *max);
+        let blocked = full.or_else(|| max.map(Blocked::Starting));
+        if blocked.is_none() {
+            given.take(&ticket.claim);
+            given.called += usize::from(ticket.state != State::Paused);
+        }
+        blocked
     }
 
     /// Looks anew who may begin, if there is something new.
@@ -296,32 +289,28 @@ impl StartQueue {
             return;
         }
         self.of = of;
-        self.taken.clear();
         self.woken.clear();
-        self.called = 0;
-        let tickets = std::mem::take(&mut self.tickets);
-        for ticket in tickets.values() {
+        let mut given = Given::default();
+        for ticket in self.tickets.values() {
             if let State::Begun(uid) = &ticket.state
                 && !uid.as_ref().is_some_and(|uid| places.admissions.knows(uid))
             {
-                for (scope, _, _) in ticket.claim.scopes() {
-                    *self.taken.entry(scope).or_default() += 1;
-                }
+                given.take(&ticket.claim);
             }
         }
-        // Those before each are in the queue when it is looked at.
-        for (number, mut ticket) in tickets {
-            if ticket.state == State::Paused && number.is_behind {
-                ticket.blocked = None;
-            } else if !matches!(ticket.state, State::Begun(_)) {
-                self.look(number, &mut ticket, places);
-                let is_refused =
-                    matches!(ticket.blocked, Some(Blocked::Full(..))) && !ticket.is_patient;
-                if ticket.state == State::Waiting && (ticket.blocked.is_none() || is_refused) {
-                    self.woken.push(ticket.key.clone());
-                }
+        let look = |(number, ticket): (&Number, &Ticket)| match ticket.state {
+            State::Begun(_) => None,
+            State::Paused if number.is_behind => None,
+            _ => self.look(*number, ticket, places, &mut given),
+        };
+        let looked: Vec<Option<Blocked>> = self.tickets.iter().map(look).collect();
+        self.given = given;
+        for (ticket, blocked) in self.tickets.values_mut().zip(looked) {
+            let is_refused = matches!(blocked, Some(Blocked::Full(..))) && !ticket.is_patient;
+            if ticket.state == State::Waiting && (blocked.is_none() || is_refused) {
+                self.woken.push(ticket.key.clone());
             }
-            self.tickets.insert(number, ticket);
+            ticket.blocked = blocked;
         }
     }
 
@@ -339,17 +328,13 @@ impl StartQueue {
         };
         let was_called = ticket.blocked.is_none() && ticket.state == State::Waiting;
         if was_called {
-            self.called = self.called.saturating_sub(1);
+            self.given.called = self.given.called.saturating_sub(1);
         }
         if uid.is_some() {
             self.of = None;
         }
         ticket.state = State::Begun(uid);
         ticket.blocked = None;
-        let until = ticket.kept_until.take();
-        if let (Some(until), Some(number)) = (until, number) {
-            self.kept.remove(&(until, *number));
-        }
     }
 
     /// What this name has to do with the queue from now on.
@@ -363,12 +348,10 @@ impl StartQueue {
         let next = match (wish, &ticket.state) {
             (Wish::Begun, State::Begun(_))
             | (Wish::Start, State::Waiting)
-            | (Wish::Pause, State::Paused)
-            | (Wish::Nothing, State::Kept) => return,
+            | (Wish::Pause, State::Paused) => return,
             (Wish::Begun, _) => State::Begun(None),
             (Wish::Start, _) => State::Waiting,
             (Wish::Pause, _) => State::Paused,
-            (Wish::Nothing, _) if ticket.kept_until.is_some() => State::Kept,
             (Wish::Nothing, _) => {
                 self.remove(number);
                 return;
@@ -382,9 +365,6 @@ impl StartQueue {
         self.of = None;
         if let Some(ticket) = self.tickets.remove(&number) {
             self.numbers.remove(&ticket.key);
-            if let Some(until) = ticket.kept_until {
-                self.kept.remove(&(until, number));
-            }
         }
     }
 
@@ -406,49 +386,6 @@ impl StartQueue {
             position: NonZeroU32::MIN.saturating_add(u32::try_from(before).unwrap_or(u32::MAX)),
             blocked,
         })
-    }
-
-    /// A caller was answered that this name is queued: its place is kept from now on.
-    pub(super) fn keep(&mut self, key: &InstanceKey, now: Instant) {
-        let number = self.numbers.get(key).copied();
-        let Some(number) = number else {
-            return;
-        };
-        let until = now + self.keep;
-        if let Some(ticket) = self.tickets.get_mut(&number) {
-            if let Some(before) = ticket.kept_until.replace(until) {
-                self.kept.remove(&(before, number));
-            }
-            self.kept.insert((until, number));
-        }
-        if self.kept.len() > self.kept_max {
-            self.forget_first();
-        }
-    }
-
-    /// Places are no longer kept after their time.
-    pub(super) fn expire(&mut self, now: Instant) {
-        while self.kept.first().is_some_and(|(until, _)| *until <= now) {
-            self.forget_first();
-        }
-    }
-
-    fn forget_first(&mut self) {
-        let Some((_, number)) = self.kept.pop_first() else {
-            return;
-        };
-        if let Some(ticket) = self.tickets.get_mut(&number) {
-            ticket.kept_until = None;
-            if ticket.state == State::Kept {
-                self.remove(number);
-            }
-        }
-    }
-
-    /// When a place is no longer kept next.
-    #[must_use]
-    pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.kept.first().map(|(until, _)| *until)
     }
 
     /// Whether no start waits for a place, or is about to have one.
@@ -477,19 +414,10 @@ impl StartQueue {
     /// # Errors
     /// The violated invariant.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        let is_known = |(number, ticket): (&Number, &Ticket)| {
-            self.numbers.get(&ticket.key) == Some(number)
-                && ticket
-                    .kept_until
-                    .is_none_or(|until| self.kept.contains(&(until, *number)))
-                && (ticket.state != State::Kept || ticket.kept_until.is_some())
-        };
+        let is_known =
+            |(number, ticket): (&Number, &Ticket)| self.numbers.get(&ticket.key) == Some(number);
         if self.tickets.len() != self.numbers.len() || !self.tickets.iter().all(is_known) {
             return Err("a ticket of the queue of starts is not in its tables");
-        }
-        let kept = self.tickets.values().filter(|it| it.kept_until.is_some());
-        if kept.count() != self.kept.len() || self.kept.len() > self.kept_max {
-            return Err("more places are kept than may be");
         }
         Ok(())
     }

@@ -64,6 +64,8 @@ pub(super) struct Waiting {
     pub(super) replica: usize,
     pub(super) kind: RequestKind,
     pub(super) deadline: Instant,
+    /// Whether a stop through its replica may have ended it while it waited for a place: there is no Job then.
+    pub(super) may_end_in_queue: bool,
     pub(super) floors: Floors,
     /// The revision at the time of the request.
     pub(super) requested_at: u64,
@@ -140,6 +142,7 @@ impl World {
             requested_at: self.truth.revision(),
             is_last_request: kind.stops() && !self.is_wanted(number, pair),
             stale_lists: self.stale_lists,
+            may_end_in_queue: false,
         };
         self.log(|| format!("{serial}: {kind:?} {pair:?} at replica {number}, wait {wait:?}"));
         if kind.starts() {
@@ -149,6 +152,10 @@ impl World {
             stops.for_each(|stop| stop.is_last_request = false);
         }
         self.reasons.push_back((self.time.now(), pair.clone()));
+        let others = self.waiting.values_mut().filter(|it| it.pair == *pair);
+        for other in others.filter(|it| it.replica == number && kind.stops()) {
+            other.may_end_in_queue = self.profile.queues();
+        }
         self.waiting.insert(serial, waiting);
         if let Some(response) = immediate {
             self.check_response(handle, &response)?;
@@ -243,7 +250,9 @@ impl World {
             }
             Response::Failed(Error::Stopped) => {
                 let went_back = self.stale_lists > waiting.stale_lists;
-                promises::stopped_is_true(history, floors, went_back)?;
+                if !waiting.may_end_in_queue {
+                    promises::stopped_is_true(history, floors, went_back)?;
+                }
             }
             Response::Failed(Error::NoInstance(_)) if waiting.kind.stops() => {
                 promises::stop_finds_nothing_only_if_so(history, waiting.requested_at)?;

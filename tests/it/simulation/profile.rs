@@ -233,6 +233,11 @@ impl Profile {
         }
     }
 
+    /// Whether starts may wait for a place.
+    pub(super) fn queues(&self) -> bool {
+        self.is_capped || self.limits.max_starting.is_some()
+    }
+
     /// Draws a name that is stuck, or a quota.
     fn draw_limits(&mut self, dice: &mut Dice) {
         let mut names: Vec<_> = self

@@ -109,6 +109,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
         };
         let waiter = Waiter {
             waits_for_place: false,
+            is_kept: false,
             handle: None,
             by: Some(origin("ann")),
             held: None,
