@@ -239,7 +239,8 @@ pub(super) fn start(
     let mut starts = operation.starts();
     let by = starts.find_map(|(waiter, _)| waiter.by.as_ref());
     let mut sent = operation.stops().filter_map(|waiter| waiter.by.as_ref());
-    let by = by.or_else(|| sent.next())?;
+    let by = by.or_else(|| sent.next());
+    let by = by.or_else(|| operation.new_in_flight().map(|new| &new.by))?;
     let is_first = operation.is_replacing();
     Some(Start {
         claim: Claim {

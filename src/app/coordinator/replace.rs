@@ -161,7 +161,16 @@ impl Operation {
             let is_replace = matches!(waiter.want, Want::Replace { .. });
             is_replace && matches!(waiter.state, WaitState::Sent(_))
         };
-        self.replacing().is_some() || self.waiters.iter().any(is_sent)
+        let is_replaced = self.replacing().is_some() || self.waiters.iter().any(is_sent);
+        is_replaced || self.new_in_flight().is_some()
+    }
+
+    /// What is started in place of the Job that a call in flight deletes.
+    pub(super) fn new_in_flight(&self) -> Option<&NewJob> {
+        match &self.calling()?.call.action {
+            Action::DeleteJob { new, .. } => new.as_deref(),
+            _ => None,
+        }
     }
 
     /// What waits for the instance waits for the one in its place.
@@ -323,6 +332,7 @@ fn own_waiter(by: Origin, new: Replacement, number: u64, now: Instant) -> Waiter
         read_at: None,
         may_be_done: false,
         waits_for_place: true,
+        is_kept: false,
         want: Want::Instance(Intent::Replace(Box::new(new))),
         state: WaitState::Next,
         // That of a waiter of the coordinator's own in that step.
