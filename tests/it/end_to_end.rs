@@ -16,6 +16,7 @@
 //! | `predecessor` | 2.7.1's instances, a roll-back to it, its Role |
 //! | `crash` | `kill -9` in the middle of 50 starts |
 //! | `nodes` | a node that is drained, a node that is dead |
+//! | `on_change` | edits that restart instances, two replicas, and PUT |
 //! | `lifecycles` | Jobs without a pod, Jobs with several pods |
 //! | `endings` | how instances end, and what comes after the end |
 //! | `idle` | what nobody uses ends, also while replicas restart or stand still |
@@ -63,6 +64,7 @@ mod logs;
 mod main_job;
 mod misconfigured;
 mod nodes;
+mod on_change;
 mod outage;
 mod page;
 mod predecessor;
