@@ -326,15 +326,10 @@ impl StartQueue {
         let Some(ticket) = number.and_then(|number| self.tickets.get_mut(number)) else {
             return;
         };
-        let was_called = ticket.blocked.is_none() && ticket.state == State::Waiting;
-        if was_called {
-            self.given.called = self.given.called.saturating_sub(1);
-        }
-        if uid.is_some() {
-            self.of = None;
-        }
         ticket.state = State::Begun(uid);
         ticket.blocked = None;
+        // What was given to it is taken now.
+        self.of = None;
     }
 
     /// What this name has to do with the queue from now on.

@@ -119,6 +119,28 @@ fn so_many_starts_are_in_progress_and_others_begin_in_their_order() {
     assert_eq!(fixture.coordinator.starts(), [0, 2]);
 }
 
+/// The numbers of starts in progress were the same then as when the one before it was looked at.
+#[test]
+fn a_newcomer_does_not_overtake_between_two_looks() {
+    let mut fixture = at_most(2);
+    for n in 1..5 {
+        fixture.start(n, 100);
+    }
+    fixture.made(1, &json!({}));
+    fixture.made(2, &json!({}));
+    assert_eq!(
+        fixture.is_ready(1),
+        ["1: ready 10.0.0.1", "call create for ann"]
+    );
+    fixture.world.ready("u2", "10.0.0.2");
+    let change = crate::app::coordinator::CacheChange::of(name(2));
+    let ready = fixture.step(crate::app::coordinator::Input::Changed(vec![change]));
+    assert_eq!(ready, ["2: ready 10.0.0.2"]);
+    assert_eq!(fixture.get_of(9, &name(9), "", 100), NOTHING);
+    assert_eq!(fixture.tick(), ["call create for ann"]);
+    assert_eq!(fixture.coordinator.starts(), [1, 2]);
+}
+
 /// Else twenty images that cannot be pulled would stop all starts.
 #[test]
 fn a_start_that_is_reported_as_failing_makes_room() {
