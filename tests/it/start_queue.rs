@@ -18,9 +18,12 @@ fn starts(environment: &TestEnvironment) -> [u64; 2] {
     // Its text is made anew only now and then.
     environment.advance(Duration::from_millis(50));
     let text = environment.get("/metrics").text;
-    ["queued", "in_progress"].map(|of| {
-        let name = format!("config_controller_starts_{of} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    [
+        "config_controller_starts_queued ",
+        "config_controller_starts_in_progress ",
+    ]
+    .map(|name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|value| value.parse().ok())
             .expect("a number is listed")
     })

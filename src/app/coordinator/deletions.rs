@@ -8,7 +8,7 @@
 use super::context::Step;
 use super::operation::{Calling, Operation, WaitState};
 use super::record::Record;
-use crate::app::api_call::{Action, CallOutcome};
+use crate::app::api_call::{Action, CallOutcome, StopCause};
 use crate::app::cache::Instance;
 use crate::kube::types::{Timestamp, Uid};
 use std::time::Instant;
@@ -23,6 +23,16 @@ impl Record {
 }
 
 impl Operation {
+    /// This Job is deleted for a caller: whoever waits for it is not for another one.
+    pub(super) fn set_stopped(&mut self, uid: &Uid, cause: &StopCause) {
+        let mut last = self.last.iter_mut();
+        if let Some(last) = last.find(|last| last.uid == *uid)
+            && matches!(cause, StopCause::Requested(_))
+        {
+            last.was_undecided = false;
+        }
+    }
+
     /// The deletion of this Job has begun, at this time or a second later at most.
     pub(super) fn deleted(&mut self, uid: &Uid, at: Instant) {
         let mut last = self.last.iter_mut();

@@ -71,6 +71,8 @@ pub(super) struct Last {
     pub(super) is_gone: bool,
     /// Whether it was suspended: it exceeded a cap.
     pub(super) was_suspended: bool,
+    /// Whether it waited for its admission by us, and no stop through this replica has ended it.
+    pub(super) was_undecided: bool,
     /// Why this replica deletes it before it runs, if it does.
     pub(super) refusal: Option<Refusal>,
     /// Whether others ended it, so that it is replaced.

@@ -28,6 +28,7 @@ use crate::app::request::{Intent, Origin, Response};
 use crate::app::request_handle::RequestHandle;
 use crate::app::timings::Timings;
 use crate::kube::types::{Job, Uid};
+use crate::model::job::is_undecided;
 use crate::model::names::InstanceKey;
 use crate::model::status::{self, InstanceStatus};
 use std::sync::Arc;
@@ -272,6 +273,9 @@ impl Record {
         last.is_gone |= instance.is_none();
         // One that was admitted was suspended before.
         last.was_suspended = instance.map_or(last.was_suspended, |it| it.job.suspend);
+        last.was_undecided = instance.map_or(last.was_undecided, |it| {
+            is_undecided(&it.job) && (!it.job.metadata.is_deleting() || last.was_undecided)
+        });
         last.was_disrupted |= observed.is_disrupted;
         // A resolved failure is not reported; a failure that lasted until the deletion is.
         if observed.report.is_some() || observed.state != State::Deleting {
@@ -483,8 +487,11 @@ impl Record {
                     waiter.by.iter().for_each(|by| start.join(by));
                 }
             }
-            Action::DeleteJob { uid, new, .. } => {
+            Action::DeleteJob {
+                uid, new, cause, ..
+            } => {
                 operation.set_replaced(uid, new.is_some());
+                operation.set_stopped(uid, cause);
                 operation.confirm(uid, step.number);
                 let instance = observed.instance.as_deref();
                 let stops = |waiter: &&mut Waiter| {

@@ -353,7 +353,7 @@ impl Facts<'_> {
         let last = self.last.iter().find(|last| last.uid == *uid);
         last.is_some_and(|last| match last.refusal {
             Some(refusal) => refusal != Refusal::NotPermitted,
-            None => last.was_suspended && last.report.is_none(),
+            None => last.was_undecided && last.report.is_none(),
         })
     }
 

@@ -523,6 +523,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
             let last = Last {
                 uid: "u1".into(),
                 report: None,
+                was_undecided: false,
                 was_suspended: false,
                 refusal: None,
                 was_disrupted: false,

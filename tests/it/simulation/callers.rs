@@ -152,15 +152,20 @@ impl World {
             stops.for_each(|stop| stop.is_last_request = false);
         }
         self.reasons.push_back((self.time.now(), pair.clone()));
-        let others = self.waiting.values_mut().filter(|it| it.pair == *pair);
-        for other in others.filter(|it| it.replica == number && kind.stops()) {
-            other.may_end_in_queue = self.profile.queues();
-        }
+        self.note_stop(&waiting);
         self.waiting.insert(serial, waiting);
         if let Some(response) = immediate {
             self.check_response(handle, &response)?;
         }
         Ok(true)
+    }
+
+    /// What waits for a place at its replica may be ended by this, if it is a stop.
+    fn note_stop(&mut self, stop: &Waiting) {
+        let others = self.waiting.values_mut().filter(|it| it.pair == stop.pair);
+        for other in others.filter(|it| it.replica == stop.replica && stop.kind.stops()) {
+            other.may_end_in_queue = self.profile.queues();
+        }
     }
 
     /// The handle that a request to that replica gets: its own, unless handles are reused on purpose.

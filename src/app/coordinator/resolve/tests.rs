@@ -79,6 +79,7 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
     let last = [Last {
         uid: other,
         report: None,
+        was_undecided: false,
         was_suspended: false,
         refusal: None,
         was_disrupted: false,
@@ -210,6 +211,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
         Last {
             uid: uid("u1"),
             report: Some(finding),
+            was_undecided: false,
             was_suspended: true,
             refusal: None,
             was_disrupted: false,
@@ -220,6 +222,7 @@ fn the_last_report_of_a_deleted_job_is_returned() {
         Last {
             uid: uid("u2"),
             report: None,
+            was_undecided: false,
             was_suspended: true,
             refusal: None,
             was_disrupted: false,

@@ -427,3 +427,32 @@ fn what_is_replaced_keeps_its_place_before_all_who_wait() {
     assert_eq!(fixture.tick(), NOTHING);
     assert_eq!(fixture.coordinator.starts(), [1, 1]);
 }
+
+#[test]
+fn who_waits_for_a_job_of_another_replica_without_a_place_waits_on() {
+    let mut fixture = capped(1, 1);
+    fixture.world.job_of(&name(1), "u1", undecided());
+    fixture.has_changed(1);
+    assert_eq!(fixture.start(1, 100), NOTHING);
+    let mut deleting = undecided();
+    deleting["metadata"]["deletionTimestamp"] = "2026-05-01T10:00:00Z".into();
+    fixture.world.job_of(&name(1), "u1", deleting);
+    assert_eq!(fixture.has_changed(1), NOTHING);
+    assert_eq!(fixture.is_gone(1), NOTHING);
+    assert_eq!(fixture.coordinator.starts(), [1, 0]);
+    assert_eq!(free(&mut fixture, 0), ["call create for ann"]);
+}
+
+#[test]
+fn a_stop_of_a_job_that_waits_for_its_admission_is_not_undone() {
+    let mut fixture = capped(1, 1);
+    fixture.world.job("u1", undecided());
+    fixture.changed();
+    fixture.get_of(1, &n1(), "", 100);
+    assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
+    let mut deleting = undecided();
+    deleting["metadata"]["deletionTimestamp"] = "2026-05-01T10:00:00Z".into();
+    fixture.world.job("u1", deleting);
+    assert_eq!(fixture.done(), ["2: done", "1: LimitReached"]);
+    assert_eq!(fixture.coordinator.starts(), [0, 0]);
+}
