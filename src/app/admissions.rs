@@ -154,7 +154,7 @@ enum State {
     /// It may run, or does.
     Admitted,
     Undecided,
-    /// It has ended, or is deleted before it was admitted: it does not count, whatever is delivered of it.
+    /// It has ended, or is deleted before it was admitted: it does not count, unless etcd is restored from before.
     Over,
 }
 
@@ -166,6 +166,17 @@ struct Undecided {
     place: Place,
     /// What its name was reported for.
     reported: Option<Reported>,
+}
+
+impl Undecided {
+    fn new(job: &Job, key: InstanceKey, place: Place) -> Self {
+        Self {
+            key,
+            caps: Caps::of(job),
+            place,
+            reported: None,
+        }
+    }
 }
 
 /// Which Jobs are the predecessors of an undecided one.
@@ -354,6 +365,7 @@ impl Admissions {
         }
         let is_undecided = job::is_undecided(job);
         let is_over = has_job_ended(job) || (is_undecided && job.metadata.is_deleting());
+        let is_back = !is_over && !job.metadata.is_deleting();
         let Some(known) = self.jobs.get(uid) else {
             if let Some(key) = key_of(job) {
                 self.add(job, key, is_of_watch, is_over);
@@ -363,9 +375,16 @@ impl Admissions {
         let next = match known.state {
             State::Admitted | State::Undecided if is_over => State::Over,
             State::Undecided if !is_undecided => State::Admitted,
+            // etcd was restored from before its end, or before its admission.
+            State::Over if is_back && !is_undecided => State::Admitted,
+            State::Over | State::Admitted if is_back && is_undecided => State::Undecided,
             _ => return,
         };
         self.leave(uid);
+        if let (State::Undecided, Some(key)) = (next, key_of(job)) {
+            let undecided = Undecided::new(job, key, Place::Unknown);
+            self.undecided.insert(uid.clone(), undecided);
+        }
         if let Some(entry) = self.jobs.get_mut(uid) {
             entry.state = next;
         }
@@ -390,15 +409,11 @@ impl Admissions {
             entry.state = State::Over;
         } else if job::is_undecided(job) {
             entry.state = State::Undecided;
-            let undecided = Undecided {
-                key,
-                caps: Caps::of(job),
-                place: match is_in_order {
-                    true => Place::InOrder,
-                    false => Place::Unknown,
-                },
-                reported: None,
+            let place = match is_in_order {
+                true => Place::InOrder,
+                false => Place::Unknown,
             };
+            let undecided = Undecided::new(job, key, place);
             self.undecided.insert(uid.clone(), undecided);
         }
         self.jobs.insert(uid.clone(), entry);

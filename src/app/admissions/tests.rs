@@ -190,6 +190,39 @@ fn what_a_list_brings_undecided_has_no_place_in_the_order() {
     assert_eq!((admissions.scopes.len(), admissions.groups.len()), (3, 1));
 }
 
+#[test]
+fn what_a_restored_etcd_brings_back_counts_again() {
+    let mut admissions = Admissions::default();
+    let caps = Some("type=1");
+    let admitted = Made {
+        is_admitted: true,
+        ..Made::new(1, caps)
+    };
+    let (undecided, waiting) = (Made::new(1, caps), Made::new(2, caps));
+    let ended = Made {
+        has_ended: true,
+        ..admitted.clone()
+    };
+    let refused = Made {
+        is_deleting: true,
+        ..undecided.clone()
+    };
+    apply(&mut admissions, &admitted);
+    apply(&mut admissions, &ended);
+    apply(&mut admissions, &waiting);
+    assert_eq!(of(&admissions, "u2"), "admit");
+    list(&mut admissions, [&admitted, &waiting]);
+    assert_eq!(of(&admissions, "u2"), "refuse type 1");
+    // From before its admission: it is decided again.
+    assert_eq!(list(&mut admissions, [&undecided, &waiting]), ["u1"]);
+    assert_eq!(of(&admissions, "u1"), "waitwithoutplace");
+    assert_eq!(of(&admissions, "u2"), "wait");
+    apply(&mut admissions, &refused);
+    assert_eq!(of(&admissions, "u2"), "admit");
+    assert_eq!(list(&mut admissions, [&undecided, &waiting]), ["u1"]);
+    assert_eq!(of(&admissions, "u2"), "wait");
+}
+
 /// Lists these, and returns which can be decided or placed.
 fn list<'a>(admissions: &mut Admissions, made: impl IntoIterator<Item = &'a Made>) -> Vec<String> {
     let made = made

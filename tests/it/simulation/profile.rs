@@ -212,19 +212,18 @@ impl Profile {
         self
     }
 
-    /// The same, in which instances end that nobody uses: but not where reports are lost with what etcd had.
+    /// The same, in which instances end that nobody uses.
     pub(super) fn idling(self) -> Self {
         Self {
-            idles: self.unreliable != Unreliable::Etcd,
+            idles: true,
             ..self
         }
     }
 
-    /// The same, in which of each type one instance may run. Where events are lost, or come again in another order,
-    /// replicas know no common order. In some a replica has one start in progress.
+    /// The same, in which of each type one instance may run. In some a replica has one start in progress.
     pub(super) fn capped(self, seed: u64) -> Self {
         Self {
-            is_capped: self.unreliable == Unreliable::Nothing,
+            is_capped: true,
             limits: Limits {
                 max_starting: (seed % 4 == 1).then_some(1),
                 ..self.limits
