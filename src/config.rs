@@ -328,7 +328,7 @@ impl Reader<'_> {
             log_streams: self.number("LOG_STREAMS", 1, 256),
             waiting: WaitingLimits {
                 max_starting: self.cap("MAX_STARTING"),
-                place_kept: self.duration("START_WAIT"),
+                place_kept: Duration::ZERO,
                 parked_max: self.number("PARKED_MAX", 1, 1_000_000),
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
                 division,
@@ -348,6 +348,7 @@ impl Reader<'_> {
         if config.tls.is_some() && !config.connections_are_set {
             config.front.fit(TLS_CONNECTIONS);
         }
+        config.waiting.place_kept = config.waits.start_wait;
         self.check_relations(&config);
         config
     }

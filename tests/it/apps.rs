@@ -76,7 +76,9 @@ fn bodies_end_with_a_newline_except_at_routes_of_2_7_1() {
         let methods = row.methods.iter().filter(|it| **it != Method::Head);
         for text in methods.flat_map(|method| bodies(row, method.as_str())) {
             let ends = text.ends_with('\n') && !text.ends_with("\n\n");
-            assert_eq!(ends, !is_of_2_7_1(row.path), "{}: {text:?}", row.path);
+            // It had no PUT.
+            let is_its_own = is_of_2_7_1(row.path) && !row.methods.contains(&Method::Put);
+            assert_eq!(ends, !is_its_own, "{}: {text:?}", row.path);
         }
     }
 }

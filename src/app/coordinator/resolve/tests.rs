@@ -78,14 +78,8 @@ fn check_observed(observed: &Observed, case: Case, expected: [&str; 7]) {
     let key = n1();
     let last = [Last {
         uid: other,
-        report: None,
-        was_undecided: false,
-        was_suspended: false,
-        refusal: None,
-        was_disrupted: false,
-        is_replaced: false,
         is_gone: true,
-        deleted: None,
+        ..Last::default()
     }];
     let facts = Facts {
         queued: None,
