@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
-use crate::harness::{TestEnvironment, eventually};
+use crate::harness::{Pending, TestEnvironment, eventually};
 use crate::streams::EventReader;
 
 /// A request that waits for a place.
@@ -11,6 +11,23 @@ const PATIENT: (&str, &str) = ("Prefer", "wait=300");
 
 fn path(number: usize) -> String {
     format!("/app/hello/i{number}")
+}
+
+/// A GET that waits for a place.
+fn patient(environment: &TestEnvironment, number: usize) -> Pending {
+    let client = environment.client();
+    client.begin("GET", &path(number), &[PATIENT], "")
+}
+
+/// One instance may run, and one does; another one waits.
+fn one_waits() -> (TestEnvironment, Pending) {
+    let environment = TestEnvironment::builder()
+        .annotation("max-instances", "1")
+        .start();
+    environment.start_instance(&path(0));
+    let waiting = patient(&environment, 1);
+    eventually_starts(&environment, [1, 0]);
+    (environment, waiting)
 }
 
 /// How many starts wait for a place, and how many are in progress, by the metrics.
@@ -53,9 +70,9 @@ fn who_waits_gets_the_place_that_becomes_free_and_newcomers_are_refused() {
         .start();
     environment.start_instance(&path(0));
     environment.start_instance(&path(1));
-    let first = environment.client().begin("GET", &path(2), &[PATIENT], "");
+    let first = patient(&environment, 2);
     eventually_starts(&environment, [1, 0]);
-    let second = environment.client().begin("GET", &path(3), &[PATIENT], "");
+    let second = patient(&environment, 3);
     eventually_starts(&environment, [2, 0]);
     assert_eq!(queued(&environment, 4), 3);
     let refused = environment.get(&path(5));
@@ -76,12 +93,7 @@ fn who_waits_gets_the_place_that_becomes_free_and_newcomers_are_refused() {
 /// A portal does so when its user logs out.
 #[test]
 fn a_delete_ends_a_start_that_waits() {
-    let environment = TestEnvironment::builder()
-        .annotation("max-instances", "1")
-        .start();
-    environment.start_instance(&path(0));
-    let waiting = environment.client().begin("GET", &path(1), &[PATIENT], "");
-    eventually_starts(&environment, [1, 0]);
+    let (environment, waiting) = one_waits();
     environment.delete(&path(1)).expect(200);
     waiting.finish().expect_error(409, "stopped");
     eventually_starts(&environment, [0, 0]);
@@ -157,11 +169,11 @@ fn callers_that_go_leave_the_queue() {
         .setting("MAX_STARTING", "1")
         .pod_script(PodScript::by_hand())
         .start();
-    let first = environment.client().begin("GET", &path(0), &[PATIENT], "");
+    let first = patient(&environment, 0);
     eventually_starts(&environment, [0, 1]);
-    let gone = environment.client().begin("GET", &path(1), &[PATIENT], "");
+    let gone = patient(&environment, 1);
     eventually_starts(&environment, [1, 1]);
-    let last = environment.client().begin("GET", &path(2), &[PATIENT], "");
+    let last = patient(&environment, 2);
     eventually_starts(&environment, [2, 1]);
     drop(gone);
     eventually_starts(&environment, [1, 1]);
@@ -194,12 +206,7 @@ fn a_stream_of_a_queued_start_ends_without_an_id() {
 /// Its caller does not wait for a place, and others do.
 #[test]
 fn what_is_replaced_keeps_its_place() {
-    let environment = TestEnvironment::builder()
-        .annotation("max-instances", "1")
-        .start();
-    environment.start_instance(&path(0));
-    let waiting = environment.client().begin("GET", &path(1), &[PATIENT], "");
-    eventually_starts(&environment, [1, 0]);
+    let (environment, waiting) = one_waits();
     for _ in 0..5 {
         let replaced = environment.client().begin("PUT", &path(0), &[], "");
         replaced.finish().expect(200);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const PREFIX: &str = "config-controller.semafor.ch/";
 
 /// A Job that waits for its admission.
-fn undecided() -> Value {
+pub(super) fn undecided() -> Value {
     json!({
         "metadata": {"annotations": {
             format!("{PREFIX}admission"): "undecided",

@@ -1,6 +1,7 @@
 //! Starts that wait for a place: who gets it, and who hears what.
 
 use super::NOTHING;
+use super::admissions::undecided;
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::Limits;
 use crate::app::fixture::{Fixture, ROOMY, key, n1, uid, unavailable};
@@ -79,14 +80,11 @@ fn capped(cap: u32, there: u32) -> Fixture {
     fixture
 }
 
-fn undecided() -> Value {
-    json!({
-        "metadata": {"annotations": {
-            format!("{PREFIX}admission"): "undecided",
-            format!("{PREFIX}caps"): "type=1",
-        }},
-        "spec": {"suspend": true},
-    })
+/// The same, while it is being deleted.
+fn undecided_deleting() -> Value {
+    let mut job = undecided();
+    job["metadata"]["deletionTimestamp"] = "2026-05-01T10:00:00Z".into();
+    job
 }
 
 fn free(fixture: &mut Fixture, number: u32) -> Vec<String> {
@@ -367,8 +365,7 @@ fn a_start_whose_place_another_replica_has_taken_is_where_it_was() {
     // Another replica was faster.
     fixture.world.job_of(&scim("other"), "other", json!({}));
     assert_eq!(fixture.made(1, &undecided()), ["call refuse u1 type"]);
-    let mut deleting = undecided();
-    deleting["metadata"]["deletionTimestamp"] = "2026-05-01T10:00:00Z".into();
+    let deleting = undecided_deleting();
     fixture.world.job_of(&name(1), "u1", deleting);
     let lines = fixture.ends_of(&name(1), CallOutcome::Deleted { is_first: true });
     assert_eq!(lines, NOTHING);
@@ -434,8 +431,7 @@ fn who_waits_for_a_job_of_another_replica_without_a_place_waits_on() {
     fixture.world.job_of(&name(1), "u1", undecided());
     fixture.has_changed(1);
     assert_eq!(fixture.start(1, 100), NOTHING);
-    let mut deleting = undecided();
-    deleting["metadata"]["deletionTimestamp"] = "2026-05-01T10:00:00Z".into();
+    let deleting = undecided_deleting();
     fixture.world.job_of(&name(1), "u1", deleting);
     assert_eq!(fixture.has_changed(1), NOTHING);
     assert_eq!(fixture.is_gone(1), NOTHING);
@@ -450,8 +446,7 @@ fn a_stop_of_a_job_that_waits_for_its_admission_is_not_undone() {
     fixture.changed();
     fixture.get_of(1, &n1(), "", 100);
     assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
-    let mut deleting = undecided();
-    deleting["metadata"]["deletionTimestamp"] = "2026-05-01T10:00:00Z".into();
+    let deleting = undecided_deleting();
     fixture.world.job("u1", deleting);
     assert_eq!(fixture.done(), ["2: done", "1: LimitReached"]);
     assert_eq!(fixture.coordinator.starts(), [0, 0]);
