@@ -57,6 +57,8 @@
 //! | What was an instance made from? | [`model::revision`] |
 //! | What may all requests hold, and what one caller? | [`budget`]: bytes and places; charged in `http/handlers.rs` and `http/server/turn.rs` |
 //! | How many connections and instances fit into the memory? | `budget/memory.rs`; asked in `http/server/admission.rs` and [`app::coordinator`] |
+//! | May an instance run where a cap holds? | [`app::admissions`]; which start waits for a place: `app/coordinator/start_queue.rs` |
+//! | Which instances are restarted when their template changes? | [`app::restarts`]; how one is replaced: `app/coordinator/replace.rs` |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
 //! | What would the API server refuse or drop in a template? | [`model::validation`] |
 //! | What is known of a template before it is started? | [`app::dry_runs`]; as it is listed: [`app::templates`] |
