@@ -63,9 +63,7 @@ impl Claim {
         let caps = self.caps.iter();
         caps.map(|(kind, cap)| (Scope::of(kind, &self.app_type, &self.owner), kind, cap))
     }
-}
 
-impl Claim {
     /// Whether one of its caps counts this.
     #[must_use]
     pub fn is_for(&self, scope: &Scope) -> bool {

@@ -47,7 +47,7 @@ impl Record {
         }
         let calling = self.operation.as_ref().and_then(|it| it.calling())?;
         match &calling.call.action {
-            Action::CreateJob(new) if new.settings.caps.iter().next().is_some() => {
+            Action::CreateJob(new) if !new.settings.caps.is_empty() => {
                 Some(awaited_from(calling.since))
             }
             _ => None,
@@ -212,7 +212,7 @@ impl Record {
         let now = step.context.now;
         match (&calling.call.action, outcome) {
             (Action::CreateJob(new), CallOutcome::Created(uid, version))
-                if new.settings.caps.iter().next().is_some() =>
+                if !new.settings.caps.is_empty() =>
             {
                 step.queue.begun(step.key, Some(uid.clone()));
                 let undecided = Undecided::new(uid.clone(), Some(version.clone()), now);

@@ -67,9 +67,8 @@ impl Record {
             .operation
             .iter()
             .flat_map(|it| it.waiters.iter().map(move |of| (it, of)));
-        let late = waiters.filter(|(operation, waiter)| these(operation, waiter));
-        let is_any_late = late.count() > 0;
-        let queued = is_any_late.then(|| step.queue.queued(step.key)).flatten();
+        let mut late = waiters.filter(|(operation, waiter)| these(operation, waiter));
+        let queued = late.next().and_then(|_| step.queue.queued(step.key));
         self.respond_each(observed, step, |operation, waiter, facts| {
             let facts = &Facts {
                 queued: queued.as_ref(),

@@ -173,7 +173,7 @@ impl StartQueue {
     /// Whether a start with this claim needs a ticket.
     #[must_use]
     pub(super) fn is_needed(&self, claim: &Claim) -> bool {
-        self.max_starting.is_some() || claim.caps.iter().next().is_some()
+        self.max_starting.is_some() || !claim.caps.is_empty()
     }
 
     /// Whether the start of this name may begin now.

@@ -81,6 +81,12 @@ impl Caps {
         all.filter_map(|(scope, cap)| Some((scope, cap?)))
     }
 
+    /// Whether no cap holds.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Those that a Job carries.
     #[must_use]
     pub fn of(job: &Job) -> Self {
@@ -99,7 +105,7 @@ impl Caps {
 
     /// Makes a Job wait for its admission, if a cap holds for it.
     pub(super) fn suspend(&self, metadata: &mut Value, spec: &mut Value) {
-        if self.iter().next().is_none() {
+        if self.is_empty() {
             return;
         }
         spec["suspend"] = json!(true);
